@@ -1,0 +1,1 @@
+//! Struct formats: compile once, decode many.
