@@ -4,7 +4,15 @@
 
 #![deny(unsafe_code)]
 
+pub mod address;
+pub mod error;
+pub mod event;
+pub mod server;
+pub mod socket;
+mod stats;
+mod sys;
 pub mod unpack;
+pub mod worker;
 
 #[cfg(feature = "python")]
 mod python;

@@ -1,0 +1,228 @@
+//! One error for everything that touches a socket: what was tried, on what, why not, and
+//! the way out, in one line.
+
+use std::fmt;
+use std::io;
+
+/// Shorthand for results with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What was tried, on what, why it failed, and the way out.
+///
+/// Opaque on purpose: ask the predicates, or [`Error::errno`], rather than match on text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    operation: &'static str,
+    subject: String,
+    reason: String,
+    way_out: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The operating system refused, with this `errno`.
+    System(i32),
+    /// An argument that can never work.
+    Argument,
+    /// A host name that has no (such) address.
+    Resolve,
+    /// Nothing came in time.
+    Timeout,
+    /// The object is not in a state in which this can be done.
+    State,
+}
+
+impl Error {
+    /// A refused system call. `operation` reads after "cannot", as in `bind`.
+    pub fn system(operation: &'static str, subject: impl fmt::Display, source: &io::Error) -> Self {
+        // io::Error without a number is std's own (an address it could not parse, say).
+        let errno = source.raw_os_error().unwrap_or(libc::EINVAL);
+        Self {
+            kind: Kind::System(errno),
+            operation,
+            subject: subject.to_string(),
+            reason: describe(errno, source),
+            way_out: way_out(operation, errno),
+        }
+    }
+
+    /// An argument that can never work; `reason` states the rule.
+    pub fn argument(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::Argument, operation, subject, reason)
+    }
+
+    /// A name that could not be turned into an address.
+    pub fn resolve(subject: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self::plain(Kind::Resolve, "resolve", subject, reason)
+    }
+
+    /// Nothing came in time; `reason` says how long was waited for what.
+    pub fn timeout(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::Timeout, operation, subject, reason)
+    }
+
+    /// The object cannot do this now; `reason` says what it is doing or that it has ended.
+    pub fn state(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::State, operation, subject, reason)
+    }
+
+    fn plain(
+        kind: Kind,
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self {
+            kind,
+            operation,
+            subject: subject.to_string(),
+            reason: reason.to_string(),
+            way_out: None,
+        }
+    }
+
+    /// The same error with this way out.
+    #[must_use]
+    pub fn or(mut self, way_out: impl fmt::Display) -> Self {
+        self.way_out = Some(way_out.to_string());
+        self
+    }
+
+    /// The system's error number, where a system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        match self.kind {
+            Kind::System(errno) => Some(errno),
+            _ => None,
+        }
+    }
+
+    /// True for an argument that can never work.
+    pub fn is_argument(&self) -> bool {
+        self.kind == Kind::Argument
+    }
+
+    /// True for a name that could not be resolved.
+    pub fn is_resolve(&self) -> bool {
+        self.kind == Kind::Resolve
+    }
+
+    /// True when nothing came in time.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == Kind::Timeout || self.errno() == Some(libc::ETIMEDOUT)
+    }
+
+    /// True when the object was not in a state for it (already stopped, say).
+    pub fn is_state(&self) -> bool {
+        self.kind == Kind::State
+    }
+
+    /// True when another socket has the address.
+    pub fn is_address_in_use(&self) -> bool {
+        self.errno() == Some(libc::EADDRINUSE)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot {} {}: {}",
+            self.operation, self.subject, self.reason
+        )?;
+        match &self.way_out {
+            Some(way_out) => write!(f, "; {way_out}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The system's words for an error, without the number that std appends.
+pub fn describe(errno: i32, source: &io::Error) -> String {
+    let text = source.to_string();
+    let suffix = format!(" (os error {errno})");
+    let text = text.strip_suffix(&suffix).unwrap_or(&text);
+    let mut letters = text.chars();
+    match letters.next() {
+        // "Address already in use" goes in the middle of a sentence.
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+/// What a user can do about it, where there is something.
+fn way_out(operation: &str, errno: i32) -> Option<String> {
+    let text = match (operation, errno) {
+        ("bind" | "listen on", libc::EADDRINUSE) => {
+            "another socket has it: take another port (0 picks a free one), or see who has it \
+             with `ss -lnptu`"
+        }
+        ("bind", libc::EACCES) => {
+            "ports below net.ipv4.ip_unprivileged_port_start (1024) need CAP_NET_BIND_SERVICE: \
+             take a higher port, or grant it with `setcap cap_net_bind_service+ep`"
+        }
+        ("bind", libc::EADDRNOTAVAIL) => {
+            "no interface of this machine has that address: see `ip address`, or bind 0.0.0.0 \
+             or ::"
+        }
+        ("bind", libc::EAFNOSUPPORT) => "this system lacks that address family: use the other",
+        ("connect to", libc::ECONNREFUSED) | ("exchange with", libc::ECONNREFUSED) => {
+            "nothing listens there: check the port, and that the server is up"
+        }
+        ("connect to" | "exchange with", libc::ENETUNREACH | libc::EHOSTUNREACH) => {
+            "no route leads there: check the address and `ip route get`"
+        }
+        (_, libc::EMSGSIZE) => {
+            "a datagram holds at most 65507 bytes over IPv4 and 65527 over IPv6: send less, or \
+             use TCP"
+        }
+        (_, libc::EMFILE | libc::ENFILE) => "raise the limit on open files (`ulimit -n`)",
+        (_, libc::EPERM) => "a packet filter or a missing capability forbids it",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_where_why_and_the_way_out_in_one_line() {
+        let refused = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        let error = Error::system("bind", "udp://127.0.0.1:9999", &refused);
+        let text = error.to_string();
+        assert!(
+            text.starts_with("cannot bind udp://127.0.0.1:9999: address already in use; "),
+            "{text}"
+        );
+        assert!(
+            text.contains("another port") && !text.contains('\n'),
+            "{text}"
+        );
+        assert!(error.is_address_in_use());
+        assert_eq!(error.errno(), Some(libc::EADDRINUSE));
+    }
+
+    #[test]
+    fn kinds_do_not_overlap() {
+        let error = Error::argument("use port", 65536, "a port is a number from 0 to 65535");
+        assert!(error.is_argument() && !error.is_state() && !error.is_timeout());
+        assert_eq!(error.errno(), None);
+        assert!(Error::timeout("read", "x", "nothing came").is_timeout());
+    }
+}

@@ -1,0 +1,367 @@
+//! What happened, from the workers to whoever logs it: a bounded queue that never makes
+//! a worker wait.
+//!
+//! Two lanes. Frequent events (a datagram, a connection) go through a fixed ring and are
+//! dropped and counted when nobody keeps up. Rare ones (a server stopped, a worker failed)
+//! are always kept. Both carry the time at which they happened.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::sys;
+
+/// How much an event matters, as in Python's logging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For each datagram or connection.
+    Debug,
+    /// A server's life.
+    Info,
+    /// Something that a user should know.
+    Warning,
+    /// Something that does not work any more.
+    Error,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When, in nanoseconds since 1970 (CLOCK_REALTIME).
+    pub time_ns: u64,
+    /// Which server, as in `udp://127.0.0.1:9999`.
+    pub server: std::sync::Arc<str>,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum What {
+    /// A line about a server's life: listening, an option the kernel changed, stopped.
+    Notice {
+        /// How much it matters.
+        level: Level,
+        /// A short name for filters, as in `listening`.
+        name: &'static str,
+        /// The whole line.
+        text: String,
+    },
+    /// A datagram came, or a piece of a stream.
+    Received {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// How many bytes came.
+        length: usize,
+        /// The first of them.
+        data: Box<[u8]>,
+        /// Why it was not answered; `None` if it was.
+        dropped: Option<&'static str>,
+    },
+    /// What came is a record of the length that the server was told (`record_bytes`).
+    Record {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// All of it.
+        data: Box<[u8]>,
+    },
+    /// What came is not of that length (of a stream: what was left at its end).
+    Unfit {
+        /// Who sent it.
+        peer: SocketAddr,
+        /// How many bytes came.
+        length: usize,
+        /// The first of them.
+        data: Box<[u8]>,
+    },
+    /// A connection was accepted.
+    Opened {
+        /// Who connected.
+        peer: SocketAddr,
+    },
+    /// A connection ended.
+    Closed {
+        /// Who it was with.
+        peer: SocketAddr,
+        /// Why, as in the statistics.
+        why: &'static str,
+        /// Bytes that came over it.
+        received_bytes: u64,
+        /// Bytes that went back.
+        sent_bytes: u64,
+    },
+}
+
+/// The queue. One for a process is enough; tests make their own.
+#[derive(Debug)]
+pub struct Queue {
+    ring: ArrayQueue<Event>,
+    kept: Mutex<Vec<Event>>,
+    dropped: AtomicU64,
+    asleep: AtomicBool,
+    closed: AtomicBool,
+    waker: sys::Waker,
+}
+
+/// How many frequent events wait at most, unless said otherwise.
+pub const DEFAULT_CAPACITY: usize = 4096;
+
+impl Queue {
+    /// A queue that holds up to `capacity` frequent events.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left to wake the reader by.
+    pub fn new(capacity: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            ring: ArrayQueue::new(capacity.max(1)),
+            kept: Mutex::new(Vec::new()),
+            dropped: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waker: sys::Waker::new()?,
+        })
+    }
+
+    /// Adds a frequent event, or counts it as dropped. Never waits.
+    pub fn try_push(&self, event: Event) {
+        if self.ring.push(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake_reader();
+    }
+
+    /// Adds a rare event, which is never dropped. Takes a lock: not for hot loops.
+    pub fn push(&self, event: Event) {
+        self.kept
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(event);
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
+        // SeqCst on both sides: either we see that the reader sleeps, or the reader,
+        // having said so, sees our event when it looks a last time.
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// Takes up to `limit` events, in the order of their times.
+    pub fn drain(&self, limit: usize) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        while events.len() < limit
+            && let Some(event) = self.ring.pop()
+        {
+            events.push(event);
+        }
+        let mut kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        events.append(&mut kept);
+        drop(kept);
+        events.sort_by_key(|event| event.time_ns);
+        events
+    }
+
+    /// How many events were dropped since the last call.
+    pub fn take_dropped(&self) -> u64 {
+        self.dropped.swap(0, Ordering::Relaxed)
+    }
+
+    /// Sleeps until there is an event, the queue is closed, or the time has passed.
+    pub fn wait(&self, timeout: Duration) {
+        self.waker.clear();
+        self.asleep.store(true, Ordering::SeqCst);
+        let idle = self.ring.is_empty()
+            && self
+                .kept
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .is_empty()
+            && !self.closed.load(Ordering::SeqCst);
+        if idle {
+            // A failing poll(2) would mean a broken queue; looking again is all there is.
+            let _ = sys::wait_readable(-1, Some(&self.waker), Some(timeout));
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Makes every later [`Queue::wait`] return at once: the reader is to finish.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// True after [`Queue::close`].
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Undoes [`Queue::close`], for a reader that starts after one has ended.
+    pub fn reopen(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Where a server's events go, and how much of each payload. Cheap to ask once a batch.
+#[derive(Debug)]
+pub struct Observer {
+    server: std::sync::Arc<str>,
+    queue: Option<std::sync::Arc<Queue>>,
+    /// 0: each datagram is not of interest; n + 1: it is, with n bytes of its payload.
+    access: AtomicU32,
+}
+
+impl Observer {
+    /// Events of `server` go to `queue`, if there is one.
+    pub fn new(server: &str, queue: Option<std::sync::Arc<Queue>>) -> Self {
+        Self {
+            server: server.into(),
+            queue,
+            access: AtomicU32::new(0),
+        }
+    }
+
+    /// Which server this is, as in `udp://127.0.0.1:9999`.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Turns events for each datagram on, with this many bytes of payload, or off.
+    pub fn set_access(&self, payload_bytes: Option<u32>) {
+        self.access.store(
+            payload_bytes.map_or(0, |n| n.saturating_add(1)),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// How many bytes of each payload are wanted; `None`: no event for each datagram.
+    pub fn access(&self) -> Option<usize> {
+        match self.access.load(Ordering::Relaxed) {
+            0 => None,
+            n if self.queue.is_some() => Some(n as usize - 1),
+            _ => None,
+        }
+    }
+
+    /// Reports a rare event.
+    pub fn notice(&self, level: Level, name: &'static str, text: impl Into<String>) {
+        if let Some(queue) = &self.queue {
+            queue.push(self.event(
+                now_ns(),
+                What::Notice {
+                    level,
+                    name,
+                    text: text.into(),
+                },
+            ));
+        }
+    }
+
+    /// Reports a frequent event that happened at `time_ns`.
+    pub fn frequent(&self, time_ns: u64, what: What) {
+        if let Some(queue) = &self.queue {
+            queue.try_push(self.event(time_ns, what));
+        }
+    }
+
+    fn event(&self, time_ns: u64, what: What) -> Event {
+        Event {
+            time_ns,
+            server: std::sync::Arc::clone(&self.server),
+            what,
+        }
+    }
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub fn now_ns() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Instant;
+
+    fn observer(capacity: usize) -> (Arc<Queue>, Observer) {
+        let queue = Arc::new(Queue::new(capacity).unwrap());
+        (Arc::clone(&queue), Observer::new("test", Some(queue)))
+    }
+
+    fn opened() -> What {
+        What::Opened {
+            peer: "127.0.0.1:7".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_full_ring_drops_and_counts_but_keeps_what_is_rare() {
+        let (queue, observer) = observer(2);
+        for time in 0..5 {
+            observer.frequent(time, opened());
+        }
+        observer.notice(Level::Info, "stopped", "stopped");
+        assert_eq!(queue.drain(100).len(), 3);
+        assert_eq!(queue.take_dropped(), 3);
+        assert_eq!(queue.take_dropped(), 0);
+    }
+
+    #[test]
+    fn events_come_in_the_order_of_their_times() {
+        let (queue, observer) = observer(8);
+        observer.notice(Level::Info, "later", "later");
+        observer.frequent(1, opened());
+        let events = queue.drain(8);
+        assert_eq!(events[0].time_ns, 1);
+    }
+
+    #[test]
+    fn a_sleeping_reader_is_woken() {
+        let (queue, observer) = observer(8);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let start = Instant::now();
+                while queue.ring.is_empty() {
+                    queue.wait(Duration::from_secs(20));
+                }
+                start.elapsed()
+            });
+            thread::sleep(Duration::from_millis(20));
+            observer.frequent(1, opened());
+            assert!(reader.join().unwrap() < Duration::from_secs(10));
+        });
+    }
+
+    #[test]
+    fn close_wakes_the_reader_for_good() {
+        let (queue, _) = observer(8);
+        queue.close();
+        let start = Instant::now();
+        queue.wait(Duration::from_secs(20));
+        queue.wait(Duration::from_secs(20));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn access_is_off_until_asked_for() {
+        let (_queue, observer) = observer(8);
+        assert_eq!(observer.access(), None);
+        observer.set_access(Some(0));
+        assert_eq!(observer.access(), Some(0));
+        observer.set_access(None);
+        assert_eq!(observer.access(), None);
+    }
+}

@@ -1,0 +1,341 @@
+//! A server as a handle: bound when made, then started, stopped, waited for, asked.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::address::{self, Family};
+use crate::error::{Error, Result};
+use crate::event::{Level, Observer, Queue};
+use crate::socket::{Adopted, Severity, SocketReport};
+use crate::sys;
+use crate::worker::{Crew, Finish, Task};
+
+pub mod tcp;
+pub mod udp;
+
+/// Where a server listens.
+#[derive(Debug)]
+pub enum Listen {
+    /// A host and a port, 0 for any; of a name's addresses, IPv4 is taken first.
+    At {
+        /// A name or a numeric address; empty for all interfaces.
+        host: String,
+        /// The port; 0 picks a free one.
+        port: u16,
+        /// Which family of addresses may be taken.
+        family: Family,
+    },
+    /// A socket that was passed in (systemd's, a supervisor's, a test's).
+    On(Adopted),
+}
+
+/// Which way a server asks the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// The best that this system has.
+    #[default]
+    Auto,
+    /// Many datagrams or connections a call; Linux only.
+    Batch,
+    /// What every Unix has.
+    Portable,
+}
+
+/// What a server counts, as one moment saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Plain counters by name.
+    pub counters: Vec<(&'static str, u64)>,
+    /// UDP: datagrams not answered, by reason. TCP: connections ended, by reason.
+    pub reasons: Vec<(&'static str, u64)>,
+    /// What the kernel dropped before the server saw it (a full receive buffer, a full
+    /// backlog); `None` where it does not say.
+    pub kernel_drops: Option<u64>,
+}
+
+impl Stats {
+    /// A counter's value; 0 for a name that is not there.
+    pub fn get(&self, name: &str) -> u64 {
+        self.counters
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, value)| *value)
+    }
+
+    /// The count of one reason.
+    pub fn reason(&self, name: &str) -> u64 {
+        self.reasons
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(0, |(_, value)| *value)
+    }
+
+    /// All reasons together.
+    pub fn reasons_total(&self) -> u64 {
+        self.reasons.iter().map(|(_, value)| value).sum()
+    }
+}
+
+/// What a protocol's `open` hands to the [`Server`] that will run it.
+pub(crate) struct Parts {
+    /// As in `udp://127.0.0.1:9999`.
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    /// The engine that will really run.
+    pub(crate) engine: &'static str,
+    pub(crate) report: SocketReport,
+    /// One a worker.
+    pub(crate) tasks: Vec<Task>,
+    /// Makes every worker look at its `Control`.
+    pub(crate) wake: Box<dyn Fn() + Send + Sync>,
+    pub(crate) stats: Box<dyn Fn() -> Stats + Send + Sync>,
+    /// All that a child of `fork` has to let go of.
+    pub(crate) descriptors: Vec<RawFd>,
+    pub(crate) observer: Arc<Observer>,
+}
+
+/// A UDP or TCP echo server.
+pub struct Server {
+    name: String,
+    address: SocketAddr,
+    engine: &'static str,
+    report: SocketReport,
+    tasks: Mutex<Vec<Task>>,
+    stats: Arc<dyn Fn() -> Stats + Send + Sync>,
+    descriptors: Vec<RawFd>,
+    observer: Arc<Observer>,
+    crew: Arc<Crew>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds a UDP server; it answers once started.
+    ///
+    /// # Errors
+    ///
+    /// An argument that cannot work, a name that does not resolve, an address that cannot
+    /// be bound.
+    pub fn udp(config: udp::Config, queue: Option<Arc<Queue>>) -> Result<Self> {
+        udp::open(config, queue).map(Self::new)
+    }
+
+    /// Binds a TCP server, which listens from now on and answers once started.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Server::udp`].
+    pub fn tcp(config: tcp::Config, queue: Option<Arc<Queue>>) -> Result<Self> {
+        tcp::open(config, queue).map(Self::new)
+    }
+
+    fn new(parts: Parts) -> Self {
+        let stats: Arc<dyn Fn() -> Stats + Send + Sync> = Arc::from(parts.stats);
+        let crew = Crew::new(parts.name.clone(), parts.wake, {
+            let (observer, stats) = (Arc::clone(&parts.observer), Arc::clone(&stats));
+            move |finish: &Finish| observe_finish(&observer, finish, &stats())
+        });
+        Self {
+            name: parts.name,
+            address: parts.address,
+            engine: parts.engine,
+            report: parts.report,
+            tasks: Mutex::new(parts.tasks),
+            stats,
+            descriptors: parts.descriptors,
+            observer: parts.observer,
+            crew,
+        }
+    }
+
+    /// As in `udp://127.0.0.1:9999`, with the real port.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The engine that runs: `batch` or `portable` for UDP, `epoll` or `portable` for TCP.
+    pub fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    /// What the socket was to get and what it got.
+    pub fn report(&self) -> &SocketReport {
+        &self.report
+    }
+
+    /// Starts the workers and returns. Once only.
+    ///
+    /// # Errors
+    ///
+    /// When it has been started already, after a fork, or without a thread to be had.
+    pub fn start(&self) -> Result<()> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = std::mem::take(&mut *tasks);
+        let thread_name = if self.name.starts_with("udp") {
+            "rsecho-udp"
+        } else {
+            "rsecho-tcp"
+        };
+        self.observe_start();
+        self.crew.start(thread_name, tasks)
+    }
+
+    fn observe_start(&self) {
+        let text = format!("listening on {} (engine {})", self.name, self.engine);
+        self.observer.notice(Level::Info, "listening", text);
+        if self.name.starts_with("udp") && !address::is_loopback(self.address.ip()) {
+            let text = "answers UDP from beyond this machine: replies go to whatever source \
+                        address a datagram claims; bind 127.0.0.1 or ::1 unless you mean it";
+            self.observer
+                .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
+        }
+        for option in &self.report.options {
+            if let Some(effective) = &option.effective
+                && option.name.ends_with("buffer_bytes")
+            {
+                let ceiling = match (option.ceiling, option.sysctl) {
+                    (Some(ceiling), Some(sysctl)) => format!(", most {ceiling} by {sysctl}"),
+                    _ => String::new(),
+                };
+                let text = format!("{} is {effective} bytes{ceiling}", option.option);
+                self.observer.notice(Level::Info, "buffer", text);
+            }
+            if let Some((severity, text)) = &option.warning {
+                let level = match severity {
+                    Severity::Notice => Level::Info,
+                    Severity::Warning => Level::Warning,
+                };
+                self.observer.notice(level, "option", text.clone());
+            }
+        }
+    }
+
+    /// Answers what has come already, for `drain` at most, then ends; waits for that.
+    /// Does nothing on a server that has ended.
+    ///
+    /// # Errors
+    ///
+    /// In a child after `fork` only.
+    pub fn stop(&self, drain: Duration) -> Result<()> {
+        let stopped = self.crew.stop(drain);
+        // Tasks that never ran hold the sockets.
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        stopped
+    }
+
+    /// Tells the workers to end and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// In a child after `fork` only.
+    pub fn request_stop(&self, drain: Duration) -> Result<()> {
+        self.crew.request_stop(drain)
+    }
+
+    /// Waits until the server has ended, for `timeout` at most; `None`: it still runs.
+    ///
+    /// # Errors
+    ///
+    /// When it was never started, and in a child after `fork`.
+    pub fn wait(&self, timeout: Duration) -> Result<Option<Finish>> {
+        self.crew.wait(timeout)
+    }
+
+    /// True between start and end.
+    pub fn is_running(&self) -> bool {
+        self.crew.is_running()
+    }
+
+    /// Why it has ended, if it has.
+    pub fn finish(&self) -> Option<Finish> {
+        self.crew.finish()
+    }
+
+    /// What it has counted so far, all counters of one moment.
+    pub fn stats(&self) -> Stats {
+        (self.stats)()
+    }
+
+    /// Turns events for each datagram or connection on, with this many bytes of payload,
+    /// or off.
+    pub fn set_access(&self, payload_bytes: Option<u32>) {
+        self.observer.set_access(payload_bytes);
+    }
+
+    /// True in a child after `fork`: this handle is dead there.
+    pub fn is_foreign(&self) -> bool {
+        self.crew.is_foreign()
+    }
+
+    /// To be called in the child right after `fork`: lets go of the parent's sockets, which
+    /// would otherwise keep the port taken for as long as the child lives.
+    pub fn abandon(&self) {
+        if self.is_foreign() {
+            for fd in &self.descriptors {
+                // Nothing can be done about a failure here, and nothing depends on it.
+                let _ = sys::abandon(*fd);
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // In the parent only: a child has no threads to wait for.
+        let _ = self.crew.stop(Duration::ZERO);
+    }
+}
+
+fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
+    let mut totals = String::new();
+    for (name, value) in &stats.counters {
+        let _ = fmt::Write::write_fmt(&mut totals, format_args!("{name}={value} "));
+    }
+    for (name, value) in stats.reasons.iter().filter(|(_, value)| *value > 0) {
+        let _ = fmt::Write::write_fmt(&mut totals, format_args!("{name}={value} "));
+    }
+    let level = if finish.is_healthy() {
+        Level::Info
+    } else {
+        Level::Error
+    };
+    let text = format!(
+        "stopped {}: {finish}; {}",
+        observer.server(),
+        totals.trim_end()
+    );
+    observer.notice(level, "stopped", text);
+}
+
+/// The address to bind, for [`Listen::At`].
+pub(crate) fn resolve_listen(host: &str, port: u16, family: Family) -> Result<SocketAddr> {
+    address::resolve_one(host, port, family)
+}
+
+/// Refuses a number of workers that cannot be meant.
+pub(crate) fn check_workers(workers: usize) -> Result<usize> {
+    if (1..=MAX_WORKERS).contains(&workers) {
+        return Ok(workers);
+    }
+    let rule = format!("a server has 1 to {MAX_WORKERS} workers, one a CPU at most is useful");
+    Err(Error::argument("start", format!("{workers} workers"), rule))
+}
+
+const MAX_WORKERS: usize = 1024;

@@ -1,0 +1,15 @@
+//! From options to a bound socket, and a report of what the kernel really gave.
+
+pub mod limits;
+pub mod options;
+pub mod report;
+
+mod open;
+
+pub use open::{Adopted, adopt};
+pub(crate) use open::{
+    Bound, adopt_tcp, adopt_udp, bind_tcp, bind_udp, connect_tcp, connect_udp, kernel_drops,
+};
+pub(crate) use options::set_receive_timeout;
+pub use options::{KeepAlive, SocketOptions};
+pub use report::{OptionReport, Severity, SocketReport, Value};

@@ -1,0 +1,143 @@
+//! What was asked of the kernel, what it gave, and why they differ.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The value of a socket option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// On or off.
+    Flag(bool),
+    /// A count, or a number of bytes; the option's name says which.
+    Number(u64),
+    /// A time; zero for none.
+    Time(Duration),
+    /// A name (of an interface, of an algorithm).
+    Text(String),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Flag(true) => f.write_str("on"),
+            Value::Flag(false) => f.write_str("off"),
+            Value::Number(number) => number.fmt(f),
+            Value::Time(time) => write!(f, "{time:?}"),
+            Value::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// How much a difference matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The kernel did something that a reader of the figures should know (it doubled).
+    Notice,
+    /// The kernel gave less than was asked for, or something else.
+    Warning,
+}
+
+/// One option of one socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionReport {
+    /// The name by which this crate sets it, as in `recv_buffer_bytes`.
+    pub name: &'static str,
+    /// The kernel's name, as in `SO_RCVBUF`.
+    pub option: &'static str,
+    /// What was asked for; `None`: nothing, the system's default stands.
+    pub requested: Option<Value>,
+    /// What the kernel says it is; `None`: it cannot be read.
+    pub effective: Option<Value>,
+    /// The most that the kernel takes.
+    pub ceiling: Option<u64>,
+    /// The sysctl that holds the ceiling.
+    pub sysctl: Option<&'static str>,
+    /// What differs, why, and the way out, in one line.
+    pub warning: Option<(Severity, String)>,
+}
+
+/// Every option that matters to one socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketReport {
+    /// In the order in which they are set.
+    pub options: Vec<OptionReport>,
+}
+
+impl SocketReport {
+    /// The report of one option.
+    pub fn get(&self, name: &str) -> Option<&OptionReport> {
+        self.options.iter().find(|report| report.name == name)
+    }
+
+    pub(crate) fn add(&mut self, report: OptionReport) {
+        self.options.push(report);
+    }
+}
+
+/// The warning for a buffer: Linux stores twice what it takes, and takes at most the
+/// ceiling (socket(7), net/core/sock.c `__sock_set_rcvbuf`).
+pub(crate) fn judge_buffer(
+    option: &str,
+    requested: u64,
+    effective: u64,
+    ceiling: Option<u64>,
+    sysctl: &str,
+) -> Option<(Severity, String)> {
+    let doubled = requested.saturating_mul(2);
+    if effective == requested {
+        return None;
+    }
+    if effective == doubled {
+        return Some((
+            Severity::Notice,
+            format!(
+                "{option}: the kernel stores {effective} bytes for the {requested} asked for: \
+                 it doubles them to cover its own bookkeeping (socket(7))"
+            ),
+        ));
+    }
+    if effective > doubled {
+        return Some((
+            Severity::Notice,
+            format!(
+                "{option}: the kernel stores {effective} bytes for the {requested} asked for: \
+                 that is the least it gives"
+            ),
+        ));
+    }
+    let why = match ceiling {
+        Some(ceiling) if requested > ceiling => format!(
+            "{sysctl} holds it at {ceiling}: raise that with `sysctl -w {sysctl}={requested}`, \
+             or force it with CAP_NET_ADMIN"
+        ),
+        _ => "the kernel gave less".to_owned(),
+    };
+    Some((
+        Severity::Warning,
+        format!("{option}: asked for {requested} bytes, stored {effective}: {why}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_may_be_doubled_raised_clamped_or_as_asked() {
+        let judge = |requested, effective| {
+            judge_buffer(
+                "SO_RCVBUF",
+                requested,
+                effective,
+                Some(1000),
+                "net.core.rmem_max",
+            )
+        };
+        assert_eq!(judge(500, 500), None);
+        assert_eq!(judge(500, 1000).unwrap().0, Severity::Notice);
+        assert_eq!(judge(5, 2304).unwrap().0, Severity::Notice);
+        let (severity, text) = judge(4000, 2000).unwrap();
+        assert_eq!(severity, Severity::Warning);
+        assert!(text.contains("sysctl -w net.core.rmem_max=4000"), "{text}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The platform: system calls that neither std nor socket2 offers, and nothing else.
+//!
+//! # Contract
+//!
+//! Every platform provides, under these names:
+//!
+//! | item | what it promises |
+//! |---|---|
+//! | [`RawAddress`] | a socket address as the kernel writes it, compared and read without conversion |
+//! | [`message`] | one datagram in, one out, with the address it was sent to |
+//! | [`Waker`] | `wake` from any thread or after a fork makes a sleeping [`wait_readable`] return |
+//! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
+//! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
+//!
+//! All `unsafe` of this crate is below this folder (and in `python/buffer.rs`, which says
+//! why). Each block argues from the man page.
+
+#![allow(unsafe_code)]
+
+mod descriptor;
+pub(crate) mod message;
+pub(crate) mod option;
+mod raw_address;
+mod wake;
+
+pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
+pub(crate) use raw_address::RawAddress;
+pub(crate) use wake::{Ready, Waker, wait_readable, wait_writable};

@@ -1,0 +1,162 @@
+//! Socket options and kernel counters that socket2 has no name for.
+
+use std::io;
+use std::mem;
+use std::os::fd::RawFd;
+
+fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let length = mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: setsockopt(2) reads `length` bytes from a live i32.
+    let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::from_raw_os_error(libc::ENOPROTOOPT))
+}
+
+/// Sets a buffer size past the system's ceiling: SO_RCVBUFFORCE, SO_SNDBUFFORCE
+/// (socket(7)); needs CAP_NET_ADMIN.
+#[cfg(target_os = "linux")]
+pub(crate) fn force_buffer(fd: RawFd, receive: bool, bytes: usize) -> io::Result<()> {
+    let name = if receive {
+        libc::SO_RCVBUFFORCE
+    } else {
+        libc::SO_SNDBUFFORCE
+    };
+    set_int(
+        fd,
+        libc::SOL_SOCKET,
+        name,
+        i32::try_from(bytes).unwrap_or(i32::MAX),
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn force_buffer(_: RawFd, _: bool, _: usize) -> io::Result<()> {
+    unsupported()
+}
+
+/// Asks for the destination of each IPv4 datagram: IP_PKTINFO (ip(7)).
+pub(crate) fn receive_destination_v4(fd: RawFd) -> io::Result<()> {
+    set_int(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+}
+
+/// Asks for the destination of each IPv6 datagram: IPV6_RECVPKTINFO (ipv6(7)).
+pub(crate) fn receive_destination_v6(fd: RawFd) -> io::Result<()> {
+    set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+}
+
+/// Never sets DF, so that a reply as long as the request can be fragmented on its way:
+/// IP_PMTUDISC_DONT (ip(7)); Linux's default would set it on all that fit the MTU.
+#[cfg(target_os = "linux")]
+pub(crate) fn allow_fragments(fd: RawFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        set_int(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DONT,
+        )?;
+    }
+    // Also on an IPv6 socket: it carries IPv4 when it is dual-stack.
+    match set_int(
+        fd,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_DONT,
+    ) {
+        Err(_) if v6 => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn allow_fragments(_: RawFd, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// How much the kernel dropped at this socket because its queue was full: SO_MEMINFO
+/// (sock_diag(7), `SK_MEMINFO_DROPS`). A UDP receive buffer, or a TCP listener's backlog.
+#[cfg(target_os = "linux")]
+pub(crate) fn kernel_drops(fd: RawFd) -> io::Result<u64> {
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut values = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut length = mem::size_of_val(&values) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` bytes to the live array.
+    let done = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(u64::from(values[SK_MEMINFO_DROPS]))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn kernel_drops(_: RawFd) -> io::Result<u64> {
+    unsupported()
+}
+
+/// A listener's accept queue: how many wait now, and how many may. The kernel's tcp_diag
+/// documents the two fields' meaning for a listener: `tcpi_unacked` and `tcpi_sacked`
+/// (net/ipv4/tcp.c, `tcp_get_info`).
+#[cfg(target_os = "linux")]
+pub(crate) fn accept_queue(fd: RawFd) -> io::Result<(u32, u32)> {
+    // SAFETY: tcp_info is plain integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` bytes to the live structure.
+    let done = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok((info.tcpi_unacked, info.tcpi_sacked))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn accept_queue(_: RawFd) -> io::Result<(u32, u32)> {
+    unsupported()
+}
+
+/// The type of socket behind a descriptor, and whether it listens: SO_TYPE, SO_ACCEPTCONN.
+pub(crate) fn is_listening(fd: RawFd) -> io::Result<bool> {
+    let mut value: libc::c_int = 0;
+    let mut length = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` bytes to the live integer.
+    let done = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(value != 0)
+    }
+}

@@ -1,0 +1,148 @@
+//! Socket addresses as the kernel writes them, so that the hot loop converts nothing.
+
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// An IPv4 or IPv6 socket address in the kernel's own form.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct RawAddress {
+    storage: Storage,
+    length: libc::socklen_t,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+union Storage {
+    any: libc::sockaddr,
+    v4: libc::sockaddr_in,
+    v6: libc::sockaddr_in6,
+}
+
+impl RawAddress {
+    /// No address: what a receive that brought none leaves.
+    pub(crate) const fn empty() -> Self {
+        // SAFETY: sockaddr_in6, the largest member, is plain integers, for which all-zero
+        // bytes are a value; so is every smaller member.
+        Self {
+            storage: unsafe { mem::zeroed() },
+            length: 0,
+        }
+    }
+
+    /// How much the kernel may write.
+    pub(crate) const CAPACITY: libc::socklen_t = mem::size_of::<Storage>() as libc::socklen_t;
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
+        (&raw mut self.storage).cast()
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const libc::c_void {
+        (&raw const self.storage).cast()
+    }
+
+    pub(crate) fn length(&self) -> libc::socklen_t {
+        self.length
+    }
+
+    /// What the kernel said it wrote.
+    pub(crate) fn set_length(&mut self, length: libc::socklen_t) {
+        self.length = length.min(Self::CAPACITY);
+    }
+
+    /// True when the kernel wrote no address: the empty read that a shut-down socket gives.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn family(&self) -> i32 {
+        if self.length == 0 {
+            return libc::AF_UNSPEC;
+        }
+        // SAFETY: the union is always initialised (zeroed, or written by the kernel), and
+        // every member starts with the family (socket(7), "sockaddr").
+        i32::from(unsafe { self.storage.any.sa_family })
+    }
+
+    /// The port, 0 where there is no address.
+    pub(crate) fn port(&self) -> u16 {
+        // SAFETY: sin_port and sin6_port lie at the same offset (ip(7), ipv6(7)), and the
+        // union is initialised.
+        u16::from_be(unsafe { self.storage.v4.sin_port })
+    }
+
+    /// The address; IPv4-mapped IPv6 is given as the IPv4 address that it stands for.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self.family() {
+            libc::AF_INET => {
+                // SAFETY: the family says which member the kernel wrote.
+                let bits = unsafe { self.storage.v4.sin_addr.s_addr };
+                Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(bits))))
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let ip = Ipv6Addr::from(unsafe { self.storage.v6.sin6_addr.s6_addr });
+                Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4))
+            }
+            _ => None,
+        }
+    }
+
+    /// The address for people and logs: plain IPv4 where it was mapped, with the scope.
+    pub(crate) fn to_std(self) -> Option<SocketAddr> {
+        match self.ip()? {
+            IpAddr::V4(ip) => Some(SocketAddr::V4(SocketAddrV4::new(ip, self.port()))),
+            IpAddr::V6(ip) => {
+                // SAFETY: `ip` is IPv6 only where the family says so.
+                let scope = unsafe { self.storage.v6.sin6_scope_id };
+                Some(SocketAddr::V6(SocketAddrV6::new(ip, self.port(), 0, scope)))
+            }
+        }
+    }
+}
+
+impl From<SocketAddr> for RawAddress {
+    fn from(address: SocketAddr) -> Self {
+        let mut raw = Self::empty();
+        match address {
+            SocketAddr::V4(v4) => {
+                // SAFETY: zero is a value of sockaddr_in (plain integers).
+                let mut sin: libc::sockaddr_in = unsafe { mem::zeroed() };
+                sin.sin_family = libc::AF_INET as libc::sa_family_t;
+                sin.sin_port = v4.port().to_be();
+                sin.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
+                raw.storage.v4 = sin;
+                raw.length = mem::size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
+            SocketAddr::V6(v6) => {
+                // SAFETY: as above, for sockaddr_in6.
+                let mut sin6: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+                sin6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                sin6.sin6_port = v6.port().to_be();
+                sin6.sin6_addr.s6_addr = v6.ip().octets();
+                sin6.sin6_scope_id = v6.scope_id();
+                raw.storage.v6 = sin6;
+                raw.length = mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            }
+        }
+        raw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_and_unmaps() {
+        for text in ["127.0.0.1:7", "[2001:db8::1]:65535", "0.0.0.0:0"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(RawAddress::from(address).to_std(), Some(address));
+        }
+        let scoped = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 7, 0, 3));
+        assert_eq!(RawAddress::from(scoped).to_std(), Some(scoped));
+        let mapped = RawAddress::from("[::ffff:192.0.2.1]:7".parse::<SocketAddr>().unwrap());
+        assert_eq!(mapped.to_std(), Some("192.0.2.1:7".parse().unwrap()));
+        assert_eq!(RawAddress::empty().to_std(), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Waking a sleeping thread, and sleeping until a descriptor is ready.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::time::Duration;
+
+/// Makes a sleeping [`wait_readable`] return; stays up until [`Waker::clear`].
+///
+/// An eventfd on Linux. Closing a descriptor does not wake the thread that sleeps on it,
+/// so there has to be something that does.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    reader: File,
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    writer: File,
+}
+
+impl Waker {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: eventfd(2) takes no pointer.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: eventfd(2) returned a new descriptor that nobody else owns.
+        Ok(Self {
+            reader: unsafe { File::from_raw_fd(fd) },
+        })
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut ends = [0; 2];
+        // SAFETY: pipe(2) writes two descriptors into the array it is given.
+        if unsafe { libc::pipe(ends.as_mut_ptr()) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for fd in ends {
+            // SAFETY: fcntl(2) with F_SETFD and F_SETFL takes integers only.
+            unsafe {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+                libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+            }
+        }
+        // SAFETY: pipe(2) returned two new descriptors that nobody else owns.
+        unsafe {
+            Ok(Self {
+                reader: File::from_raw_fd(ends[0]),
+                writer: File::from_raw_fd(ends[1]),
+            })
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn writer(&self) -> &File {
+        &self.reader
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn writer(&self) -> &File {
+        &self.writer
+    }
+
+    /// Wakes whoever sleeps, now or the next time.
+    pub(crate) fn wake(&self) {
+        // Full means that a wake-up is already waiting to be seen: nothing to add.
+        let _ = self.writer().write(&1u64.to_ne_bytes());
+    }
+
+    /// Takes the wake-ups that are there back.
+    pub(crate) fn clear(&self) {
+        let mut counter = [0; 8];
+        let _ = (&self.reader).read(&mut counter);
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> + use<> {
+        let (reader, writer) = (self.reader.as_raw_fd(), self.writer().as_raw_fd());
+        [Some(reader), (writer != reader).then_some(writer)]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl AsRawFd for Waker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// The descriptor can be read (or has an error to be read).
+    Socket,
+    /// The waker was used; it wins when both are up.
+    Woken,
+    /// Neither, in the time given.
+    TimedOut,
+}
+
+/// Sleeps until `fd` can be read, `waker` is used, or `timeout` has passed (`None`: never).
+pub(crate) fn wait_readable(
+    fd: RawFd,
+    waker: Option<&Waker>,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    wait(fd, libc::POLLIN, waker, timeout)
+}
+
+/// Sleeps until `fd` can be written, `waker` is used, or `timeout` has passed.
+pub(crate) fn wait_writable(
+    fd: RawFd,
+    waker: Option<&Waker>,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    wait(fd, libc::POLLOUT, waker, timeout)
+}
+
+fn wait(
+    fd: RawFd,
+    events: libc::c_short,
+    waker: Option<&Waker>,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    // poll(2) ignores negative descriptors, which is how a missing waker is said.
+    let waker_fd = waker.map_or(-1, AsRawFd::as_raw_fd);
+    let mut polled = [
+        libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        },
+        libc::pollfd {
+            fd: waker_fd,
+            events: libc::POLLIN,
+            revents: 0,
+        },
+    ];
+    // Rounded up: waking a moment early would make callers spin until their deadline.
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
+    });
+    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        // A signal: the caller looks around and comes back.
+        return if error.kind() == io::ErrorKind::Interrupted {
+            Ok(Ready::TimedOut)
+        } else {
+            Err(error)
+        };
+    }
+    Ok(if polled[1].revents != 0 {
+        Ready::Woken
+    } else if polled[0].revents != 0 {
+        Ready::Socket
+    } else {
+        Ready::TimedOut
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_wake_before_the_wait_is_not_lost_and_clear_takes_it_back() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.wake();
+        assert_eq!(wait_readable(-1, Some(&waker), None).unwrap(), Ready::Woken);
+        waker.clear();
+        let short = Some(Duration::from_micros(100));
+        assert_eq!(
+            wait_readable(-1, Some(&waker), short).unwrap(),
+            Ready::TimedOut
+        );
+    }
+
+    #[test]
+    fn never_wakes_before_the_time_given() {
+        let start = Instant::now();
+        wait_readable(-1, None, Some(Duration::from_micros(1_500))).unwrap();
+        assert!(start.elapsed() >= Duration::from_micros(1_500));
+    }
+}

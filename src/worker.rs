@@ -1,0 +1,386 @@
+//! The threads of a server: started together, told to stop, waited for, and never dead
+//! without a word.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Why a server has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// It was told to.
+    Stopped,
+    /// Nothing came for the idle timeout.
+    Idle,
+    /// An empty datagram came and `stop_on_empty` was on.
+    Empty,
+    /// A system call that serving needs failed.
+    Failed(Error),
+    /// Native code panicked; the text is the panic's.
+    Panicked(String),
+}
+
+impl Finish {
+    /// A word for statistics and for Python.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Finish::Stopped => "stopped",
+            Finish::Idle => "idle",
+            Finish::Empty => "empty",
+            Finish::Failed(_) => "failed",
+            Finish::Panicked(_) => "panicked",
+        }
+    }
+
+    /// True unless something went wrong.
+    pub fn is_healthy(&self) -> bool {
+        !matches!(self, Finish::Failed(_) | Finish::Panicked(_))
+    }
+}
+
+impl fmt::Display for Finish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finish::Stopped => f.write_str("it was told to"),
+            Finish::Idle => f.write_str("nothing came for the idle timeout"),
+            Finish::Empty => f.write_str("an empty datagram came"),
+            Finish::Failed(error) => error.fmt(f),
+            Finish::Panicked(text) => write!(f, "a worker panicked: {text}"),
+        }
+    }
+}
+
+const RUN: u8 = 0;
+const DRAIN: u8 = 1;
+const NOW: u8 = 2;
+
+/// What the workers are told. A relaxed load where nothing is told.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    phase: AtomicU8,
+    deadline: Mutex<Option<Instant>>,
+}
+
+impl Control {
+    /// True once the worker is to finish what is there and end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != RUN
+    }
+
+    /// How long draining may still take; zero once the worker is to drop everything.
+    pub(crate) fn time_left(&self) -> Duration {
+        if self.phase.load(Ordering::Acquire) == NOW {
+            return Duration::ZERO;
+        }
+        let deadline = *lock(&self.deadline);
+        deadline.map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
+    fn tell(&self, drain: Duration) {
+        let at = Instant::now().checked_add(drain);
+        let mut deadline = lock(&self.deadline);
+        // A second stop may shorten the first one's deadline, not lengthen it.
+        *deadline = match (*deadline, at) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            (old, new) => old.or(new),
+        };
+        let phase = if drain.is_zero() { NOW } else { DRAIN };
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The data behind these locks is plain and whole after every statement, so a panic
+    // while one was held does not make it wrong.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Wake = Box<dyn Fn() + Send + Sync>;
+type OnFinish = Box<dyn FnOnce(&Finish) + Send>;
+pub(crate) type Task = Box<dyn FnOnce(&Control) -> Finish + Send>;
+
+/// A server's workers.
+pub(crate) struct Crew {
+    /// What this is the crew of, as in `udp://127.0.0.1:9999`.
+    name: String,
+    control: Control,
+    wake: Wake,
+    state: Mutex<State>,
+    changed: Condvar,
+    process: u32,
+}
+
+struct State {
+    started: bool,
+    threads: Vec<JoinHandle<()>>,
+    running: usize,
+    /// The first reason that is not simply "the others were told to stop".
+    finish: Option<Finish>,
+    on_finish: Option<OnFinish>,
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Crew {
+    /// `wake` makes every worker look at its [`Control`]; `on_finish` is called once, on
+    /// the last worker's thread, with the reason.
+    pub(crate) fn new(
+        name: String,
+        wake: impl Fn() + Send + Sync + 'static,
+        on_finish: impl FnOnce(&Finish) + Send + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            control: Control::default(),
+            wake: Box::new(wake),
+            state: Mutex::new(State {
+                started: false,
+                threads: Vec::new(),
+                running: 0,
+                finish: None,
+                on_finish: Some(Box::new(on_finish)),
+            }),
+            changed: Condvar::new(),
+            process: sys::process_id(),
+        })
+    }
+
+    /// An error in a child after `fork`: threads do not survive it, and locks may be held
+    /// for ever by those that were.
+    fn check_process(&self, operation: &'static str) -> Result<()> {
+        if self.is_foreign() {
+            return Err(Error::state(
+                operation,
+                &self.name,
+                format!("it belongs to process {}, before fork", self.process),
+            )
+            .or("start a server of its own in the child"));
+        }
+        Ok(())
+    }
+
+    /// True in a child after `fork`.
+    pub(crate) fn is_foreign(&self) -> bool {
+        sys::process_id() != self.process
+    }
+
+    /// Starts one thread a task, `NAME-0`, `NAME-1` and so on. Once only.
+    pub(crate) fn start(self: &Arc<Self>, thread_name: &str, tasks: Vec<Task>) -> Result<()> {
+        self.check_process("start")?;
+        let mut state = lock(&self.state);
+        if state.started {
+            let reason = if state.running > 0 {
+                "it is running"
+            } else {
+                "it has ended"
+            };
+            return Err(Error::state("start", &self.name, reason).or("make a new one"));
+        }
+        state.started = true;
+        for (index, task) in tasks.into_iter().enumerate() {
+            let crew = Arc::clone(self);
+            let spawned = thread::Builder::new()
+                .name(format!("{thread_name}-{index}"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || crew.run(task));
+            match spawned {
+                Ok(thread) => {
+                    state.threads.push(thread);
+                    state.running += 1;
+                }
+                Err(error) => {
+                    drop(state);
+                    self.stop(Duration::ZERO)?;
+                    return Err(Error::system("start a thread of", &self.name, &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(self: Arc<Self>, task: Task) {
+        let finish = catch_unwind(AssertUnwindSafe(|| task(&self.control)))
+            .unwrap_or_else(|panic| Finish::Panicked(panic_text(panic.as_ref())));
+        let mut state = lock(&self.state);
+        if state
+            .finish
+            .as_ref()
+            .is_none_or(|first| first.is_healthy() && !finish.is_healthy())
+        {
+            state.finish = Some(finish);
+        }
+        state.running -= 1;
+        if state.running == 0 {
+            if let (Some(on_finish), Some(finish)) = (state.on_finish.take(), &state.finish) {
+                on_finish(finish);
+            }
+            self.changed.notify_all();
+        } else {
+            // One worker less is not the server that was asked for: the others end too.
+            drop(state);
+            self.control.tell(DRAIN_WITH_OTHERS);
+            (self.wake)();
+        }
+    }
+
+    /// Tells the workers to end, without waiting for them.
+    pub(crate) fn request_stop(&self, drain: Duration) -> Result<()> {
+        self.check_process("stop")?;
+        self.control.tell(drain);
+        (self.wake)();
+        Ok(())
+    }
+
+    /// Tells the workers to answer what has come, for `drain` at most, and waits for them.
+    /// Does nothing the second time.
+    pub(crate) fn stop(&self, drain: Duration) -> Result<()> {
+        self.request_stop(drain)?;
+        let threads = {
+            let mut state = lock(&self.state);
+            if !state.started {
+                // Stopped before it began: that is an end as well, and the only one.
+                state.started = true;
+                state.finish = Some(Finish::Stopped);
+            }
+            std::mem::take(&mut state.threads)
+        };
+        for thread in threads {
+            // A panic is caught within the thread and told by `finish`.
+            let _ = thread.join();
+        }
+        // Another thread may have taken the handles and be joining: wait with it.
+        let mut state = lock(&self.state);
+        while state.running > 0 {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Waits until all workers have ended, for `timeout` at most; `None`: not yet.
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<Option<Finish>> {
+        self.check_process("wait for")?;
+        let state = lock(&self.state);
+        if !state.started {
+            return Err(Error::state(
+                "wait for",
+                &self.name,
+                "it has not been started",
+            ));
+        }
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, timeout, |state| state.running > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(if state.running == 0 {
+            state.finish.clone()
+        } else {
+            None
+        })
+    }
+
+    /// True between a start and the end of the last worker.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.is_foreign() && lock(&self.state).running > 0
+    }
+
+    /// Why it has ended, if it has.
+    pub(crate) fn finish(&self) -> Option<Finish> {
+        if self.is_foreign() {
+            return None;
+        }
+        let state = lock(&self.state);
+        if state.running == 0 {
+            state.finish.clone()
+        } else {
+            None
+        }
+    }
+}
+
+/// Workers keep their buffers on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+/// How long the others may drain when one worker has ended.
+const DRAIN_WITH_OTHERS: Duration = Duration::from_secs(1);
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no text".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn until_told(control: &Control) -> Finish {
+        while !control.is_stopping() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        Finish::Stopped
+    }
+
+    #[test]
+    fn stops_twice_and_tells_why() {
+        let (told, finishes) = mpsc::channel();
+        let crew = Crew::new(
+            "test".into(),
+            || {},
+            move |finish| told.send(finish.clone()).unwrap(),
+        );
+        crew.start("test", vec![Box::new(until_told), Box::new(until_told)])
+            .unwrap();
+        assert!(crew.is_running());
+        assert_eq!(crew.wait(Duration::from_millis(1)).unwrap(), None);
+        crew.stop(Duration::from_secs(1)).unwrap();
+        crew.stop(Duration::ZERO).unwrap();
+        assert_eq!(crew.wait(Duration::ZERO).unwrap(), Some(Finish::Stopped));
+        assert_eq!(finishes.try_iter().collect::<Vec<_>>(), [Finish::Stopped]);
+        assert!(crew.start("test", vec![]).unwrap_err().is_state());
+    }
+
+    #[test]
+    fn f43_a_panic_ends_the_server_and_is_told() {
+        let crew = Crew::new("test".into(), || {}, |_| {});
+        let panics: Task = Box::new(|_| panic!("on purpose"));
+        crew.start("test", vec![Box::new(until_told), panics])
+            .unwrap();
+        let finish = crew
+            .wait(Duration::from_secs(20))
+            .unwrap()
+            .expect("it has ended");
+        assert_eq!(finish, Finish::Panicked("on purpose".into()));
+        assert!(!finish.is_healthy());
+    }
+
+    #[test]
+    fn a_second_stop_shortens_the_deadline_only() {
+        let control = Control::default();
+        assert_eq!(control.time_left(), Duration::MAX);
+        control.tell(Duration::from_secs(5));
+        control.tell(Duration::from_secs(500));
+        assert!(control.time_left() <= Duration::from_secs(5));
+        control.tell(Duration::ZERO);
+        control.tell(Duration::from_secs(5));
+        assert_eq!(control.time_left(), Duration::ZERO);
+    }
+}
