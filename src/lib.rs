@@ -7,9 +7,10 @@
 pub mod address;
 pub mod error;
 pub mod event;
+mod guard;
 pub mod server;
 pub mod socket;
-mod stats;
+pub mod stats;
 mod sys;
 pub mod unpack;
 pub mod worker;
