@@ -214,7 +214,9 @@ enum DataKind {
 }
 
 impl DataError {
-    pub(super) fn size(size: usize, got: usize) -> Self {
+    /// A record of `got` bytes where the layout has `size`.
+    #[must_use]
+    pub fn wrong_size(size: usize, got: usize) -> Self {
         DataKind::Size { size, got }.into()
     }
 

@@ -100,7 +100,7 @@ impl Layout {
         if data.len() == self.plan.size {
             Ok(())
         } else {
-            Err(DataError::size(self.plan.size, data.len()))
+            Err(DataError::wrong_size(self.plan.size, data.len()))
         }
     }
 
