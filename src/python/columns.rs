@@ -11,28 +11,23 @@ use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::buffer::{Exported, export};
 use super::layout::{Decoded, take};
-use crate::unpack::{self, Code, ColumnData, Layout};
+use crate::unpack::{self, Code, Layout};
 
 /// Many records, as one column per field.
 #[pyclass(frozen, module = "rsecho")]
 pub(super) struct Columns {
     layout: Arc<Layout>,
-    records: usize,
-    columns: Box<[Arc<unpack::Column>]>,
+    columns: unpack::Columns,
 }
 
 impl Columns {
     pub(super) fn new(layout: Arc<Layout>, columns: unpack::Columns) -> Self {
-        Self {
-            layout,
-            records: columns.records(),
-            columns: columns.into_columns().into_iter().map(Arc::new).collect(),
-        }
+        Self { layout, columns }
     }
 
     fn column(&self, index: usize) -> Column {
         let name = self.layout.name(index).unwrap_or_default();
-        Column::new(name, self.columns[index].clone())
+        Column::new(name, self.columns.columns()[index].clone())
     }
 }
 
@@ -43,13 +38,13 @@ impl Columns {
     fn names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(
             py,
-            (0..self.columns.len()).map(|index| self.layout.name(index)),
+            (0..self.layout.field_count()).map(|index| self.layout.name(index)),
         )
     }
 
     /// The number of records, which is the length of every column.
     fn __len__(&self) -> usize {
-        self.records
+        self.columns.records()
     }
 
     fn __getitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<Column> {
@@ -65,22 +60,26 @@ impl Columns {
                 key.get_type().name()?
             )));
         };
-        position(index, self.columns.len())
+        position(index, self.layout.field_count())
             .map(|index| self.column(index))
             .ok_or_else(|| {
                 PyIndexError::new_err(format!(
                     "no column {index}: a record has {} fields",
-                    self.columns.len()
+                    self.layout.field_count()
                 ))
             })
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        PyList::new(py, (0..self.columns.len()).map(|index| self.column(index)))?.try_iter()
+        PyList::new(
+            py,
+            (0..self.layout.field_count()).map(|index| self.column(index)),
+        )?
+        .try_iter()
     }
 
     fn __repr__(&self) -> String {
-        let (records, fields) = (self.records, self.columns.len());
+        let (records, fields) = (self.columns.records(), self.layout.field_count());
         format!("<rsecho.Columns: {records} records of {fields} fields>")
     }
 }
@@ -89,12 +88,12 @@ impl Columns {
 #[pyclass(frozen, sequence, module = "rsecho")]
 pub(super) struct Column {
     name: String,
-    data: Arc<unpack::Column>,
+    data: unpack::Column,
     exported: Exported,
 }
 
 impl Column {
-    fn new(name: String, data: Arc<unpack::Column>) -> Self {
+    fn new(name: String, data: unpack::Column) -> Self {
         // A Vec is at most isize::MAX bytes, so these conversions lose nothing.
         let itemsize = data.width() as isize;
         let exported = Exported {
@@ -211,20 +210,8 @@ impl Column {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let start = match this.data.data() {
-            ColumnData::Bool(data) => data.as_ptr().cast(),
-            ColumnData::I8(data) => data.as_ptr().cast(),
-            ColumnData::U8(data) | ColumnData::Bytes(data) => data.as_ptr(),
-            ColumnData::I16(data) => data.as_ptr().cast(),
-            ColumnData::U16(data) | ColumnData::F16(data) => data.as_ptr().cast(),
-            ColumnData::I32(data) => data.as_ptr().cast(),
-            ColumnData::U32(data) => data.as_ptr().cast(),
-            ColumnData::I64(data) => data.as_ptr().cast(),
-            ColumnData::U64(data) => data.as_ptr().cast(),
-            ColumnData::F32(data) => data.as_ptr().cast(),
-            ColumnData::F64(data) => data.as_ptr().cast(),
-        };
-        // SAFETY: CPython passes `view`. The vector holds `len` initialised items of `width`
+        let start = this.data.bytes().as_ptr();
+        // SAFETY: CPython passes `view`. The column's memory holds `len` items of `width`
         // bytes; it and `exported` belong to `slf`, whose class is frozen: nothing changes or
         // moves them before it is freed.
         unsafe { export(view, flags, slf.clone().into_any(), start, &this.exported) }

@@ -259,9 +259,7 @@ impl RecordLayout {
         hasher.finish()
     }
 
-    fn __reduce__<'py>(
-        slf: &Bound<'py, Self>,
-    ) -> PyResult<(Bound<'py, PyType>, (String, Option<Bound<'py, PyTuple>>))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let names = if this.layout.is_named() {
             Some(this.names(py)?.clone())
@@ -271,6 +269,9 @@ impl RecordLayout {
         Ok((slf.get_type(), (this.layout.format().to_owned(), names)))
     }
 }
+
+/// The class and its arguments, as pickle wants them.
+type Reduced<'py> = (Bound<'py, PyType>, (String, Option<Bound<'py, PyTuple>>));
 
 impl RecordLayout {
     fn tuple<'py>(&self, py: Python<'py>, record: &[u8]) -> PyResult<Bound<'py, PyTuple>> {

@@ -42,7 +42,7 @@ impl<'d> Iterator for Values<'_, 'd> {
 impl ExactSizeIterator for Values<'_, '_> {}
 
 #[inline]
-fn read(order: Order, code: Code, bytes: &[u8]) -> Value<'_> {
+pub(super) fn read(order: Order, code: Code, bytes: &[u8]) -> Value<'_> {
     macro_rules! number {
         ($type:ty) => {{
             let array = array(bytes);
@@ -73,7 +73,7 @@ fn read(order: Order, code: Code, bytes: &[u8]) -> Value<'_> {
 
 /// The string in a `p` slot: its length byte is believed only as far as the slot reaches.
 #[inline]
-pub(super) fn pascal(slot: &[u8]) -> &[u8] {
+fn pascal(slot: &[u8]) -> &[u8] {
     match slot.split_first() {
         Some((&length, rest)) => &rest[..rest.len().min(length.into())],
         None => &[],

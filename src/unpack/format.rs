@@ -11,7 +11,8 @@ pub(super) enum Order {
     Big,
 }
 
-const NATIVE: Order = if cfg!(target_endian = "little") {
+/// This machine's.
+pub(super) const NATIVE: Order = if cfg!(target_endian = "little") {
     Order::Little
 } else {
     Order::Big

@@ -30,7 +30,7 @@ mod layout;
 mod names;
 mod value;
 
-pub use columns::{Column, ColumnData, Columns, ColumnsBuilder};
+pub use columns::{Column, Columns, ColumnsBuilder};
 pub use decode::Values;
 pub use error::{DataError, FormatError};
 pub use format::{Code, Slot, Slots};
