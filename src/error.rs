@@ -31,6 +31,8 @@ enum Kind {
     Timeout,
     /// The object is not in a state in which this can be done.
     State,
+    /// The peer ended the stream before all that was wanted had come.
+    Ended,
 }
 
 impl Error {
@@ -77,6 +79,15 @@ impl Error {
         reason: impl fmt::Display,
     ) -> Self {
         Self::plain(Kind::State, operation, subject, reason)
+    }
+
+    /// The peer ended the stream early; `reason` says how much was missing.
+    pub fn ended(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::Ended, operation, subject, reason)
     }
 
     fn plain(
@@ -127,6 +138,11 @@ impl Error {
     /// True when the object was not in a state for it (already stopped, say).
     pub fn is_state(&self) -> bool {
         self.kind == Kind::State
+    }
+
+    /// True when the peer ended the stream early.
+    pub fn is_end_of_stream(&self) -> bool {
+        self.kind == Kind::Ended
     }
 
     /// True when another socket has the address.
