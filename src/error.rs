@@ -112,10 +112,12 @@ impl Error {
         self
     }
 
-    /// The system's error number, where a system call failed.
+    /// The system's error number: of the call that failed, or by which the system would say
+    /// that nothing came in time.
     pub fn errno(&self) -> Option<i32> {
         match self.kind {
             Kind::System(errno) => Some(errno),
+            Kind::Timeout => Some(libc::ETIMEDOUT),
             _ => None,
         }
     }
@@ -132,7 +134,7 @@ impl Error {
 
     /// True when nothing came in time.
     pub fn is_timeout(&self) -> bool {
-        self.kind == Kind::Timeout || self.errno() == Some(libc::ETIMEDOUT)
+        self.errno() == Some(libc::ETIMEDOUT)
     }
 
     /// True when the object was not in a state for it (already stopped, say).

@@ -18,6 +18,25 @@ class RecordError(RsechoError, ValueError):
     """Data does not fit a record layout, or a value does not fit its field."""
 
 
-for _class in (RsechoError, FormatError, RecordError):
+class StateError(RsechoError, RuntimeError):
+    """The object cannot do this now: it has ended, was closed, or belongs to another process."""
+
+
+class EndOfStreamError(RsechoError, EOFError):
+    """The peer ended the stream before all that was wanted had come."""
+
+
+class ServerError(RsechoError):
+    """A server ended by itself because it could not serve any more."""
+
+
+for _class in (
+    RsechoError,
+    FormatError,
+    RecordError,
+    StateError,
+    EndOfStreamError,
+    ServerError,
+):
     # Where users find them: in messages, and in what pickle writes.
     _class.__module__ = "rsecho"
