@@ -84,6 +84,70 @@ pub(crate) fn total<const N: usize>(blocks: &[Block<N>]) -> [u64; N] {
     sum
 }
 
+/// Why a datagram is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The source port is 0: no reply can be sent (EINVAL).
+    SourcePortZero,
+    /// The source address is 0.0.0.0 or ::.
+    SourceUnspecified,
+    /// The source is in 0.0.0.0/8 (RFC 1122 §3.2.1.3).
+    SourceZeroNetwork,
+    /// The source is 255.255.255.255.
+    SourceBroadcast,
+    /// The source is a multicast address.
+    SourceMulticast,
+    /// The source is the server's own address and port: it would answer itself.
+    OwnAddress,
+    /// It was sent to a broadcast address.
+    ToBroadcast,
+    /// It was sent to a multicast address.
+    ToMulticast,
+    /// It was longer than the buffer (MSG_TRUNC).
+    Truncated,
+    /// Control data was lost, so it may be several datagrams that look like one.
+    Merged,
+    /// No room in the send buffer within the send timeout.
+    SendBufferFull,
+    /// A packet filter forbade the reply (EPERM).
+    SendFiltered,
+    /// No route, or no address to send from.
+    SendUnreachable,
+    /// The reply is too long for the way back (EMSGSIZE).
+    SendTooLarge,
+    /// The system refuses to send there (EACCES: a broadcast address).
+    SendRefused,
+    /// Any other failure of the send.
+    SendFailed,
+}
+
+impl DropReason {
+    /// All, in the order of their numbers.
+    pub const ALL: [(DropReason, &'static str); 16] = [
+        (DropReason::SourcePortZero, "source_port_zero"),
+        (DropReason::SourceUnspecified, "source_unspecified"),
+        (DropReason::SourceZeroNetwork, "source_zero_network"),
+        (DropReason::SourceBroadcast, "source_broadcast"),
+        (DropReason::SourceMulticast, "source_multicast"),
+        (DropReason::OwnAddress, "own_address"),
+        (DropReason::ToBroadcast, "to_broadcast"),
+        (DropReason::ToMulticast, "to_multicast"),
+        (DropReason::Truncated, "truncated"),
+        (DropReason::Merged, "merged"),
+        (DropReason::SendBufferFull, "send_buffer_full"),
+        (DropReason::SendFiltered, "send_filtered"),
+        (DropReason::SendUnreachable, "send_unreachable"),
+        (DropReason::SendTooLarge, "send_too_large"),
+        (DropReason::SendRefused, "send_refused"),
+        (DropReason::SendFailed, "send_failed"),
+    ];
+
+    /// The name by which it is counted and logged.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

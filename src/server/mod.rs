@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::address::{self, Family};
@@ -79,6 +79,10 @@ impl Stats {
     }
 }
 
+/// Something with a descriptor. Weak: while it can be had its number is open and ours, so a
+/// forked child never lets go of a stranger's.
+pub(crate) type Descriptor = Weak<dyn AsRawFd + Send + Sync>;
+
 /// What a protocol's `open` hands to the [`Server`] that will run it.
 pub(crate) struct Parts {
     /// As in `udp://127.0.0.1:9999`.
@@ -92,8 +96,8 @@ pub(crate) struct Parts {
     /// Makes every worker look at its `Control`.
     pub(crate) wake: Box<dyn Fn() + Send + Sync>,
     pub(crate) stats: Box<dyn Fn() -> Stats + Send + Sync>,
-    /// All that a child of `fork` has to let go of.
-    pub(crate) descriptors: Vec<RawFd>,
+    /// All that a child of `fork` has to let go of, while it is open.
+    pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) observer: Arc<Observer>,
 }
 
@@ -105,7 +109,7 @@ pub struct Server {
     report: SocketReport,
     tasks: Mutex<Vec<Task>>,
     stats: Arc<dyn Fn() -> Stats + Send + Sync>,
-    descriptors: Vec<RawFd>,
+    descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
     crew: Arc<Crew>,
 }
@@ -288,9 +292,9 @@ impl Server {
     /// would otherwise keep the port taken for as long as the child lives.
     pub fn abandon(&self) {
         if self.is_foreign() {
-            for fd in &self.descriptors {
+            for descriptor in self.descriptors.iter().filter_map(Weak::upgrade) {
                 // Nothing can be done about a failure here, and nothing depends on it.
-                let _ = sys::abandon(*fd);
+                let _ = sys::abandon(descriptor.as_raw_fd());
             }
         }
     }

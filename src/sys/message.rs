@@ -59,19 +59,41 @@ pub(crate) struct Received {
     pub(crate) source: RawAddress,
     /// Whom it was sent to.
     pub(crate) destination: Destination,
+    /// Where the bytes are several datagrams of one peer, the length of each but the last,
+    /// which may be shorter (UDP_GRO, udp(7)); 0 where they are one.
+    pub(crate) segment_bytes: usize,
     /// The datagram was longer than the buffer (MSG_TRUNC).
     pub(crate) truncated: bool,
+    /// Control data was lost (MSG_CTRUNC): several datagrams may look like one.
+    pub(crate) maybe_merged: bool,
+}
+
+impl Received {
+    /// How many datagrams the bytes are.
+    pub(crate) fn datagrams(&self) -> u64 {
+        match self.segment_bytes {
+            0 => 1,
+            size => self.length.div_ceil(size) as u64,
+        }
+    }
 }
 
 /// Room for both address messages of a dual-stack socket and one integer more, aligned as
 /// control messages must be (cmsg(3)).
 #[repr(C)]
-union ControlRoom {
+#[derive(Clone, Copy)]
+pub(super) union ControlRoom {
     _align: libc::cmsghdr,
     bytes: [u8; CONTROL_BYTES],
 }
 
-const CONTROL_BYTES: usize = 128;
+pub(super) const CONTROL_BYTES: usize = 128;
+
+impl ControlRoom {
+    pub(super) const EMPTY: Self = Self {
+        bytes: [0; CONTROL_BYTES],
+    };
+}
 
 /// Whether a receive may sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,25 +134,55 @@ pub(crate) fn receive(fd: RawFd, buffer: &mut [u8], mode: Mode) -> io::Result<Re
         return Err(io::Error::last_os_error());
     }
     source.set_length(message.msg_namelen);
-    Ok(Received {
-        length: length as usize,
+    // SAFETY: `message` was filled by a successful recvmsg(2), and its control buffer is
+    // still alive.
+    let control = unsafe { read_control(&message) };
+    Ok(describe(
+        length as usize,
         source,
-        // SAFETY: `message` was filled by a successful recvmsg(2), and its control buffer
-        // is still alive.
-        destination: unsafe { destination(&message) },
-        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
-    })
+        control,
+        message.msg_flags,
+    ))
 }
 
-/// Reads the destination out of the control messages. IP_PKTINFO wins over IPV6_PKTINFO,
+/// Puts together what a receive left in its header.
+pub(super) fn describe(
+    length: usize,
+    source: RawAddress,
+    control: Control,
+    flags: libc::c_int,
+) -> Received {
+    // One segment, or a size as long as all: a plain datagram.
+    let is_train = control.segment_bytes > 0 && control.segment_bytes < length;
+    Received {
+        length,
+        source,
+        destination: control.destination,
+        segment_bytes: if is_train { control.segment_bytes } else { 0 },
+        truncated: flags & libc::MSG_TRUNC != 0,
+        maybe_merged: flags & libc::MSG_CTRUNC != 0,
+    }
+}
+
+/// What the control messages of one receive said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Control {
+    pub(super) destination: Destination,
+    pub(super) segment_bytes: usize,
+}
+
+const SOL_UDP: libc::c_int = 17;
+const UDP_GRO: libc::c_int = 104;
+
+/// Reads the control messages of a receive. IP_PKTINFO wins over IPV6_PKTINFO,
 /// since a dual-stack socket gives both for an IPv4 datagram and only the first tells a
 /// broadcast.
 ///
 /// # Safety
 ///
 /// `message` is as recvmsg(2) left it, its control buffer alive.
-pub(super) unsafe fn destination(message: &libc::msghdr) -> Destination {
-    let mut found = Destination::Unknown;
+pub(super) unsafe fn read_control(message: &libc::msghdr) -> Control {
+    let mut found = Control::default();
     // SAFETY: cmsg(3): the macros walk a control buffer that recvmsg(2) filled, within
     // msg_controllen; data is copied out unaligned, only when the message is long enough.
     unsafe {
@@ -143,20 +195,25 @@ pub(super) unsafe fn destination(message: &libc::msghdr) -> Destination {
                     if room >= mem::size_of::<libc::in_pktinfo>() =>
                 {
                     let info: libc::in_pktinfo = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    found = Destination::V4 {
+                    found.destination = Destination::V4 {
                         addressed: Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)),
                         reply_from: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)),
                     };
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
                     if room >= mem::size_of::<libc::in6_pktinfo>()
-                        && found == Destination::Unknown =>
+                        && found.destination == Destination::Unknown =>
                 {
                     let info: libc::in6_pktinfo = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    found = Destination::V6 {
+                    found.destination = Destination::V6 {
                         addressed: Ipv6Addr::from(info.ipi6_addr.s6_addr),
                         interface: info.ipi6_ifindex as u32,
                     };
+                }
+                // A C int, not the u16 that a send takes (net/ipv4/udp.c, udp_cmsg_recv).
+                (SOL_UDP, UDP_GRO) if room >= mem::size_of::<libc::c_int>() => {
+                    let size = data.cast::<libc::c_int>().read_unaligned();
+                    found.segment_bytes = usize::try_from(size).unwrap_or(0);
                 }
                 _ => {}
             }

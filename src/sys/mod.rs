@@ -19,13 +19,18 @@
 #![allow(unsafe_code)]
 
 mod descriptor;
-mod interface;
+mod interfaces;
 pub(crate) mod message;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) mod mmsg;
 pub(crate) mod option;
 mod raw_address;
+pub(crate) mod signals;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod slab;
 mod wake;
 
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
-pub(crate) use interface::interface_name;
+pub(crate) use interfaces::{interface_name, local_addresses};
 pub(crate) use raw_address::RawAddress;
 pub(crate) use wake::{Ready, Waker, wait_either, wait_readable, wait_writable};

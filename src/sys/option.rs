@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 
-fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = mem::size_of::<i32>() as libc::socklen_t;
     // SAFETY: setsockopt(2) reads `length` bytes from a live i32.
     let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), length) };

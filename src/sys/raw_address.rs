@@ -101,6 +101,36 @@ impl RawAddress {
     }
 }
 
+impl PartialEq for RawAddress {
+    /// Byte for byte, as the kernel wrote them: it clears what it does not use.
+    fn eq(&self, other: &Self) -> bool {
+        self.length == other.length && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for RawAddress {}
+
+impl RawAddress {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the union is initialised in all its bytes (zeroed first), has no padding
+        // (sockaddr_in6 is its largest member and has none), and `length` is at most its
+        // size (`set_length`).
+        unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.length as usize) }
+    }
+
+    /// A number that differs for most peers: for small tables, not for safety.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        // SAFETY: plain integers in an initialised union; bytes 2 to 7 hold the port and,
+        // for IPv4, the address; for IPv6 the end of the address is at bytes 20 to 23.
+        let (port, v4, v6) = unsafe {
+            let words: *const u32 = self.as_ptr().cast();
+            (self.storage.v4.sin_port, *words.add(1), *words.add(5))
+        };
+        // Fibonacci hashing: ports of one host are often consecutive.
+        (u32::from(port) ^ v4.rotate_left(7) ^ v6.rotate_left(13)).wrapping_mul(0x9E37_79B9)
+    }
+}
+
 impl From<SocketAddr> for RawAddress {
     fn from(address: SocketAddr) -> Self {
         let mut raw = Self::empty();

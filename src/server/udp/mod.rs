@@ -1,26 +1,48 @@
-//! The UDP echo server.
+//! The UDP echo server (RFC 862).
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{EngineChoice, Listen, Parts};
-use crate::error::Result;
-use crate::event::Queue;
-use crate::socket::SocketOptions;
+use socket2::Socket;
+
+use self::counters::{Counters, NAMES};
+use self::echo::{Service, Worker};
+use self::engine::{Engine, Portable};
+use self::wait::{Receiver, Sleep, Wake};
+use super::{EngineChoice, Listen, Parts, Stats, check_workers, resolve_listen};
+use crate::error::{Error, Result};
+use crate::event::{Observer, Queue};
+use crate::guard::sources::Sources;
+use crate::socket::{self, Bound, SocketOptions};
+use crate::stats::{self, DropReason};
+use crate::sys;
+use crate::worker::{Control, Finish, Task};
+
+mod counters;
+mod echo;
+mod engine;
+mod observe;
+mod plan;
+mod wait;
 
 /// What a UDP server is to be.
 #[derive(Debug)]
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
-    /// Options of the socket.
+    /// Options of the socket. Its `recv_timeout` bounds one sleep of a worker (which counts
+    /// it and goes on); its `send_timeout` how long a reply waits for room in the send
+    /// buffer, 1 s by default.
     pub socket: SocketOptions,
     /// The server ends when nothing came for this long.
     pub idle_timeout: Option<Duration>,
     /// Longer datagrams are answered with this many bytes of theirs; `None`: as they are,
     /// up to the protocol's limit.
     pub max_datagram_bytes: Option<usize>,
-    /// An empty datagram ends the server.
+    /// An empty datagram ends the server, once answered.
     pub stop_on_empty: bool,
     /// Threads, each with a socket of its own (SO_REUSEPORT).
     pub workers: usize,
@@ -30,7 +52,259 @@ pub struct Config {
     pub record_bytes: Option<usize>,
 }
 
+/// Room for whatever UDP can carry: 65,527 bytes over IPv6 (RFC 768, RFC 8200), and for a
+/// train of the same size.
+const SLOT_BYTES: usize = 65_536;
+
+const DEFAULT_SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Binds.
-pub(crate) fn open(_config: Config, _queue: Option<Arc<Queue>>) -> Result<Parts> {
-    todo!()
+pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
+    let engine = validate(&config)?;
+    let workers = config.workers;
+    if workers > 1 {
+        config.socket.reuse_port = Some(true);
+    }
+    let listen = std::mem::replace(
+        &mut config.listen,
+        Listen::At {
+            host: String::new(),
+            port: 0,
+            family: crate::address::Family::Any,
+        },
+    );
+    let bound = bind(listen, &config)?;
+    let (address, report) = (bound[0].address, bound[0].report.clone());
+    let name = format!("udp://{}", crate::address::plain(address));
+    let observer = Arc::new(Observer::new(&name, queue));
+    let group = Arc::new(Group {
+        counters: (0..workers).map(|_| Counters::new()).collect(),
+        final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
+    });
+    let mut tasks: Vec<Task> = Vec::with_capacity(workers);
+    let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
+    let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
+    for (index, bound) in bound.into_iter().enumerate() {
+        prepare(&bound, &name)?;
+        let socket = Arc::new(bound.socket);
+        let (sleep, wake) = Sleep::new(&socket, bound.is_shared)
+            .map_err(|error| Error::system("make a waker for", &name, &error))?;
+        wakes.push(wake);
+        handles.push(Arc::downgrade(&socket));
+        let service = service(
+            &config,
+            &name,
+            address,
+            socket,
+            sleep,
+            Arc::clone(&observer),
+        )?;
+        tasks.push(task(service, engine, &config, Arc::clone(&group), index));
+    }
+    let descriptors = handles
+        .iter()
+        .map(|socket| socket.clone() as Weak<dyn AsRawFd + Send + Sync>);
+    Ok(Parts {
+        address,
+        engine,
+        report,
+        tasks,
+        descriptors: descriptors.collect(),
+        wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
+        stats: Box::new(move || group.stats(&handles)),
+        observer,
+        name,
+    })
+}
+
+fn validate(config: &Config) -> Result<&'static str> {
+    check_workers(config.workers)?;
+    config.socket.validate()?;
+    if config
+        .max_datagram_bytes
+        .is_some_and(|bytes| bytes == 0 || bytes > 65_527)
+    {
+        let rule = "a datagram carries 1 to 65527 bytes (65507 over IPv4)";
+        return Err(Error::argument("set", "max_datagram_bytes", rule));
+    }
+    if config.idle_timeout.is_some_and(|time| time.is_zero()) {
+        return Err(Error::argument(
+            "set",
+            "idle_timeout=0",
+            "a timeout is longer than nothing",
+        ));
+    }
+    if config.record_bytes == Some(0) {
+        return Err(Error::argument(
+            "set",
+            "record_bytes=0",
+            "a record has at least one byte",
+        ));
+    }
+    match config.engine {
+        EngineChoice::Portable => Ok(Portable::NAME),
+        EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
+        EngineChoice::Batch if !cfg!(target_os = "linux") => {
+            let reason = "this system lacks recvmmsg with trains";
+            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
+        }
+        EngineChoice::Auto | EngineChoice::Batch => Ok("batch"),
+    }
+}
+
+/// One socket a worker, all of one address.
+fn bind(listen: Listen, config: &Config) -> Result<Vec<Bound>> {
+    match listen {
+        Listen::On(adopted) => {
+            if config.workers > 1 {
+                let reason = "a socket that was passed in is one socket";
+                return Err(Error::argument("start", "more than one worker", reason)
+                    .or("bind by address, or pass one socket to each of several servers"));
+            }
+            Ok(vec![socket::adopt_udp(adopted, &config.socket)?])
+        }
+        Listen::At { host, port, family } => {
+            let wanted = resolve_listen(&host, port, family)?;
+            let first = socket::bind_udp(wanted, &config.socket)?;
+            let address = first.address;
+            let mut bound = vec![first];
+            for _ in 1..config.workers {
+                bound.push(socket::bind_udp(address, &config.socket)?);
+            }
+            Ok(bound)
+        }
+    }
+}
+
+/// Has the kernel say where each datagram was sent to, unless that is known.
+fn prepare(bound: &Bound, name: &str) -> Result<()> {
+    if is_one_address(bound.address) {
+        return Ok(());
+    }
+    let fd = bound.socket.as_raw_fd();
+    let fail = |error| Error::system("ask for destinations on", name, &error);
+    if bound.address.is_ipv4() {
+        return sys::option::receive_destination_v4(fd).map_err(fail);
+    }
+    sys::option::receive_destination_v6(fd).map_err(fail)?;
+    // For the IPv4 half of a dual-stack socket; one that is IPv6 only may refuse it.
+    let _ = sys::option::receive_destination_v4(fd);
+    Ok(())
+}
+
+/// True for an address to which nothing but unicast can be sent, and from which every
+/// reply goes: control data would cost a little and say nothing.
+fn is_one_address(address: SocketAddr) -> bool {
+    match address {
+        // 127.255.255.255 is the loopback network's broadcast address.
+        SocketAddr::V4(v4) => v4.ip().is_loopback() && v4.ip().octets() != [127, 255, 255, 255],
+        SocketAddr::V6(v6) => v6.ip().is_loopback(),
+    }
+}
+
+fn service(
+    config: &Config,
+    name: &str,
+    address: SocketAddr,
+    socket: Arc<Socket>,
+    sleep: Sleep,
+    observer: Arc<Observer>,
+) -> Result<Service> {
+    let sleep_time = match (config.socket.recv_timeout, config.idle_timeout) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    let receiver = Receiver::new(&socket, sleep, sleep_time)
+        .map_err(|error| Error::system("set the receive timeout of", name, &error))?;
+    Ok(Service {
+        name: name.to_owned(),
+        receiver,
+        sources: Sources::new(address),
+        observer,
+        sleep_time,
+        idle_timeout: config.idle_timeout,
+        send_timeout: config.socket.send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
+        answer_truncated: config.max_datagram_bytes.is_some(),
+        stop_on_empty: config.stop_on_empty,
+        record_bytes: config.record_bytes,
+        socket,
+    })
+}
+
+fn task(
+    service: Service,
+    engine: &'static str,
+    config: &Config,
+    group: Arc<Group>,
+    index: usize,
+) -> Task {
+    let slot_bytes = config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
+    // A train cannot be cut datagram by datagram.
+    let offload = config.max_datagram_bytes.is_none();
+    Box::new(move |control: &Control| {
+        let socket = Arc::clone(&service.socket);
+        let fd = socket.as_raw_fd();
+        let counters = &group.counters[index];
+        let finish = if engine == Portable::NAME {
+            Worker::new(service, Portable::new(fd, slot_bytes), counters, control).run()
+        } else {
+            run_batch(service, fd, slot_bytes, offload, counters, control)
+        };
+        let drops = socket::kernel_drops(&socket).unwrap_or(0);
+        group.final_drops[index].store(drops, Ordering::Relaxed);
+        finish
+    })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn run_batch(
+    service: Service,
+    fd: std::os::fd::RawFd,
+    slot_bytes: usize,
+    offload: bool,
+    counters: &Counters,
+    control: &Control,
+) -> Finish {
+    let engine = engine::Batch::new(fd, slot_bytes, offload);
+    Worker::new(service, engine, counters, control).run()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn run_batch(
+    service: Service,
+    fd: std::os::fd::RawFd,
+    slot_bytes: usize,
+    _offload: bool,
+    counters: &Counters,
+    control: &Control,
+) -> Finish {
+    Worker::new(service, Portable::new(fd, slot_bytes), counters, control).run()
+}
+
+/// What the workers of one server share.
+struct Group {
+    counters: Vec<Counters>,
+    /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
+    final_drops: Vec<AtomicU64>,
+}
+
+const OPEN: u64 = u64::MAX;
+
+impl Group {
+    fn stats(&self, sockets: &[Weak<Socket>]) -> Stats {
+        let values = stats::total(&self.counters);
+        let drops = self.final_drops.iter().zip(sockets).map(|(last, socket)| {
+            match (last.load(Ordering::Relaxed), socket.upgrade()) {
+                (OPEN, Some(socket)) => socket::kernel_drops(&socket).unwrap_or(0),
+                (OPEN, None) => 0,
+                (drops, _) => drops,
+            }
+        });
+        let reasons = DropReason::ALL.into_iter().zip(&values[NAMES.len()..]);
+        Stats {
+            counters: NAMES.into_iter().zip(values).collect(),
+            reasons: reasons.map(|((_, name), value)| (name, *value)).collect(),
+            kernel_drops: cfg!(target_os = "linux").then(|| drops.sum()),
+        }
+    }
 }

@@ -1,0 +1,3 @@
+//! WHETHER to answer. One file a protection, one drop reason each.
+
+pub(crate) mod sources;

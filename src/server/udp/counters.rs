@@ -1,0 +1,120 @@
+//! What a UDP worker counts.
+
+use crate::stats::{Block, DropReason, Writer};
+
+const REASONS: usize = DropReason::ALL.len();
+
+/// Counters before the reasons, by name.
+pub(super) const NAMES: [&str; 8] = [
+    "received_packets",
+    "received_bytes",
+    "sent_packets",
+    "sent_bytes",
+    "truncated_packets",
+    "records",
+    "unfit_records",
+    "receive_timeouts",
+];
+
+pub(super) const COUNTERS: usize = NAMES.len() + REASONS;
+
+pub(super) type Counters = Block<COUNTERS>;
+
+/// What one batch adds; published in one go.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub(super) received_packets: u64,
+    pub(super) received_bytes: u64,
+    pub(super) sent_packets: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) truncated_packets: u64,
+    pub(super) records: u64,
+    pub(super) unfit_records: u64,
+    pub(super) receive_timeouts: u64,
+    dropped: [u64; REASONS],
+    any_dropped: bool,
+}
+
+impl Tally {
+    pub(super) fn drop(&mut self, reason: DropReason, packets: u64) {
+        self.dropped[reason as usize] += packets;
+        self.any_dropped = true;
+    }
+
+    /// The reasons with their counts, where any is not zero.
+    pub(super) fn dropped(&self) -> Option<&[u64; REASONS]> {
+        self.any_dropped.then_some(&self.dropped)
+    }
+
+    /// Adds this to the worker's counters and starts again from zero.
+    pub(super) fn publish(&mut self, counters: &Counters) {
+        counters.update(|writer| {
+            writer.add(0, self.received_packets);
+            writer.add(1, self.received_bytes);
+            writer.add(2, self.sent_packets);
+            writer.add(3, self.sent_bytes);
+            if self.is_rare() {
+                self.publish_rare(writer);
+            }
+        });
+        self.received_packets = 0;
+        self.received_bytes = 0;
+        self.sent_packets = 0;
+        self.sent_bytes = 0;
+        if self.is_rare() {
+            *self = Self::default();
+        }
+    }
+
+    fn is_rare(&self) -> bool {
+        self.any_dropped
+            || self.truncated_packets | self.records | self.unfit_records | self.receive_timeouts
+                != 0
+    }
+
+    #[cold]
+    fn publish_rare(&self, writer: &Writer<'_, COUNTERS>) {
+        writer.add(4, self.truncated_packets);
+        writer.add(5, self.records);
+        writer.add(6, self.unfit_records);
+        writer.add(7, self.receive_timeouts);
+        for (index, packets) in self.dropped.iter().enumerate() {
+            writer.add(NAMES.len() + index, *packets);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_in_order() {
+        for (number, (reason, _)) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+        }
+    }
+
+    #[test]
+    fn publishing_adds_each_figure_to_its_own_counter_once() {
+        let counters = Counters::new();
+        let mut tally = Tally {
+            received_packets: 1,
+            received_bytes: 2,
+            sent_packets: 3,
+            sent_bytes: 4,
+            truncated_packets: 5,
+            records: 6,
+            unfit_records: 7,
+            receive_timeouts: 8,
+            ..Tally::default()
+        };
+        tally.drop(DropReason::SendFailed, 9);
+        tally.publish(&counters);
+        tally.publish(&counters);
+        let values = counters.snapshot();
+        assert_eq!(values[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(values[COUNTERS - 1], 9);
+        assert_eq!(values.iter().sum::<u64>(), 45);
+    }
+}

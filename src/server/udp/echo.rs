@@ -1,0 +1,372 @@
+//! THE HOT LOOP: receive → judge → answer → plan → send.
+//!
+//! Rules, kept for every datagram: no log call, formatting, lock, allocation or clock
+//! read; no dynamic dispatch; no `cfg`. What was chosen at start (engine, guard, waiting)
+//! is compiled in or a branch a batch. Whatever is rare is `#[cold]` and told at the end
+//! of its batch.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use super::counters::{Counters, Tally};
+use super::engine::Engine;
+use super::observe::{DropLog, Teller};
+use super::plan::{Group, Item, Plan};
+use super::wait::{Arrival, Receiver};
+use crate::error::Error;
+use crate::event::{self, Observer};
+use crate::guard::sources::Sources;
+use crate::stats::DropReason;
+use crate::sys::message::{self, Mode, Received};
+use crate::sys::{self, RawAddress};
+use crate::worker::{Control, Finish};
+
+/// What a worker serves with, beside its engine.
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) socket: Arc<Socket>,
+    pub(super) receiver: Receiver,
+    pub(super) sources: Sources,
+    pub(super) observer: Arc<Observer>,
+    /// How long a sleep lasts that ends without a datagram.
+    pub(super) sleep_time: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    /// How long a reply may wait for room in the send buffer.
+    pub(super) send_timeout: Duration,
+    /// The user asked for datagrams to be cut, so a cut one is answered.
+    pub(super) answer_truncated: bool,
+    pub(super) stop_on_empty: bool,
+    pub(super) record_bytes: Option<usize>,
+}
+
+/// One worker: its service, its engine, and memory that every batch uses again.
+pub(super) struct Worker<'a, E> {
+    service: Service,
+    engine: E,
+    counters: &'a Counters,
+    control: &'a Control,
+    plan: Plan,
+    received: Vec<Received>,
+    /// Why each message is not answered, if so.
+    verdicts: Vec<Option<DropReason>>,
+    tally: Tally,
+    drop_log: DropLog,
+    /// Peers to whom the path refuses trains (a segment above its MTU).
+    refuse_trains: Vec<RawAddress>,
+}
+
+impl<'a, E: Engine> Worker<'a, E> {
+    pub(super) fn new(
+        service: Service,
+        engine: E,
+        counters: &'a Counters,
+        control: &'a Control,
+    ) -> Self {
+        let slots = engine.slots();
+        let drop_log = DropLog::new(Arc::clone(&service.observer));
+        Self {
+            service,
+            engine,
+            counters,
+            control,
+            plan: Plan::new(slots),
+            received: Vec::with_capacity(slots),
+            verdicts: Vec::with_capacity(slots),
+            tally: Tally::default(),
+            drop_log,
+            refuse_trains: Vec::new(),
+        }
+    }
+
+    /// Serves until told to stop, or until it cannot go on.
+    pub(super) fn run(mut self) -> Finish {
+        let finish = match self.serve() {
+            Ok(finish) => finish,
+            Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
+        };
+        self.drop_log.write();
+        finish
+    }
+
+    fn serve(&mut self) -> io::Result<Finish> {
+        let mut idle = Duration::ZERO;
+        loop {
+            match self
+                .service
+                .receiver
+                .receive(&mut self.engine, self.control)?
+            {
+                Arrival::Some(count) => {
+                    idle = Duration::ZERO;
+                    if self.batch(count) {
+                        return Ok(Finish::Empty);
+                    }
+                }
+                Arrival::TimedOut => {
+                    idle += self.service.sleep_time.unwrap_or_default();
+                    self.tally.receive_timeouts += 1;
+                    self.tally.publish(self.counters);
+                    if self.service.idle_timeout.is_some_and(|most| idle >= most) {
+                        return Ok(Finish::Idle);
+                    }
+                }
+                Arrival::Woken => {}
+            }
+            if self.control.is_stopping() {
+                return self.drain();
+            }
+        }
+    }
+
+    /// Answers what is queued already, until there is nothing more or the time is over.
+    fn drain(&mut self) -> io::Result<Finish> {
+        while !self.control.time_left().is_zero() {
+            match self.engine.receive(0, Mode::DontWait) {
+                Ok(count) => {
+                    self.batch(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Finish::Stopped)
+    }
+
+    /// Serves `count` messages; true if one of them ends the server.
+    fn batch(&mut self, count: usize) -> bool {
+        self.received.clear();
+        self.verdicts.clear();
+        self.plan.clear();
+        self.engine.begin();
+        let mut end = false;
+        for slot in 0..count {
+            let received = self.engine.take(slot);
+            let verdict = self.judge(&received);
+            if verdict.is_none() {
+                end |= received.length == 0 && self.service.stop_on_empty;
+            }
+            self.received.push(received);
+            self.verdicts.push(verdict);
+            if verdict.is_none() {
+                self.plan_answer(slot);
+            }
+        }
+        self.send();
+        self.tell();
+        self.tally.publish(self.counters);
+        end
+    }
+
+    /// Counts a message in, and says why it is not to be answered.
+    fn judge(&mut self, received: &Received) -> Option<DropReason> {
+        if received.source.is_empty() && received.length == 0 {
+            // What a receive gives on a socket that was shut down: nobody sent it.
+            return Some(DropReason::SourceUnspecified);
+        }
+        let packets = received.datagrams();
+        self.tally.received_packets += packets;
+        self.tally.received_bytes += received.length as u64;
+        let mut verdict = self
+            .service
+            .sources
+            .judge(&received.source, received.destination);
+        if received.truncated {
+            self.tally.truncated_packets += packets;
+            if !self.service.answer_truncated {
+                verdict = verdict.or(Some(DropReason::Truncated));
+            }
+        }
+        if received.maybe_merged && received.segment_bytes == 0 && self.engine.max_segments() > 1 {
+            verdict = verdict.or(Some(DropReason::Merged));
+        }
+        if let Some(reason) = verdict {
+            self.tally.drop(reason, packets);
+        }
+        verdict
+    }
+
+    fn plan_answer(&mut self, slot: usize) {
+        let received = &self.received[slot];
+        let max_segments =
+            if !self.refuse_trains.is_empty() && self.refuse_trains.contains(&received.source) {
+                1
+            } else {
+                self.engine.max_segments()
+            };
+        let item = Item {
+            slot: slot as u16,
+            peer: &received.source,
+            length: received.length,
+            segment_bytes: received.segment_bytes,
+            max_segments,
+        };
+        let all = &self.received;
+        self.plan.add(item, |other| {
+            let other = &all[usize::from(other)];
+            other.source == received.source && other.destination == received.destination
+        });
+    }
+
+    fn send(&mut self) {
+        let mut next = 0;
+        while next < self.plan.groups().len() {
+            match self.engine.send(&self.plan, &self.received, next) {
+                Ok(sent) => {
+                    for group in &self.plan.groups()[next..next + sent] {
+                        self.tally.sent_packets += u64::from(group.datagrams);
+                        self.tally.sent_bytes += u64::from(group.bytes);
+                    }
+                    next += sent;
+                }
+                Err(error) => {
+                    let group = self.plan.groups()[next];
+                    self.refused(group, &error);
+                    next += 1;
+                }
+            }
+        }
+    }
+
+    /// A send was refused: wait for room, cut the train up, or count it as dropped.
+    #[cold]
+    fn refused(&mut self, group: Group, error: &io::Error) {
+        if group.datagrams > 1 {
+            match error.raw_os_error() {
+                // A segment above the MTU of this peer's path (udp(7)): others may take trains.
+                Some(libc::EMSGSIZE) => self.remember_refusal(group),
+                // The kernel or the driver does not do it at all, or no longer.
+                Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
+                    self.engine.limit_segments(usize::from(group.datagrams));
+                }
+                _ => {}
+            }
+        }
+        // Each datagram by itself: what the error was for is dropped, the rest goes.
+        let segment = group.segment_bytes.max(1) as usize;
+        let to = self.received[usize::from(group.slot)];
+        let pieces: Vec<_> = self.plan.pieces(&group).collect();
+        for piece in pieces {
+            let (mut at, end) = (
+                piece.offset as usize,
+                (piece.offset + piece.length) as usize,
+            );
+            loop {
+                let length = segment.min(end - at);
+                match self.send_one(piece.slot, at, length, &to) {
+                    Ok(()) => {
+                        self.tally.sent_packets += 1;
+                        self.tally.sent_bytes += length as u64;
+                    }
+                    Err(error) => {
+                        let reason = classify(&error);
+                        self.tally.drop(reason, 1);
+                        self.verdicts[usize::from(piece.slot)] = Some(reason);
+                    }
+                }
+                at += length;
+                if at >= end {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn remember_refusal(&mut self, group: Group) {
+        // Enough for the peers behind one narrow link; the oldest is asked again.
+        const PEERS: usize = 64;
+        if self.refuse_trains.len() == PEERS {
+            self.refuse_trains.remove(0);
+        }
+        self.refuse_trains
+            .push(self.received[usize::from(group.slot)].source);
+    }
+
+    /// Sends one datagram, waiting for room in the send buffer where there is none.
+    fn send_one(&self, slot: u16, offset: usize, length: usize, to: &Received) -> io::Result<()> {
+        let fd = self.service.socket.as_raw_fd();
+        let data = self.engine.data(usize::from(slot), offset, length);
+        let mut deadline = None;
+        let mut stale_error_taken = false;
+        loop {
+            let error = match message::send(fd, data, &to.source, to.destination) {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // An ICMP error for somebody else's reply, reported to whoever sends next.
+                Some(libc::ECONNREFUSED) if !stale_error_taken => stale_error_taken = true,
+                Some(libc::EAGAIN | libc::ENOBUFS) => {
+                    let now = Instant::now();
+                    let until = *deadline.get_or_insert(now + self.service.send_timeout);
+                    let left = until
+                        .saturating_duration_since(now)
+                        .min(self.control.time_left());
+                    if left.is_zero() {
+                        return Err(error);
+                    }
+                    // In slices, so that a stop is seen.
+                    sys::wait_writable(fd, None, Some(left.min(Duration::from_millis(50))))?;
+                    if error.raw_os_error() == Some(libc::ENOBUFS) {
+                        // The device's queue is full, which poll(2) does not know of.
+                        std::thread::sleep(left.min(Duration::from_millis(1)));
+                    }
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Tells whoever listens; one look a batch where nobody does.
+    fn tell(&mut self) {
+        let access = self.service.observer.access();
+        if access.is_some() || self.service.record_bytes.is_some() {
+            self.tell_each(access);
+        }
+        if let Some(dropped) = self.tally.dropped() {
+            let last = self.verdicts.iter().rposition(Option::is_some);
+            let peer = last.and_then(|slot| self.received[slot].source.to_std());
+            self.drop_log.add(dropped, peer);
+        }
+    }
+
+    #[cold]
+    fn tell_each(&mut self, access: Option<usize>) {
+        let teller = Teller {
+            observer: &self.service.observer,
+            access,
+            record_bytes: self.service.record_bytes,
+            time_ns: event::now_ns(),
+        };
+        for (slot, (received, verdict)) in self.received.iter().zip(&self.verdicts).enumerate() {
+            let data = self.engine.data(slot, 0, received.length);
+            let (records, misfits) = teller.tell(received, data, *verdict);
+            self.tally.records += records;
+            self.tally.unfit_records += misfits;
+        }
+    }
+}
+
+/// The reason under which a refused send is counted.
+fn classify(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS) => DropReason::SendBufferFull,
+        Some(libc::EPERM) => DropReason::SendFiltered,
+        Some(libc::EMSGSIZE) => DropReason::SendTooLarge,
+        Some(libc::EACCES) => DropReason::SendRefused,
+        Some(
+            libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::EADDRNOTAVAIL
+            | libc::ENETDOWN
+            | libc::EHOSTDOWN
+            | libc::ENODEV,
+        ) => DropReason::SendUnreachable,
+        _ => DropReason::SendFailed,
+    }
+}
