@@ -12,7 +12,7 @@ use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, engine, family, port};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::{self, Listen, tcp, udp};
 use crate::worker::Finish;
 
@@ -208,7 +208,17 @@ impl Server {
         &self,
         py: Python<'py>,
     ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>, Option<u64>)> {
-        let stats = blocking(py, |_| Ok(self.0.stats()))?;
+        let stats = blocking(py, |_| {
+            if self.0.is_foreign() {
+                // Its workers are not here, and one may have been in the midst of counting.
+                return Err(Error::state(
+                    "read the statistics of",
+                    self.0.name(),
+                    "it belongs to another process, before fork",
+                ));
+            }
+            Ok(self.0.stats())
+        })?;
         let dict = |pairs: &[(&'static str, u64)]| {
             let dict = PyDict::new(py);
             for (name, value) in pairs {
