@@ -99,7 +99,7 @@ class RecordLayout:
         Above 2 MiB of `data` several threads share the work; above 64 KiB of `bytes` the GIL is
         released. Other buffers could change meanwhile: they are copied block by block with the
         GIL held. Raises `RecordError` if `data` is not a whole number of records, or `size`
-        is 0.
+        is 0; MemoryError if there is no room for the columns, which take as much as `data`.
         """
 
     def pack(self, *values: _Value) -> bytes:

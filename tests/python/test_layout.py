@@ -423,6 +423,22 @@ def test_unpack_many_whatever_way_it_goes(records: int) -> None:
             )
 
 
+def test_too_little_memory_is_a_memory_error() -> None:
+    program = """
+import resource, rsecho
+data = bytes(256 << 20)
+with open("/proc/self/statm") as statm:
+    space = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (space + (64 << 20),) * 2)
+try:
+    rsecho.RecordLayout("<8B").unpack_many(data)
+except MemoryError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert b"fewer at a time" in found.stdout
+
+
 def test_unpack_many_lets_other_threads_run() -> None:
     layout, data = rsecho.RecordLayout("<8B"), bytes(64 << 20)
     ticks, stop = [], threading.Event()
