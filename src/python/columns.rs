@@ -200,7 +200,7 @@ impl Column {
 
     fn __repr__(&self) -> String {
         let (name, length) = (&self.name, self.data.len());
-        format!("<rsecho.Column {name:?}: {length} × '{}'>", self.format())
+        format!("<rsecho.Column {name:?}: {length} of '{}'>", self.format())
     }
 
     #[allow(unsafe_code)] // The signature is CPython's; see buffer.rs.

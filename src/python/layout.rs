@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::exceptions::{PyKeyError, PyTypeError};
+use pyo3::exceptions::{PyKeyError, PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
@@ -160,24 +160,20 @@ impl RecordLayout {
             .layout
             .records_in(length)
             .map_err(|error| self.refuse(py, error))?;
-        let columns = match &input {
+        let mut builder =
+            ColumnsBuilder::new(&self.layout, records).map_err(|error| self.refuse(py, error))?;
+        match &input {
             Input::Bytes(bytes) => {
                 let bytes = bytes.as_bytes(py);
-                let decode = || {
-                    let mut builder = ColumnsBuilder::new(&self.layout, records);
-                    builder.push(bytes);
-                    builder.finish()
-                };
                 if length < DETACH_BYTES {
-                    decode()
+                    builder.push(bytes);
                 } else {
-                    py.detach(decode)
+                    py.detach(|| builder.push(bytes));
                 }
             }
             Input::Foreign(buffer) => {
                 // Block by block through a copy that stays in the cache, since the owner may
                 // write to its memory; that is also why the GIL is kept.
-                let mut builder = ColumnsBuilder::new(&self.layout, records);
                 let mut block = vec![0; builder.block_bytes().min(length)];
                 let mut start = 0;
                 while start < length {
@@ -186,10 +182,9 @@ impl RecordLayout {
                     builder.push(&block[..part]);
                     start += part;
                 }
-                builder.finish()
             }
-        };
-        Ok(Columns::new(self.layout.clone(), columns))
+        }
+        Ok(Columns::new(self.layout.clone(), builder.finish()))
     }
 
     /// Encodes one record.
@@ -317,6 +312,9 @@ impl RecordLayout {
     /// The exception for `error`, with the field's name where there is one.
     #[cold]
     fn refuse(&self, py: Python<'_>, error: DataError) -> PyErr {
+        if error.is_memory() {
+            return PyMemoryError::new_err(error.to_string());
+        }
         match error.field().and_then(|field| self.layout.name(field)) {
             Some(name) if self.layout.is_named() => {
                 record_error(py, format!("{error} (field '{name}')"))

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use super::decode::{array, read};
+use super::error::DataError;
 use super::format::{Code, NATIVE, Order, Slot};
 use super::layout::Layout;
 use super::value::Value;
@@ -130,17 +131,25 @@ pub struct ColumnsBuilder<'l> {
 
 impl<'l> ColumnsBuilder<'l> {
     /// Reserves room for `records` records.
-    #[must_use]
-    pub fn new(layout: &'l Layout, records: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn new(layout: &'l Layout, records: usize) -> Result<Self, DataError> {
         let bytes: usize = layout.slots().map(|slot| stride(slot, records)).sum();
-        let memory = vec![0; bytes + ALIGN - 1];
-        Self {
+        let bytes = bytes + ALIGN - 1;
+        // Asked first, because `vec!` aborts the process where there is no memory; but only
+        // `vec!` gets memory that the kernel has zeroed already.
+        Vec::<u8>::new()
+            .try_reserve_exact(bytes)
+            .map_err(|_| DataError::no_memory(bytes))?;
+        let memory = vec![0; bytes];
+        Ok(Self {
             layout,
             records,
             filled: 0,
             first: (memory.as_ptr() as usize).wrapping_neg() % ALIGN,
             memory,
-        }
+        })
     }
 
     /// Adds the whole records in `data`; what is left over at its end is not looked at.
@@ -402,13 +411,13 @@ mod tests {
         let layout = Layout::compile(ALL).unwrap();
         let data = sample(1001 * layout.size());
         for threads in [1, 2, 3, 8] {
-            let mut builder = ColumnsBuilder::new(&layout, 1001);
+            let mut builder = ColumnsBuilder::new(&layout, 1001).unwrap();
             let targets = builder.targets(1001);
             fill_divided(Order::Big, layout.size(), targets, &data, threads);
             builder.filled = 1001;
             assert_same(&layout, &data, &builder.finish());
         }
-        let mut builder = ColumnsBuilder::new(&layout, 1001);
+        let mut builder = ColumnsBuilder::new(&layout, 1001).unwrap();
         for piece in data.chunks(300 * layout.size()) {
             builder.push(piece);
         }

@@ -188,6 +188,9 @@ enum DataKind {
         got: usize,
     },
     NoSize,
+    NoMemory {
+        bytes: usize,
+    },
     Offset {
         size: usize,
         got: usize,
@@ -226,6 +229,10 @@ impl DataError {
 
     pub(super) fn no_size() -> Self {
         DataKind::NoSize.into()
+    }
+
+    pub(super) fn no_memory(bytes: usize) -> Self {
+        DataKind::NoMemory { bytes }.into()
     }
 
     pub(super) fn offset(size: usize, got: usize, offset: isize) -> Self {
@@ -274,10 +281,16 @@ impl DataError {
         )
     }
 
+    /// The data is right, but there is no memory for its columns.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        matches!(self.kind, DataKind::NoMemory { .. })
+    }
+
     /// A value, or the number of values, is wrong for the layout.
     #[must_use]
     pub fn is_value(&self) -> bool {
-        !self.is_size()
+        !self.is_size() && !self.is_memory()
     }
 
     /// The position of the value at fault, if it is one value's fault.
@@ -314,6 +327,11 @@ impl fmt::Display for DataError {
             DataKind::NoSize => f.write_str(
                 "cannot unpack many records of 0 bytes: their number is not known; \
                  unpack one at a time",
+            ),
+            DataKind::NoMemory { bytes } => write!(
+                f,
+                "cannot unpack records into {bytes} bytes of columns: there is not so much \
+                 memory; unpack fewer at a time"
             ),
             DataKind::Offset { size, got, offset } => write!(
                 f,
