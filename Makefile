@@ -10,7 +10,7 @@ CARGO  ?= cargo
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build lint bench clean test-rust test-python typing
+.PHONY: help serve test build lint bench clean test-rust test-python typing oracle
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,13 +39,17 @@ lint: build ## Formatting, clippy (with and without Python), ruff, mypy, stubtes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest rsecho._rsecho
+	$(BIN)/python -m mypy.stubtest rsecho._rsecho \
+		--allowlist tests/typing/stubtest-allow.txt --ignore-unused-allowlist
 
 test-rust: ## The core's tests; no Python involved
 	$(CARGO) test --quiet --locked
 
 test-python: build ## The package's tests
 	$(BIN)/python -m pytest
+
+oracle: build ## Decode and encode 100,000 generated formats as Python's struct does
+	RSECHO_ORACLE_EXAMPLES=100000 $(BIN)/python -m pytest -s --timeout 3600 tests/python/test_layout_oracle.py
 
 bench: ## Criterion benches, Rust alone
 	$(CARGO) bench --locked

@@ -31,6 +31,8 @@ enum Kind {
     Timeout,
     /// The object is not in a state in which this can be done.
     State,
+    /// The peer ended the stream before all that was wanted had come.
+    Ended,
 }
 
 impl Error {
@@ -79,6 +81,15 @@ impl Error {
         Self::plain(Kind::State, operation, subject, reason)
     }
 
+    /// The peer ended the stream early; `reason` says how much was missing.
+    pub fn ended(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::Ended, operation, subject, reason)
+    }
+
     fn plain(
         kind: Kind,
         operation: &'static str,
@@ -101,10 +112,12 @@ impl Error {
         self
     }
 
-    /// The system's error number, where a system call failed.
+    /// The system's error number: of the call that failed, or by which the system would say
+    /// that nothing came in time.
     pub fn errno(&self) -> Option<i32> {
         match self.kind {
             Kind::System(errno) => Some(errno),
+            Kind::Timeout => Some(libc::ETIMEDOUT),
             _ => None,
         }
     }
@@ -121,12 +134,17 @@ impl Error {
 
     /// True when nothing came in time.
     pub fn is_timeout(&self) -> bool {
-        self.kind == Kind::Timeout || self.errno() == Some(libc::ETIMEDOUT)
+        self.errno() == Some(libc::ETIMEDOUT)
     }
 
     /// True when the object was not in a state for it (already stopped, say).
     pub fn is_state(&self) -> bool {
         self.kind == Kind::State
+    }
+
+    /// True when the peer ended the stream early.
+    pub fn is_end_of_stream(&self) -> bool {
+        self.kind == Kind::Ended
     }
 
     /// True when another socket has the address.

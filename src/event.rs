@@ -170,6 +170,16 @@ impl Queue {
         events
     }
 
+    /// True when there is nothing to drain.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+            && self
+                .kept
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .is_empty()
+    }
+
     /// How many events were dropped since the last call.
     pub fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
@@ -179,13 +189,7 @@ impl Queue {
     pub fn wait(&self, timeout: Duration) {
         self.waker.clear();
         self.asleep.store(true, Ordering::SeqCst);
-        let idle = self.ring.is_empty()
-            && self
-                .kept
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .is_empty()
-            && !self.closed.load(Ordering::SeqCst);
+        let idle = self.is_empty() && !self.closed.load(Ordering::SeqCst);
         if idle {
             // A failing poll(2) would mean a broken queue; looking again is all there is.
             let _ = sys::wait_readable(-1, Some(&self.waker), Some(timeout));

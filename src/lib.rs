@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod client;
 pub mod error;
 pub mod event;
 mod guard;

@@ -1,12 +1,40 @@
 //! The only place that knows pyo3: thin wrappers, one file a capability.
 
+mod address;
+mod blocking;
+mod buffer;
+mod client;
+mod columns;
+mod errors;
+mod event;
+mod layout;
+mod server;
+mod socket;
+mod values;
+
 /// The native half of the `rsecho` package.
 #[pyo3::pymodule(gil_used = false, name = "_rsecho")]
 mod native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::blocking::{after_fork, shut_down};
+    #[pymodule_export]
+    use super::client::{TcpClient, UdpClient};
+    #[pymodule_export]
+    use super::columns::{Column, ColumnIterator, Columns};
+    #[pymodule_export]
+    use super::event::EventQueue;
+    #[pymodule_export]
+    use super::layout::{RecordIterator, RecordLayout};
+    #[pymodule_export]
+    use super::server::Server;
+    #[pymodule_export]
+    use super::socket::{SocketOptions, kernel_limits};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("is_debug_build", cfg!(debug_assertions))?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -8,7 +8,7 @@ mod open;
 
 pub use open::{Adopted, adopt};
 pub(crate) use open::{
-    Bound, adopt_tcp, adopt_udp, bind_tcp, bind_udp, connect_tcp, connect_udp, kernel_drops,
+    Bound, adopt_tcp, adopt_udp, begin_connect_tcp, bind_tcp, bind_udp, connect_udp, kernel_drops,
 };
 pub(crate) use options::set_receive_timeout;
 pub use options::{KeepAlive, SocketOptions};

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -272,25 +271,20 @@ pub(crate) fn connect_udp(peer: SocketAddr, options: &SocketOptions) -> Result<B
     finish_udp(socket, report, false, &subject)
 }
 
-/// A TCP connection, made within `timeout`.
-pub(crate) fn connect_tcp(
-    peer: SocketAddr,
-    options: &SocketOptions,
-    timeout: Duration,
-) -> Result<Bound> {
+/// A TCP socket that has begun to connect and does not block. It is connected once it can
+/// be written and has no error.
+pub(crate) fn begin_connect_tcp(peer: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("tcp://{peer}");
     let socket = open(peer, Type::STREAM, &subject)?;
     let report = options.apply(&socket, peer.is_ipv6(), Target::TcpClient)?;
-    socket
-        .connect_timeout(&SockAddr::from(peer), timeout)
-        .map_err(|error| {
-            if error.kind() == std::io::ErrorKind::TimedOut {
-                let waited = format!("no answer in {timeout:?}");
-                Error::timeout("connect to", &subject, waited).or("check the address and firewalls")
-            } else {
-                Error::system("connect to", &subject, &error)
-            }
-        })?;
+    let fail = |error: &std::io::Error| Error::system("connect to", &subject, error);
+    socket.set_nonblocking(true).map_err(|error| fail(&error))?;
+    match socket.connect(&SockAddr::from(peer)) {
+        Ok(()) => {}
+        // connect(2): the answer comes later.
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(fail(&error)),
+    }
     let address = local_address(&socket)
         .ok()
         .flatten()

@@ -1,5 +1,7 @@
-//! The addresses of this machine: getifaddrs(3).
+//! The addresses of this machine, and its interfaces by name: getifaddrs(3),
+//! if_indextoname(3).
 
+use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -39,6 +41,19 @@ pub(crate) fn local_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
+/// The name of the interface with this index; `None` where there is none (any more).
+pub(crate) fn interface_name(index: u32) -> Option<String> {
+    let mut name = [0 as libc::c_char; libc::IF_NAMESIZE];
+    // SAFETY: if_indextoname(3) writes at most IF_NAMESIZE bytes, NUL included, to `name`.
+    if unsafe { libc::if_indextoname(index, name.as_mut_ptr()) }.is_null() {
+        return None;
+    }
+    // SAFETY: on success if_indextoname(3) has written a NUL-terminated string, and `name`
+    // lives until it is copied.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Some(name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +61,14 @@ mod tests {
     #[test]
     fn loopback_is_among_them() {
         assert!(local_addresses().unwrap().iter().any(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn knows_the_loopback_and_no_interface_zero() {
+        // Linux numbers the loopback of every network namespace 1 (net/core/dev.c).
+        if cfg!(target_os = "linux") {
+            assert_eq!(interface_name(1).as_deref(), Some("lo"));
+        }
+        assert_eq!(interface_name(0), None);
     }
 }

@@ -10,6 +10,7 @@
 //! | [`message`] | one datagram in, one out, with the address it was sent to |
 //! | [`Waker`] | `wake` from any thread or after a fork makes a sleeping [`wait_readable`] return |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
+//! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
 //! All `unsafe` of this crate is below this folder (and in `python/buffer.rs`, which says
@@ -30,6 +31,6 @@ mod slab;
 mod wake;
 
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
-pub(crate) use interfaces::local_addresses;
+pub(crate) use interfaces::{interface_name, local_addresses};
 pub(crate) use raw_address::RawAddress;
-pub(crate) use wake::{Ready, Waker, wait_readable, wait_writable};
+pub(crate) use wake::{Ready, Waker, wait_either, wait_readable, wait_writable};

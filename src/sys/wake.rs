@@ -118,6 +118,15 @@ pub(crate) fn wait_writable(
     wait(fd, libc::POLLOUT, waker, timeout)
 }
 
+/// Sleeps until `fd` can be read or written, `waker` is used, or `timeout` has passed.
+pub(crate) fn wait_either(
+    fd: RawFd,
+    waker: Option<&Waker>,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    wait(fd, libc::POLLIN | libc::POLLOUT, waker, timeout)
+}
+
 fn wait(
     fd: RawFd,
     events: libc::c_short,

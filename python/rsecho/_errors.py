@@ -1,0 +1,42 @@
+"""What the package raises where the standard library has no name for it.
+
+The native module raises these too; see src/python/errors.rs.
+"""
+
+from __future__ import annotations
+
+
+class RsechoError(Exception):
+    """The base of the package's own exceptions."""
+
+
+class FormatError(RsechoError, ValueError):
+    """A struct format, or its field names, cannot be compiled."""
+
+
+class RecordError(RsechoError, ValueError):
+    """Data does not fit a record layout, or a value does not fit its field."""
+
+
+class StateError(RsechoError, RuntimeError):
+    """The object cannot do this now: it has ended, was closed, or belongs to another process."""
+
+
+class EndOfStreamError(RsechoError, EOFError):
+    """The peer ended the stream before all that was wanted had come."""
+
+
+class ServerError(RsechoError):
+    """A server ended by itself because it could not serve any more."""
+
+
+for _class in (
+    RsechoError,
+    FormatError,
+    RecordError,
+    StateError,
+    EndOfStreamError,
+    ServerError,
+):
+    # Where users find them: in messages, and in what pickle writes.
+    _class.__module__ = "rsecho"

@@ -1,0 +1,410 @@
+"""Echo servers for UDP and TCP.
+
+A server is bound when it is made and answers once started; its workers are native threads
+that never wait for Python.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+from rsecho import _lifecycle, _rsecho, sockets, stats
+from rsecho._errors import ServerError
+from rsecho.layout import RecordLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Literal, Protocol, Self, TypeAlias, Unpack
+
+    from rsecho.records import Record
+    from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
+    from rsecho.stats import TcpStats, UdpStats
+
+    class HasFileno(Protocol):
+        """A socket, or whatever else has a descriptor."""
+
+        def fileno(self) -> int:
+            """The descriptor."""
+
+    Engine: TypeAlias = Literal["auto", "batch", "portable"]
+    OnRecord: TypeAlias = Callable[[Record], object]
+
+__all__ = ["Server", "StopReason", "TcpServer", "UdpServer"]
+
+# How long `close` and leaving a `with` block wait for what is due, as `stop` does.
+_DRAIN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a server has ended."""
+
+    name: Literal["stopped", "idle", "empty", "failed", "panicked"]
+    """It was told to; nothing came for `idle_timeout`; an empty datagram came and
+    `stop_on_empty` was on; a system call that serving needs failed; native code panicked."""
+    detail: str
+    """The same in a sentence, with the error where there was one."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """True unless something went wrong."""
+        return self.name not in ("failed", "panicked")
+
+
+class Server:
+    """What UDP and TCP servers have in common. Not made itself."""
+
+    _native: _rsecho.Server
+
+    def __init__(
+        self,
+        native: _rsecho.Server,
+        layout: RecordLayout | None,
+        on_record: OnRecord | None,
+        log_payload_bytes: int,
+    ) -> None:
+        self._native = native
+        self._layout = layout
+        self._on_record = on_record
+        self._log_payload_bytes = log_payload_bytes
+        self._is_started = False
+        _lifecycle.register(self)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, two items for IPv6 as well; a link-local host keeps its interface,
+        as in `fe80::1%eth0`."""
+        return self._native.address
+
+    @property
+    def url(self) -> str:
+        """As in `udp://127.0.0.1:9999`, by which log lines name it."""
+        return self._native.name
+
+    @property
+    def engine(self) -> str:
+        """The engine that really runs: UDP has `batch` and `portable`, TCP `epoll` and
+        `portable`."""
+        return self._native.engine
+
+    @property
+    def socket_report(self) -> dict[str, OptionReport]:
+        """For each socket option, what was asked for and what the kernel gave."""
+        return sockets.report(self._native.socket_report)
+
+    @property
+    def is_running(self) -> bool:
+        """True between start and end."""
+        return self._native.is_running
+
+    def start(self) -> None:
+        """Starts the workers and returns.
+
+        Raises:
+            StateError: it was started before, or belongs to another process.
+        """
+        from rsecho import _pump
+
+        sink = _pump.Sink(self._layout, self._on_record)
+        if not self._native.is_foreign:
+            _lifecycle.pump().attach(self.url, sink)
+            self._follow_levels()
+        self._native.start()
+        self._is_started = True
+
+    def _follow_levels(self) -> None:
+        """Has the workers report each datagram as long as somebody logs that."""
+        import logging
+
+        is_wanted = logging.getLogger("rsecho.access").isEnabledFor(logging.DEBUG)
+        self._native.set_access(self._log_payload_bytes if is_wanted else None)
+
+    def stop(self, drain_timeout: float = _DRAIN) -> None:
+        """Answers what has come already, for `drain_timeout` seconds at most, and ends.
+
+        Waits for that. Does nothing the second time. Ctrl-C ends it at once.
+
+        Raises:
+            StateError: in a child after fork: the server is the parent's.
+        """
+        self._native.stop(drain_timeout)
+
+    def close(self) -> None:
+        """Stops, and frees the port. Does nothing the second time, nor after a fork."""
+        if not self._native.is_foreign:
+            self._native.stop(_DRAIN)
+
+    @overload
+    def wait(self, timeout: None = None) -> StopReason: ...
+    @overload
+    def wait(self, timeout: float) -> StopReason | None: ...
+    def wait(self, timeout: float | None = None) -> StopReason | None:
+        """Waits until the server has ended and returns why; None: not within `timeout`.
+
+        A failure is returned as well (see `StopReason.is_healthy`), not raised.
+
+        Raises:
+            StateError: it was never started, or belongs to another process.
+        """
+        finish = self._native.wait(timeout)
+        return None if finish is None else StopReason(*finish)
+
+    @overload
+    async def wait_async(self, timeout: None = None) -> StopReason: ...
+    @overload
+    async def wait_async(self, timeout: float) -> StopReason | None: ...
+    async def wait_async(self, timeout: float | None = None) -> StopReason | None:
+        """`wait` for asyncio; can be cancelled, and takes no thread of the loop's executor."""
+        from rsecho import _aio
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def look() -> StopReason | None:
+            left = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
+            return self.wait(max(left, 0.0))
+
+        def is_over() -> bool:
+            return deadline is not None and time.monotonic() >= deadline
+
+        return await _aio.poll(look, is_over)
+
+    def serve_forever(self) -> StopReason:
+        """Starts if need be, and waits until the server has ended; returns why.
+
+        Ctrl-C stops it, drained, and raises KeyboardInterrupt, as in `socketserver`.
+
+        Raises:
+            ServerError: it ended because it could not serve any more.
+        """
+        self._start_once()
+        try:
+            reason = self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        if not reason.is_healthy:
+            raise ServerError(f"{self.url} has ended: {reason.detail}")
+        return reason
+
+    def _start_once(self) -> None:
+        if not self._is_started:
+            self.start()
+
+    def __enter__(self) -> Self:
+        """Starts it, unless it was."""
+        self._start_once()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Closes it."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Starts it, unless it was."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Closes it while the loop goes on."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError(
+            f"cannot pickle or copy a {type(self).__name__}: it is a socket with threads; "
+            "pass its address instead"
+        )
+
+    def __repr__(self) -> str:
+        native = getattr(self, "_native", None)
+        if native is None:
+            return f"<{type(self).__name__}, not bound>"
+        if native.is_foreign:
+            state = "of another process"
+        elif native.is_running:
+            state = "running"
+        elif finish := native.finish():
+            state = finish[0]
+        else:
+            state = "not started"
+        return f"<{type(self).__name__} {native.name} {state}>"
+
+    def __del__(self) -> None:
+        native = getattr(self, "_native", None)
+        if native is None or not native.is_running:
+            return
+        try:
+            text = f"unclosed {self!r}: stop it, or use a `with` block"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+        finally:
+            native.stop(0)
+
+
+class UdpServer(Server):
+    """Answers each datagram with its own bytes (RFC 862).
+
+    Args:
+        host: A name or a numeric address; "" for all interfaces. A name's IPv4 address is
+            taken before its IPv6 address.
+        port: 0 picks a free one.
+        family: 4 or 6 for that family of addresses only.
+        sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and
+            `port`. It is duplicated: the caller's own stays open and is the caller's to close.
+        idle_timeout: The server ends when nothing came for this many seconds.
+        max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
+        stop_on_empty: An empty datagram ends the server, once answered.
+        workers: Threads, each with a socket of its own (SO_REUSEPORT).
+        engine: "auto", "batch" (Linux), or "portable".
+        unpack: The layout of records, or a format for one; each datagram of that length is
+            decoded and logged to `rsecho.records`.
+        on_record: Called with each `Record`, on the thread that logs. What it raises is
+            logged.
+        log_payload_bytes: How much of a payload `rsecho.access` shows.
+        **options: See `UdpServerOptions`.
+
+    Raises:
+        OSError: the address cannot be bound, or the kernel refuses an option; its subclass
+            says which (PermissionError, socket.gaierror, …).
+        ValueError: an argument that can never work.
+    """
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 0,
+        *,
+        family: Literal[0, 4, 6] = 0,
+        sock: HasFileno | int | None = None,
+        idle_timeout: float | None = None,
+        max_datagram_bytes: int | None = None,
+        stop_on_empty: bool = False,
+        workers: int = 1,
+        engine: Engine = "auto",
+        unpack: RecordLayout | str | None = None,
+        on_record: OnRecord | None = None,
+        log_payload_bytes: int = 128,
+        **options: Unpack[UdpServerOptions],
+    ) -> None:
+        layout = _layout(unpack, on_record)
+        native = _rsecho.Server.udp(
+            host,
+            port,
+            sockets.options(options, sockets.UdpServerOptions, self),
+            _lifecycle.pump().queue,
+            family=family,
+            descriptor=_descriptor(sock, host, port),
+            idle_timeout=idle_timeout,
+            max_datagram_bytes=max_datagram_bytes,
+            stop_on_empty=stop_on_empty,
+            workers=workers,
+            engine=engine,
+            record_bytes=None if layout is None else layout.size,
+        )
+        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
+
+    def stats(self) -> UdpStats:
+        """What it has counted so far, all of one moment."""
+        return stats.build(stats.UdpStats, "dropped", self._native.stats())
+
+
+class TcpServer(Server):
+    """Sends each connection its own bytes back (RFC 862).
+
+    Listens, and so lets connections wait, from the moment it is made.
+
+    Args:
+        host: As for `UdpServer`.
+        port: 0 picks a free one.
+        family: 4 or 6 for that family of addresses only.
+        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`.
+        idle_timeout: A connection over which nothing came or went for this many seconds is
+            closed.
+        backlog: Connections that may wait to be accepted; None: as many as the kernel
+            allows (net.core.somaxconn).
+        max_connections: Connections at a time; more wait in the backlog.
+        workers: Threads, each with a listener of its own (SO_REUSEPORT).
+        engine: "auto", "batch" (epoll, Linux), or "portable".
+        unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
+        on_record: As for `UdpServer`.
+        log_payload_bytes: As for `UdpServer`.
+        **options: See `TcpServerOptions`.
+
+    Raises:
+        OSError: as for `UdpServer`.
+        ValueError: an argument that can never work.
+    """
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 0,
+        *,
+        family: Literal[0, 4, 6] = 0,
+        sock: HasFileno | int | None = None,
+        idle_timeout: float | None = None,
+        backlog: int | None = None,
+        max_connections: int | None = None,
+        workers: int = 1,
+        engine: Engine = "auto",
+        unpack: RecordLayout | str | None = None,
+        on_record: OnRecord | None = None,
+        log_payload_bytes: int = 128,
+        **options: Unpack[TcpServerOptions],
+    ) -> None:
+        layout = _layout(unpack, on_record)
+        native = _rsecho.Server.tcp(
+            host,
+            port,
+            sockets.options(options, sockets.TcpServerOptions, self),
+            _lifecycle.pump().queue,
+            family=family,
+            descriptor=_descriptor(sock, host, port),
+            idle_timeout=idle_timeout,
+            backlog=backlog,
+            max_connections=max_connections,
+            workers=workers,
+            engine=engine,
+            record_bytes=None if layout is None else layout.size,
+        )
+        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
+
+    def stats(self) -> TcpStats:
+        """What it has counted so far, all of one moment."""
+        return stats.build(stats.TcpStats, "closed", self._native.stats())
+
+
+def _layout(unpack: RecordLayout | str | None, on_record: OnRecord | None) -> RecordLayout | None:
+    if unpack is None:
+        if on_record is not None:
+            raise ValueError("cannot call on_record without records: give their layout as unpack=")
+        return None
+    return unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+
+
+def _descriptor(sock: HasFileno | int | None, host: str, port: int) -> int | None:
+    if sock is None:
+        return None
+    if (host, port) != ("localhost", 0):
+        raise ValueError("cannot bind an address and serve on sock= too: give one of them")
+    return sock if isinstance(sock, int) else sock.fileno()
+
+
+def _payload_bytes(log_payload_bytes: int) -> int:
+    # A longer datagram does not exist.
+    if not 0 <= log_payload_bytes <= 65_535:
+        raise ValueError(f"cannot log {log_payload_bytes} bytes of a payload: 0 to 65535 can be")
+    return log_payload_bytes

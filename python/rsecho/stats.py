@@ -1,0 +1,71 @@
+"""What servers count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+__all__ = ["TcpStats", "UdpStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpStats:
+    """A UDP server's counters at one moment.
+
+    `received_packets` is `sent_packets` plus all of `dropped`, exactly.
+    """
+
+    received_packets: int = 0
+    received_bytes: int = 0
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    truncated_packets: int = 0
+    """Datagrams longer than `max_datagram_bytes`."""
+    records: int = 0
+    """Datagrams that were a record of the layout."""
+    unfit_records: int = 0
+    """Datagrams of another length than the layout's."""
+    receive_timeouts: int = 0
+    """Receives that ended by `recv_timeout`."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Datagrams that were not answered, by reason."""
+    kernel_drops: int | None = None
+    """Datagrams the kernel dropped before the server saw them (a full receive buffer); None
+    where it does not say."""
+    more: dict[str, int] = field(default_factory=dict)
+    """Counters that have no field here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpStats:
+    """A TCP server's counters at one moment."""
+
+    accepted_connections: int = 0
+    active_connections: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    records: int = 0
+    """Records of the layout that came."""
+    unfit_records: int = 0
+    """Streams that ended within a record."""
+    closed: dict[str, int] = field(default_factory=dict)
+    """Connections that ended, by reason."""
+    kernel_drops: int | None = None
+    """Connections the kernel dropped before the server saw them (a full backlog); None where
+    it does not say."""
+    more: dict[str, int] = field(default_factory=dict)
+    """Counters that have no field here."""
+
+
+_Stats = TypeVar("_Stats", UdpStats, TcpStats)
+
+
+def build(
+    kind: type[_Stats], reasons: str, native: tuple[dict[str, int], dict[str, int], int | None]
+) -> _Stats:
+    """The native counters as `kind`, whose field for the reasons is `reasons`."""
+    counters, by_reason, kernel_drops = native
+    names = {field.name for field in fields(kind)}
+    known: dict[str, Any] = {n: value for n, value in counters.items() if n in names}
+    more = {n: value for n, value in counters.items() if n not in names}
+    return kind(**known, **{reasons: by_reason}, kernel_drops=kernel_drops, more=more)

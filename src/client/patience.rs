@@ -1,0 +1,151 @@
+//! How long a caller waits, and who may end the wait early.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::sys::{self, Ready};
+
+/// The longest sleep without asking the caller whether to go on: Ctrl-C feels immediate.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// A time limit and a question, asked at least ten times a second during a wait: is the
+/// caller's interest gone?
+pub struct Patience<'a> {
+    start: Instant,
+    limit: Option<Duration>,
+    is_cancelled: &'a (dyn Fn() -> bool + 'a),
+}
+
+impl fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a wait is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    Readable,
+    Writable,
+    Either,
+}
+
+impl<'a> Patience<'a> {
+    /// From now on for `limit` (`None`: for ever), unless `is_cancelled` says true.
+    pub fn new(limit: Option<Duration>, is_cancelled: &'a (dyn Fn() -> bool + 'a)) -> Self {
+        Self {
+            start: Instant::now(),
+            limit,
+            is_cancelled,
+        }
+    }
+
+    /// Starts the time anew: something moved.
+    pub(super) fn renew(&mut self) {
+        self.start = Instant::now();
+    }
+
+    /// The same question with this share of the time that is left.
+    pub(super) fn share(&self, of: u32) -> Self {
+        Self {
+            start: Instant::now(),
+            limit: self.left().map(|left| left / of.max(1)),
+            is_cancelled: self.is_cancelled,
+        }
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.limit
+            .map(|limit| limit.saturating_sub(self.start.elapsed()))
+    }
+
+    /// Sleeps until `socket` is ready.
+    ///
+    /// # Errors
+    ///
+    /// A timeout when the time is over, `missing` saying what did not come; a state error
+    /// when the caller gave up.
+    pub(super) fn wait(
+        &self,
+        socket: &impl AsFd,
+        until: Until,
+        operation: &'static str,
+        subject: &str,
+        missing: &str,
+    ) -> Result<()> {
+        let fd = socket.as_fd().as_raw_fd();
+        loop {
+            let left = self.left();
+            let slice = Some(left.map_or(SLICE, |left| left.min(SLICE)));
+            let ready = match until {
+                Until::Readable => sys::wait_readable(fd, None, slice),
+                Until::Writable => sys::wait_writable(fd, None, slice),
+                Until::Either => sys::wait_either(fd, None, slice),
+            };
+            match ready {
+                Ok(Ready::TimedOut) => {}
+                Ok(Ready::Socket | Ready::Woken) => return Ok(()),
+                Err(error) => return Err(Error::system(operation, subject, &error)),
+            }
+            if (self.is_cancelled)() {
+                return Err(Error::state(operation, subject, "the wait was cancelled"));
+            }
+            if let (Some(limit), Some(left)) = (self.limit, left)
+                && left <= SLICE
+                && self.left() == Some(Duration::ZERO)
+            {
+                return Err(Error::timeout(
+                    operation,
+                    subject,
+                    format!("{missing} within {limit:?}"),
+                ));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::net::UdpSocket;
+
+    fn wait(patience: &Patience<'_>) -> Error {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        patience
+            .wait(
+                &socket,
+                Until::Readable,
+                "receive from",
+                "x",
+                "nothing came",
+            )
+            .unwrap_err()
+    }
+
+    #[test]
+    fn ends_no_sooner_than_its_limit_and_names_it() {
+        let start = Instant::now();
+        let limit = Duration::from_millis(150);
+        let error = wait(&Patience::new(Some(limit), &|| false));
+        assert!(start.elapsed() >= limit);
+        assert!(error.is_timeout());
+        assert!(error.to_string().contains("within 150ms"), "{error}");
+    }
+
+    #[test]
+    fn without_a_limit_it_ends_when_the_caller_gives_up() {
+        let asked = Cell::new(0);
+        let is_cancelled = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 2
+        };
+        let error = wait(&Patience::new(None, &is_cancelled));
+        assert!(error.is_state(), "{error}");
+        assert_eq!(asked.get(), 2);
+    }
+}

@@ -1,0 +1,128 @@
+//! The event queue, for the pump thread that feeds Python's logging.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use super::address::pair;
+use super::blocking::{SLICE, blocking};
+use super::values::{Seconds, checked};
+use crate::event::{DEFAULT_CAPACITY, Event, Level, Queue, What};
+
+/// A bounded queue of what happened in servers.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+pub(super) struct EventQueue(pub(super) Arc<Queue>);
+
+#[pymethods]
+impl EventQueue {
+    #[new]
+    #[pyo3(signature = (capacity = DEFAULT_CAPACITY))]
+    fn new(capacity: usize) -> PyResult<Self> {
+        let queue = Queue::new(capacity).map_err(|error| {
+            let text = format!("cannot open an event queue: {error}");
+            PyOSError::new_err((error.raw_os_error(), text))
+        })?;
+        Ok(Self(Arc::new(queue)))
+    }
+
+    /// Takes up to `limit` events, in the order of their times.
+    #[pyo3(signature = (limit, /))]
+    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        self.0
+            .drain(limit)
+            .iter()
+            .map(|event| tuple(py, event))
+            .collect()
+    }
+
+    /// How many events were dropped since the last call.
+    fn take_dropped(&self) -> u64 {
+        self.0.take_dropped()
+    }
+
+    /// Sleeps until there may be an event, the queue is closed, or the time has passed.
+    #[pyo3(signature = (timeout, /))]
+    fn wait(&self, py: Python<'_>, timeout: Seconds) -> PyResult<()> {
+        let mut left = checked(py, timeout.to("timeout"))?;
+        blocking(py, |caller| {
+            // Ends at the first wake-up, whatever it was; only silence is sliced.
+            while !left.is_zero() && !self.0.is_closed() && self.0.is_empty() {
+                let slice = left.min(SLICE);
+                self.0.wait(slice);
+                left -= slice;
+                if caller.gives_up() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes every later wait return at once.
+    fn close(&self) {
+        self.0.close();
+    }
+
+    /// Undoes `close`.
+    fn reopen(&self) {
+        self.0.reopen();
+    }
+}
+
+/// First the kind, the time and the server, then what belongs to the kind.
+fn tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyTuple>> {
+    let (time, server) = (event.time_ns, &*event.server);
+    match &event.what {
+        What::Notice { level, name, text } => {
+            ("notice", time, server, number(*level), *name, text).into_pyobject(py)
+        }
+        What::Received {
+            peer,
+            length,
+            data,
+            dropped,
+        } => {
+            let data = PyBytes::new(py, data);
+            (
+                "received",
+                time,
+                server,
+                pair(*peer),
+                *length,
+                data,
+                *dropped,
+            )
+                .into_pyobject(py)
+        }
+        What::Record { peer, data } => {
+            let data = PyBytes::new(py, data);
+            ("record", time, server, pair(*peer), data).into_pyobject(py)
+        }
+        What::Unfit { peer, length, data } => {
+            let data = PyBytes::new(py, data);
+            ("unfit", time, server, pair(*peer), *length, data).into_pyobject(py)
+        }
+        What::Opened { peer } => ("opened", time, server, pair(*peer)).into_pyobject(py),
+        What::Closed {
+            peer,
+            why,
+            received_bytes,
+            sent_bytes,
+        } => {
+            let (received, sent) = (*received_bytes, *sent_bytes);
+            ("closed", time, server, pair(*peer), *why, received, sent).into_pyobject(py)
+        }
+    }
+}
+
+/// As in Python's logging.
+fn number(level: Level) -> u8 {
+    match level {
+        Level::Debug => 10,
+        Level::Info => 20,
+        Level::Warning => 30,
+        Level::Error => 40,
+    }
+}

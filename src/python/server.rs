@@ -1,0 +1,308 @@
+//! The server handle.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::address::pair;
+use super::blocking::{Caller, SLICE, blocking};
+use super::event::EventQueue;
+use super::socket::{self, SocketOptions};
+use super::values::{Seconds, Whole, checked, engine, family, port};
+use crate::error::{Error, Result};
+use crate::server::{self, Listen, tcp, udp};
+use crate::worker::Finish;
+
+/// A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+pub(super) struct Server(Arc<server::Server>);
+
+#[pymethods]
+impl Server {
+    /// Binds a UDP server.
+    #[staticmethod]
+    #[pyo3(signature = (
+        host,
+        port,
+        options,
+        queue,
+        *,
+        family,
+        descriptor,
+        idle_timeout,
+        max_datagram_bytes,
+        stop_on_empty,
+        workers,
+        engine,
+        record_bytes,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn udp(
+        py: Python<'_>,
+        host: String,
+        port: Whole,
+        options: &SocketOptions,
+        queue: &EventQueue,
+        family: Whole,
+        descriptor: Option<Whole>,
+        idle_timeout: Option<Seconds>,
+        max_datagram_bytes: Option<Whole>,
+        stop_on_empty: bool,
+        workers: Whole,
+        engine: &str,
+        record_bytes: Option<usize>,
+    ) -> PyResult<Self> {
+        let socket = options.0.clone();
+        let queue = Arc::clone(&queue.0);
+        blocking(py, |_| {
+            let config = udp::Config {
+                listen: listen(host, port, family, descriptor)?,
+                socket,
+                idle_timeout: idle(idle_timeout)?,
+                max_datagram_bytes: max_datagram_bytes
+                    .map(|n| n.to("max_datagram_bytes", "a number of bytes is not negative"))
+                    .transpose()?,
+                stop_on_empty,
+                workers: count(workers)?,
+                engine: self::engine(engine)?,
+                record_bytes,
+            };
+            server::Server::udp(config, Some(queue))
+        })
+        .map(Self::new)
+    }
+
+    /// Binds a TCP server, which listens from now on.
+    #[staticmethod]
+    #[pyo3(signature = (
+        host,
+        port,
+        options,
+        queue,
+        *,
+        family,
+        descriptor,
+        idle_timeout,
+        backlog,
+        max_connections,
+        workers,
+        engine,
+        record_bytes,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn tcp(
+        py: Python<'_>,
+        host: String,
+        port: Whole,
+        options: &SocketOptions,
+        queue: &EventQueue,
+        family: Whole,
+        descriptor: Option<Whole>,
+        idle_timeout: Option<Seconds>,
+        backlog: Option<Whole>,
+        max_connections: Option<Whole>,
+        workers: Whole,
+        engine: &str,
+        record_bytes: Option<usize>,
+    ) -> PyResult<Self> {
+        let socket = options.0.clone();
+        let queue = Arc::clone(&queue.0);
+        blocking(py, |_| {
+            let config = tcp::Config {
+                listen: listen(host, port, family, descriptor)?,
+                socket,
+                backlog: backlog
+                    .map(|n| n.to("backlog", "it is a number of connections, 0 or more"))
+                    .transpose()?,
+                idle_timeout: idle(idle_timeout)?,
+                max_connections: max_connections
+                    .map(|n| n.to("max_connections", "it is a number of connections"))
+                    .transpose()?,
+                workers: count(workers)?,
+                engine: self::engine(engine)?,
+                record_bytes,
+            };
+            server::Server::tcp(config, Some(queue))
+        })
+        .map(Self::new)
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[getter]
+    fn address(&self) -> (String, u16) {
+        pair(self.0.address())
+    }
+
+    #[getter]
+    fn engine(&self) -> &'static str {
+        self.0.engine()
+    }
+
+    #[getter]
+    fn is_running(&self) -> bool {
+        self.0.is_running()
+    }
+
+    #[getter]
+    fn is_foreign(&self) -> bool {
+        self.0.is_foreign()
+    }
+
+    /// Starts the workers and returns.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        blocking(py, |_| self.0.start())
+    }
+
+    /// Tells the workers to end and does not wait.
+    #[pyo3(signature = (drain_timeout, /))]
+    fn request_stop(&self, py: Python<'_>, drain_timeout: Seconds) -> PyResult<()> {
+        let drain = checked(py, drain_timeout.to("drain_timeout"))?;
+        blocking(py, |_| self.0.request_stop(drain))
+    }
+
+    /// Answers what has come already, for `drain_timeout` at most, then ends; waits for that.
+    #[pyo3(signature = (drain_timeout, /))]
+    fn stop(&self, py: Python<'_>, drain_timeout: Seconds) -> PyResult<()> {
+        let drain = checked(py, drain_timeout.to("drain_timeout"))?;
+        blocking(py, |caller| {
+            if self.0.is_running() {
+                self.0.request_stop(drain)?;
+                while self.0.wait(SLICE)?.is_none() {
+                    if caller.gives_up() {
+                        // Asked twice: what is still there is dropped, now.
+                        return self.0.stop(std::time::Duration::ZERO);
+                    }
+                }
+            }
+            self.0.stop(drain)
+        })
+    }
+
+    /// Why it has ended, as (name, detail); None: it still runs after `timeout`.
+    #[pyo3(signature = (timeout, /))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<Option<(&'static str, String)>> {
+        let timeout = checked(py, timeout.map(|t| t.to("timeout")).transpose())?;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let finish = blocking(py, |caller| self.wait_until(deadline, caller))?;
+        Ok(finish.as_ref().map(finish_pair))
+    }
+
+    /// Why it has ended, if it has.
+    fn finish(&self) -> Option<(&'static str, String)> {
+        self.0.finish().as_ref().map(finish_pair)
+    }
+
+    /// Counters by name, the counts of each reason, and what the kernel dropped.
+    fn stats<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>, Option<u64>)> {
+        let stats = blocking(py, |_| {
+            if self.0.is_foreign() {
+                // Its workers are not here, and one may have been in the midst of counting.
+                return Err(Error::state(
+                    "read the statistics of",
+                    self.0.name(),
+                    "it belongs to another process, before fork",
+                ));
+            }
+            Ok(self.0.stats())
+        })?;
+        let dict = |pairs: &[(&'static str, u64)]| {
+            let dict = PyDict::new(py);
+            for (name, value) in pairs {
+                dict.set_item(name, value)?;
+            }
+            PyResult::Ok(dict)
+        };
+        Ok((
+            dict(&stats.counters)?,
+            dict(&stats.reasons)?,
+            stats.kernel_drops,
+        ))
+    }
+
+    /// (name, option, requested, effective, ceiling, sysctl, (severity, warning)) an option.
+    #[getter]
+    fn socket_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        socket::report(py, self.0.report())?.into_pyobject(py)
+    }
+
+    /// Turns events for each datagram or connection on, with this many bytes of payload,
+    /// or off.
+    #[pyo3(signature = (payload_bytes, /))]
+    fn set_access(&self, payload_bytes: Option<u32>) {
+        self.0.set_access(payload_bytes);
+    }
+
+    /// For the child of a fork: lets go of the parent's sockets.
+    fn abandon(&self) {
+        if self.0.is_foreign() {
+            self.0.abandon();
+            // Never freed here: that would detach threads by handles that now mean nothing,
+            // or mean a new thread of the child's (pthread_detach(3)).
+            std::mem::forget(Arc::clone(&self.0));
+        }
+    }
+}
+
+impl Server {
+    fn new(server: server::Server) -> Self {
+        Self(Arc::new(server))
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>, caller: &Caller) -> Result<Option<Finish>> {
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if let Some(finish) = self.0.wait(left.map_or(SLICE, |left| left.min(SLICE)))? {
+                return Ok(Some(finish));
+            }
+            if left.is_some_and(|left| left <= SLICE) {
+                return Ok(None);
+            }
+            if caller.gives_up() {
+                return Err(caller.gone());
+            }
+        }
+    }
+}
+
+fn finish_pair(finish: &Finish) -> (&'static str, String) {
+    (finish.name(), finish.to_string())
+}
+
+fn listen(host: String, number: Whole, family: Whole, descriptor: Option<Whole>) -> Result<Listen> {
+    match descriptor {
+        Some(descriptor) => {
+            let fd: RawFd =
+                descriptor.to("sock", "a descriptor is a small number, not negative")?;
+            Ok(Listen::On(crate::socket::adopt(fd)?))
+        }
+        None => Ok(Listen::At {
+            host,
+            port: port(number)?,
+            family: self::family(family)?,
+        }),
+    }
+}
+
+fn idle(timeout: Option<Seconds>) -> Result<Option<std::time::Duration>> {
+    timeout
+        .map(|timeout| timeout.to_positive("idle_timeout"))
+        .transpose()
+}
+
+fn count(workers: Whole) -> Result<usize> {
+    workers.to("workers", "a server has 1 worker or more")
+}
