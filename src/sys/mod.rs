@@ -9,6 +9,8 @@
 //! | [`RawAddress`] | a socket address as the kernel writes it, compared and read without conversion |
 //! | [`message`] | one datagram in, one out, with the address it was sent to |
 //! | [`Waker`] | `wake` from any thread or after a fork makes a sleeping [`wait_readable`] return |
+//! | [`stream`] | accept(2), and one connection's calls: none waits, none raises SIGPIPE |
+//! | [`readiness`] | which of many descriptors are ready, by epoll(7) or by poll(2) |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
@@ -21,6 +23,8 @@ mod descriptor;
 pub(crate) mod message;
 pub(crate) mod option;
 mod raw_address;
+pub(crate) mod readiness;
+pub(crate) mod stream;
 mod wake;
 
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
