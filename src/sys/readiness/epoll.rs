@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Interest, Readiness, milliseconds};
@@ -10,7 +11,7 @@ use super::{Interest, Readiness, milliseconds};
 const EVENTS: usize = 512;
 
 pub(crate) struct Epoll {
-    set: OwnedFd,
+    set: Arc<OwnedFd>,
     events: Box<[libc::epoll_event]>,
 }
 
@@ -21,8 +22,7 @@ impl Epoll {
             u64: u64::from(token),
         };
         // SAFETY: epoll_ctl(2) reads one live epoll_event; a wrong descriptor is an error.
-        let done =
-            unsafe { libc::epoll_ctl(self.set.as_raw_fd(), operation, fd, &raw mut event) };
+        let done = unsafe { libc::epoll_ctl(self.set.as_raw_fd(), operation, fd, &raw mut event) };
         if done < 0 {
             Err(io::Error::last_os_error())
         } else {
@@ -48,7 +48,7 @@ impl Readiness for Epoll {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: epoll_create1(2) returned a new descriptor that nobody else owns.
-        let set = unsafe { OwnedFd::from_raw_fd(fd) };
+        let set = Arc::new(unsafe { OwnedFd::from_raw_fd(fd) });
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS].into();
         Ok(Self { set, events })
     }
@@ -91,7 +91,7 @@ impl Readiness for Epoll {
         self.events[index].u64 as u32
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
-        Some(self.set.as_raw_fd())
+    fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        Some(Arc::clone(&self.set))
     }
 }

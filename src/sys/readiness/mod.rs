@@ -7,7 +7,8 @@
 //! or a hang-up shows in the system call that the caller makes next.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -59,8 +60,9 @@ pub(crate) trait Readiness: Sized + Send + 'static {
     /// The `index`-th token of the last wait, each at most once.
     fn token(&self, index: usize) -> u32;
 
-    /// The descriptor that the set itself needs, if it needs one.
-    fn descriptor(&self) -> Option<RawFd>;
+    /// The descriptor that the set itself needs, if it needs one; whoever keeps it keeps
+    /// its number from being used for something else.
+    fn descriptor(&self) -> Option<Arc<OwnedFd>>;
 }
 
 /// Milliseconds for the kernel, rounded up: waking a moment early would make a caller spin

@@ -1,7 +1,8 @@
 //! poll(2): what every Unix has. Each wait costs as much as there are descriptors.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Interest, Readiness, milliseconds};
@@ -115,7 +116,7 @@ impl Readiness for Poll {
         self.ready[index]
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
+    fn descriptor(&self) -> Option<Arc<OwnedFd>> {
         None
     }
 }
