@@ -154,7 +154,8 @@ fn the_engine_that_runs_is_told() {
 #[test]
 fn what_cannot_work_is_refused_by_name() {
     use std::time::Duration;
-    let cases: [(&str, fn(&mut Config)); 8] = [
+    type Change = fn(&mut Config);
+    let cases: [(&str, Change); 8] = [
         ("workers", |config| config.workers = 0),
         ("record_bytes", |config| config.record_bytes = Some(0)),
         ("record_bytes", |config| {

@@ -141,9 +141,9 @@ fn limit(soft: u64) -> u64 {
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
         let old = limit.rlim_cur;
-        limit.rlim_cur = soft as libc::rlim_t;
+        limit.rlim_cur = soft;
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
-        old as u64
+        old
     }
 }
 
