@@ -331,6 +331,7 @@ impl<R: Readiness> Worker<R> {
     /// One step for each connection that may have input; those that have none are
     /// finished. True if some had.
     fn sweep(&mut self) -> bool {
+        self.work.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
         let mut next = self.table.oldest(FLOWING).map(|(id, _)| id);

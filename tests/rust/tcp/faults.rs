@@ -85,15 +85,7 @@ fn f32_a_restart_with_connections_in_time_wait_binds_at_once(engine: Engine) {
     assert!(is_over(&client));
     drop(client);
     server.stop(LONG).unwrap();
-    let port = format!(":{:04X} ", address.port());
-    eventually("TIME_WAIT", || {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        table.lines().any(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            let local = format!("{} ", fields.next().unwrap_or(""));
-            local.ends_with(&port) && fields.nth(1) == Some("06")
-        })
-    });
+    eventually("TIME_WAIT", || tcp_state(address.port()) == Some(TIME_WAIT));
     let again = |reuse_address| {
         let mut config = Config::new(Listen::At {
             host: "127.0.0.1".into(),

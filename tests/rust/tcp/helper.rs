@@ -205,3 +205,21 @@ pub(crate) fn assert_balance(server: &Server) {
         "{stats:?}"
     );
 }
+
+pub(crate) const FIN_WAIT2: u8 = 5;
+pub(crate) const TIME_WAIT: u8 = 6;
+
+/// The state of an IPv4 socket with this local port that is connected or was, as the
+/// kernel numbers them (include/net/tcp_states.h).
+pub(crate) fn tcp_state(port: u16) -> Option<u8> {
+    const LISTEN: u8 = 10;
+    let port = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let states = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let local = fields.next()?;
+        let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
+        (local.ends_with(&port) && state != LISTEN).then_some(state)
+    });
+    states.max()
+}

@@ -151,7 +151,29 @@ fn f28_a_bulk_transfer_that_stalls_leaves_its_bytes_with_the_kernel(engine: Engi
     exchange(&connect(server.address()), b"unaffected");
 }
 
+/// All that may be kept of a connection was there before its first step.
+fn f28_a_full_receive_buffer_is_read_in_pieces(engine: Engine) {
+    let server = bind(engine, |config| {
+        config.socket.send_buffer_bytes = Some(16 << 10);
+        config.socket.recv_buffer_bytes = Some(1 << 20);
+    });
+    let peers: Vec<TcpStream> = (0..4)
+        .map(|_| connect_small(server.address(), 8 << 10))
+        .collect();
+    for peer in &peers {
+        assert!(stuff(peer, 512 << 10) > 256 << 10);
+    }
+    server.start().unwrap();
+    eventually("it stalled", || {
+        assert_balance(&server);
+        server.stats().get("pending_bytes") > 4 << 10
+    });
+    exchange(&connect(server.address()), b"unaffected");
+    assert_balance(&server);
+}
+
 on_both_engines!(
+    f28_a_full_receive_buffer_is_read_in_pieces,
     connections_above_the_limit_wait_for_their_turn,
     only_who_is_silent_is_idle,
     f31_silent_peers_at_the_limit_make_room_at_the_deadline,

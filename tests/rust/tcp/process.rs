@@ -102,6 +102,11 @@ fn child_process() {
                 server.start().unwrap();
                 answer(0);
             }
+            "stop" => {
+                server.stop(LONG).unwrap();
+                answer(0);
+            }
+            "fork" => answer(fork_and_sleep()),
             "descriptors" => answer(descriptors().len() as u64),
             "inherited" => {
                 let now = descriptors().into_iter().filter(is_inherited).count();
@@ -115,6 +120,23 @@ fn child_process() {
             }
         }
     }
+}
+
+/// Makes a child that does nothing but hold copies of all descriptors, for a minute.
+fn fork_and_sleep() -> u64 {
+    // SAFETY: the child calls nothing but alarm(2) and pause(2), async-signal-safe both.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: neither takes a pointer; SIGALRM ends the process (signal(7)).
+        unsafe {
+            libc::alarm(60);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    assert!(child > 0);
+    child as u64
 }
 
 fn descriptors() -> Vec<i32> {
@@ -216,15 +238,41 @@ fn f33_a_peer_that_goes_while_written_to_raises_no_sigpipe(engine: Engine) {
     server.ask("start");
     for round in 1..=20 {
         let client = connect_small(server.address, 8 << 10);
-        stuff(&client, 4 << 20);
-        // The end of the stream and then a reset, for unread data: the server's next send
-        // is EPIPE, where a reset alone would be ECONNRESET.
+        // More than can be on its way back, less than waits to be read: the server has all
+        // of it and the end of the stream, and output that it cannot get rid of.
+        assert_eq!(stuff(&client, 96 << 10), 96 << 10);
         end_output(&client);
+        eventually("the end is there", || {
+            tcp_state(client.local_addr().unwrap().port()) == Some(FIN_WAIT2)
+        });
+        eventually("it stalled", || server.ask("pending_bytes") > 0);
+        // Now a reset makes its next send EPIPE; without the end of the stream it would be
+        // ECONNRESET, which raises no signal.
         reset(client);
         eventually("it ended", || server.ask("reset") == round);
     }
     assert!(server.ask("discarded_bytes") > 0);
     exchange(&connect(server.address), b"alive");
+}
+
+/// A child of `fork` has copies of all descriptors; ending a connection ends it for all.
+fn f44_copies_in_a_child_do_not_keep_connections_up(engine: Engine) {
+    let mut server = Process::new(engine);
+    server.ask("start");
+    let (client, leaving) = (connect(server.address), connect(server.address));
+    exchange(&client, b"before the fork");
+    exchange(&leaving, b"before the fork");
+    let child = server.ask("fork");
+    end_output(&leaving);
+    assert!(is_over(&leaving), "answered by an end of stream");
+    let busy = server.cpu_percent(Duration::from_millis(300));
+    assert!(busy < 10, "{busy} % of a CPU for what the child holds");
+    server.ask("stop");
+    assert!(is_over(&client));
+    let refused = TcpStream::connect_timeout(&server.address, LONG).is_err();
+    // SAFETY: kill(2) takes two integers; the process is the one that was made for this.
+    unsafe { libc::kill(child as libc::pid_t, libc::SIGKILL) };
+    assert!(refused, "the child's copy of the listener does not listen");
 }
 
 fn f45_every_descriptor_is_close_on_exec(engine: Engine) {
@@ -241,5 +289,6 @@ on_both_engines!(
     f29_out_of_descriptors_others_are_refused_and_service_comes_back,
     f29_without_even_a_spare_it_rests_and_comes_back,
     f33_a_peer_that_goes_while_written_to_raises_no_sigpipe,
+    f44_copies_in_a_child_do_not_keep_connections_up,
     f45_every_descriptor_is_close_on_exec,
 );

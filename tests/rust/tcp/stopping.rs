@@ -137,31 +137,6 @@ fn a_peer_that_never_stops_is_cut_at_the_deadline(engine: Engine) {
     assert_balance(&server);
 }
 
-/// A child of `fork` has copies of all descriptors; ending a connection ends it for all.
-fn f44_copies_in_a_child_do_not_keep_connections_up(engine: Engine) {
-    let server = serve(engine, |_| {});
-    let client = connect(server.address());
-    exchange(&client, b"before the fork");
-    // SAFETY: the child calls nothing but pause(2), which is async-signal-safe.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        loop {
-            // SAFETY: pause(2) takes no arguments.
-            unsafe { libc::pause() };
-        }
-    }
-    assert!(child > 0);
-    server.stop(LONG).unwrap();
-    assert!(is_over(&client));
-    let refused = TcpStream::connect_timeout(&server.address(), LONG).is_err();
-    // SAFETY: kill(2) and waitpid(2) of a child that is ours and was not waited for yet.
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
-    assert!(refused, "the child's copy of the listener does not listen");
-}
-
 on_both_engines!(
     a_server_without_connections_stops_at_once,
     a_server_that_never_started_frees_its_port,
@@ -172,5 +147,4 @@ on_both_engines!(
     the_deadline_holds_against_a_peer_that_never_reads,
     a_second_stop_ends_the_drain_now,
     a_peer_that_never_stops_is_cut_at_the_deadline,
-    f44_copies_in_a_child_do_not_keep_connections_up,
 );
