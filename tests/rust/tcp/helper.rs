@@ -209,17 +209,15 @@ pub(crate) fn assert_balance(server: &Server) {
 pub(crate) const FIN_WAIT2: u8 = 5;
 pub(crate) const TIME_WAIT: u8 = 6;
 
-/// The state of an IPv4 socket with this local port that is connected or was, as the
+/// True when there is an IPv4 socket between these ports (0: any) in this state, as the
 /// kernel numbers them (include/net/tcp_states.h).
-pub(crate) fn tcp_state(port: u16) -> Option<u8> {
-    const LISTEN: u8 = 10;
-    let port = format!(":{port:04X}");
+pub(crate) fn is_in_state(local: u16, remote: u16, state: u8) -> bool {
+    let port = |field: &str| u16::from_str_radix(field.rsplit(':').next()?, 16).ok();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let states = table.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let local = fields.next()?;
-        let state = u8::from_str_radix(fields.nth(1)?, 16).ok()?;
-        (local.ends_with(&port) && state != LISTEN).then_some(state)
-    });
-    states.max()
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        port(fields[1]) == Some(local)
+            && (remote == 0 || port(fields[2]) == Some(remote))
+            && u8::from_str_radix(fields[3], 16) == Ok(state)
+    })
 }

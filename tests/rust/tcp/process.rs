@@ -242,8 +242,9 @@ fn f33_a_peer_that_goes_while_written_to_raises_no_sigpipe(engine: Engine) {
         // of it and the end of the stream, and output that it cannot get rid of.
         assert_eq!(stuff(&client, 96 << 10), 96 << 10);
         end_output(&client);
+        let port = client.local_addr().unwrap().port();
         eventually("the end is there", || {
-            tcp_state(client.local_addr().unwrap().port()) == Some(FIN_WAIT2)
+            is_in_state(port, server.address.port(), FIN_WAIT2)
         });
         eventually("it stalled", || server.ask("pending_bytes") > 0);
         // Now a reset makes its next send EPIPE; without the end of the stream it would be
