@@ -168,7 +168,7 @@ class Pump:
 
         self._fault_limiter.offer(write)
 
-    def _dispatch(self, event: _rsecho.Event) -> None:
+    def _dispatch(self, event: _rsecho._Event) -> None:
         if event[0] == "notice":
             _, when, server, level, name, text = event
             _emit(SERVER, level, when, text, event=name, server=server)
@@ -187,7 +187,9 @@ class Pump:
             _emit(ACCESS, logging.DEBUG, when, text, event="opened", **parts)
         else:
             _, when, server, peer, why, received, sent = event
-            text = f"{server} closed with {_host_port(peer)}: {why}, received {received}, sent {sent}"
+            text = (
+                f"{server} closed with {_host_port(peer)}: {why}, received {received}, sent {sent}"
+            )
             parts = {"server": server, "peer": _host_port(peer), "reason": why}
             parts |= {"received_bytes": received, "sent_bytes": sent}
             _emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
@@ -197,7 +199,7 @@ class Pump:
         if all(server.url != name or not server.is_running for server in live_servers()):
             self._sinks.pop(name, None)
 
-    def _record(self, event: _rsecho.RecordEvent) -> None:
+    def _record(self, event: _rsecho._RecordEvent) -> None:
         _, when, server, peer, data = event
         sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
@@ -227,13 +229,11 @@ class Pump:
                 text = f"{record.server} on_record raised for a record from {peer}{more}"
                 parts: dict[str, Any] = {"server": record.server, "peer": peer}
                 now = time.time_ns()
-                _emit(
-                    SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts
-                )
+                _emit(SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts)
 
             sink.failed.offer(write)
 
-    def _unfit(self, event: _rsecho.UnfitEvent) -> None:
+    def _unfit(self, event: _rsecho._UnfitEvent) -> None:
         _, when, server, peer, length, data = event
         sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
@@ -252,7 +252,7 @@ class Pump:
         sink.unfit.offer(write)
 
 
-def _received(event: _rsecho.ReceivedEvent) -> None:
+def _received(event: _rsecho._ReceivedEvent) -> None:
     if not ACCESS.isEnabledFor(logging.DEBUG):
         return
     _, when, server, pair, length, data, dropped = event

@@ -66,6 +66,7 @@ def build(
     """The native counters as `kind`, whose field for the reasons is `reasons`."""
     counters, by_reason, kernel_drops = native
     names = {field.name for field in fields(kind)}
-    known: dict[str, Any] = {n: value for n, value in counters.items() if n in names}
+    values: dict[str, Any] = {reasons: by_reason, "kernel_drops": kernel_drops}
+    values |= {n: value for n, value in counters.items() if n in names}
     more = {n: value for n, value in counters.items() if n not in names}
-    return kind(**known, **{reasons: by_reason}, kernel_drops=kernel_drops, more=more)
+    return kind(**values, more=more)
