@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -73,3 +74,25 @@ def resident_bytes() -> int:
     """How much memory this process has in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def why_no_namespace() -> str:
+    """Why no veth pair can be made in a network namespace of its own; empty: it can."""
+    if os.geteuid() != 0:
+        return "a network namespace needs root"
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        return "ip or unshare is not installed"
+    add = "unshare --net ip link add va type veth peer name vb"
+    probe = subprocess.run(add.split(), capture_output=True, check=False)
+    return "" if probe.returncode == 0 else "no veth can be made here"
+
+
+def run_in_namespace(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a network namespace of its own, where nothing is up yet."""
+    command = ["unshare", "--net", sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+NO_NAMESPACE = why_no_namespace()
