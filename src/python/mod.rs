@@ -18,6 +18,8 @@ mod native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::address::{resolve, split_host_port};
+    #[pymodule_export]
     use super::blocking::{after_fork, shut_down};
     #[pymodule_export]
     use super::client::{TcpClient, UdpClient};

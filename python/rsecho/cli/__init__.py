@@ -1,0 +1,98 @@
+"""The `rsecho` command: one file a subcommand, each imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rsecho._rsecho import __version__
+from rsecho.cli.failure import Failure, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# name: (module, what `rsecho --help` says of it, so that asking imports none of them)
+_COMMANDS = {
+    "serve": ("rsecho.cli.serve", "Answer UDP and TCP with what was sent."),
+    "send": ("rsecho.cli.send", "Send to an echo server and judge what comes back."),
+    "info": ("rsecho.cli.info", "Show kernel limits and what a socket really gets."),
+    "unpack": ("rsecho.cli.unpack", "Decode binary records by a struct format."),
+    "completion": ("rsecho.cli.completion", "Print the completion script of a shell."),
+}
+
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each option may also come from its environment variable or from the file; the "
+    "command line wins over the environment, that over the file, that over the default.",
+)
+@click.version_option(__version__, "-V", "--version", message="rsecho %(version)s")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="RSECHO_CONFIG",
+    show_envvar=True,
+    help="TOML file with a table a command, such as [serve], and option names as keys.",
+)
+@click.pass_context
+def command(ctx: click.Context, config: str | None) -> None:
+    """Both ends of an echo: servers that answer UDP and TCP, and what asks them."""
+    if config is not None:
+        from rsecho.cli.config import read_config
+
+        ctx.default_map = read_config(config, command, ctx)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and end the process with its status.
+
+    0: fine; 1: failed at run time; 2: usage, or a name that cannot be used; 3: cannot bind
+    or start; 4: a threshold was crossed.
+    """
+    try:
+        status = command.main(arguments, prog_name="rsecho", standalone_mode=False)
+    except Failure as failure:
+        click.echo(f"rsecho: {one_line(str(failure))}", err=True)
+        status = failure.status
+    except click.ClickException as error:
+        click.echo(f"rsecho: {_usage(error)}", err=True)
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 130  # as shells report an end by SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain of it while it exits.
+        sys.stdout = None
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: click.ClickException) -> str:
+    text = one_line(error.format_message())
+    context = getattr(error, "ctx", None)
+    return f"{text} (see `{context.command_path} --help`)" if context else text
+
+
+if __name__ == "__main__":
+    main()

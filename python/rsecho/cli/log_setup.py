@@ -1,0 +1,52 @@
+"""Where messages go: standard error, or whatever a file configures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import sys
+import tomllib
+from configparser import Error as IniError
+from pathlib import Path
+
+from rsecho.cli.failure import USAGE, Failure, reason
+from rsecho.logs import JsonFormatter
+
+_TEXT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+
+
+def configure_logging(level: str, format: str, config_path: str | None) -> None:
+    """Sets logging up for a command; a configuration file takes the place of the rest."""
+    if config_path is not None:
+        _from_file(config_path)
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter() if format == "json" else logging.Formatter(_TEXT, "%Y-%m-%d %H:%M:%S")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def _from_file(path: str) -> None:
+    try:
+        suffix = Path(path).suffix.lower()
+        if suffix in (".ini", ".conf", ".cfg"):
+            logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+            return
+        text = Path(path).read_text(encoding="utf-8")
+        table = json.loads(text) if suffix == ".json" else tomllib.loads(text)
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **table})
+    except (
+        OSError,
+        ValueError,  # also what is no UTF-8, TOML or JSON
+        TypeError,
+        AttributeError,
+        ImportError,
+        KeyError,
+        IniError,
+    ) as error:
+        cause = f"{reason(error)}: {error.__cause__}" if error.__cause__ else reason(error)
+        raise Failure(f"cannot configure logging by {path}: {cause}", USAGE) from None

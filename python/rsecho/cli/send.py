@@ -1,0 +1,157 @@
+"""`rsecho send`: ask an echo server and judge the answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rsecho.cli import options as shared
+from rsecho.cli.failure import RUN_TIME, USAGE, Failure, failing_with, one_line, reason
+from rsecho.cli.options import option
+from rsecho.cli.types import DURATION, SIZE, HostPort
+
+if TYPE_CHECKING:
+    from rsecho import TcpClient, UdpClient
+    from rsecho.client import Reply
+
+
+@click.command("send", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("target", type=HostPort(), metavar="HOST:PORT")
+@click.argument("text", required=False)
+@option("--tcp", is_flag=True, help="Over one TCP connection, instead of UDP datagrams.")
+@click.option("--hex", "hex_digits", metavar="HEX", help="Send these bytes.")
+@click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
+@click.option("--stdin", is_flag=True, help="Send the bytes of standard input.")
+@option("--timeout", type=DURATION, default=1.0, show_default=True, help="How long to wait for each reply.")
+@option("--count", type=click.IntRange(1), default=1, show_default=True, help="Requests, one after the other.")
+@option("--interval", type=DURATION, default=0.0, show_default=True, help="Time between requests.")
+@shared.family_options
+@shared.buffer_options
+@shared.ip_options
+@option("--show", type=SIZE, default=128, show_default=True, help="Bytes of each reply that are shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a reply.")
+def command(target: tuple[str, int], **given: Any) -> None:
+    """Send TEXT to an echo server; show the reply, its time, and whether it is equal.
+
+    Without TEXT, --hex, --file or --stdin: "hello". Status 1 if a reply is missing or differs.
+
+    \b
+    rsecho send localhost:9999 data
+    rsecho send --tcp --file photo.jpg --json [::1]:9999
+    """
+    payload = _payload(given)
+    results = Results(given)
+    with _connect(target, given) as client:
+        for number in range(1, given["count"] + 1):
+            if number > 1 and given["interval"]:
+                time.sleep(given["interval"])
+            try:
+                results.reply(number, client.url, client.exchange(payload))
+            except (OSError, EOFError) as error:
+                results.failure(number, client.url, error)
+                if given["tcp"]:
+                    break  # the connection is gone, or out of step
+        results.finish(client.url, len(payload))
+    if not results.is_fine:
+        sys.exit(RUN_TIME)
+
+
+def _payload(given: dict[str, Any]) -> bytes:
+    sources = [name for name in ("text", "hex_digits", "file") if given[name] is not None]
+    if len(sources) + given["stdin"] > 1:
+        raise click.UsageError("TEXT, --hex, --file and --stdin exclude each other")
+    if given["stdin"]:
+        return sys.stdin.buffer.read()
+    if given["hex_digits"] is not None:
+        try:
+            return bytes.fromhex(given["hex_digits"])
+        except ValueError as error:
+            raise Failure(f"cannot read --hex: {error}; write two digits a byte", USAGE) from None
+    if given["file"] is not None:
+        with failing_with(USAGE):
+            return Path(given["file"]).read_bytes()
+    text: str = "hello" if given["text"] is None else given["text"]
+    # What the shell gave that is no UTF-8 goes out as it came in.
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:
+    from rsecho import TcpClient, UdpClient
+
+    settings = shared.socket_settings(given, {**shared.BUFFER_NAMES, **shared.IP_NAMES})
+    family = shared.family(given["ipv4"], given["ipv6"])
+    client = TcpClient if given["tcp"] else UdpClient
+    with failing_with(RUN_TIME):
+        return client(*target, timeout=given["timeout"], family=family, **settings)
+
+
+class Results:
+    """Replies as they come, for people or as JSON."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._count: int = given["count"]
+        self._show: int = given["show"]
+        self._as_json: bool = given["as_json"]
+        self._as_jsonl: bool = given["as_jsonl"]
+        self._entries: list[dict[str, Any]] = []
+        self._equal = 0
+        self._received = 0
+
+    @property
+    def is_fine(self) -> bool:
+        """Every request was answered, with what was sent."""
+        return self._equal == self._count
+
+    def reply(self, number: int, url: str, reply: Reply) -> None:
+        """One reply."""
+        self._received += 1
+        self._equal += reply.is_equal
+        self._add(
+            {
+                "sequence": number,
+                "rtt_ns": reply.rtt_ns,
+                "length_bytes": len(reply.data),
+                "is_equal": reply.is_equal,
+                "data_hex": reply.data[: self._show].hex(),
+            }
+        )
+        if not (self._as_json or self._as_jsonl):
+            from rsecho.logs import escape_payload
+
+            verdict = "equal" if reply.is_equal else "DIFFERS"
+            shown = escape_payload(reply.data[: self._show], len(reply.data))
+            click.echo(
+                f"{len(reply.data)} bytes from {url} in {reply.rtt_ns / 1e6:.3f} ms, {verdict}: {shown}"
+            )
+
+    def failure(self, number: int, url: str, error: Exception) -> None:
+        """A request without its reply."""
+        text = one_line(reason(error))
+        self._add({"sequence": number, "error": text})
+        if not self._as_jsonl:
+            click.echo(f"rsecho: {text}", err=True)
+
+    def finish(self, url: str, length: int) -> None:
+        """All requests are done."""
+        if self._as_json:
+            from rsecho.cli.output import print_json
+
+            totals = {"sent": len(self._entries), "received": self._received, "equal": self._equal}
+            document = {"target": url, "length_bytes": length, **totals, "replies": self._entries}
+            print_json(document, schema="send/1", indent=2)
+        elif self._count > 1 and not self._as_jsonl:
+            click.echo(
+                f"{len(self._entries)} sent, {self._received} received, {self._equal} equal"
+            )
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._entries.append(entry)
+        if self._as_jsonl:
+            from rsecho.cli.output import print_json
+
+            print_json(entry, schema="send.reply/1")

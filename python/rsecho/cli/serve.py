@@ -1,0 +1,256 @@
+"""`rsecho serve`: servers in the foreground."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rsecho.cli import options as shared
+from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, Failure, failing_with
+from rsecho.cli.options import option
+from rsecho.cli.types import DURATION, SIZE, HostPort
+
+if TYPE_CHECKING:
+    from rsecho.records import Record
+    from rsecho.server import Server
+
+# How often the foreground looks whether a server has ended by itself.
+_LOOK_SECONDS = 0.2
+
+_UDP_NAMES = {
+    **shared.BUFFER_NAMES,
+    **shared.IP_NAMES,
+    "max_datagram": "max_datagram_bytes",
+    "stop_on_empty": "stop_on_empty",
+}
+_TCP_NAMES = {
+    **shared.BUFFER_NAMES,
+    **shared.IP_NAMES,
+    **shared.TCP_NAMES,
+    "backlog": "backlog",
+    "max_connections": "max_connections",
+}
+_COMMON_NAMES = {
+    "reuse_address": "reuse_address",
+    "reuse_port": "reuse_port",
+    "ipv6_only": "ipv6_only",
+    "idle_timeout": "idle_timeout",
+    "workers": "workers",
+    "engine": "engine",
+    "log_payload": "log_payload_bytes",
+}
+
+
+@click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
+@option(
+    "--udp",
+    multiple=True,
+    type=HostPort("localhost"),
+    help="Answer UDP there; may be given several times. Port 0 picks a free one.",
+)
+@option(
+    "--tcp",
+    multiple=True,
+    type=HostPort("localhost"),
+    help="Answer TCP there; may be given several times. Port 0 picks a free one.",
+)
+@shared.family_options
+@shared.buffer_options
+@option(
+    "--reuse-address/--no-reuse-address",
+    default=None,
+    help="SO_REUSEADDR. TCP: skip TIME_WAIT. UDP: lets any other process that also sets it "
+    "take the port and the traffic.  [default: on for TCP, off for UDP]",
+)
+@option("--reuse-port", is_flag=True, help="SO_REUSEPORT: share the port with sockets of this user.")
+@option(
+    "--ipv6-only/--dual-stack",
+    default=None,
+    help="IPV6_V6ONLY: whether [::] answers IPv4 as well.  [default: the system's]",
+)
+@shared.ip_options
+@option(
+    "--timeout",
+    type=DURATION,
+    help="SO_RCVTIMEO and SO_SNDTIMEO: a receive that waited so long is counted and goes on; "
+    "a reply that finds no room for so long is given up.",
+)
+@option(
+    "--idle-timeout",
+    type=DURATION,
+    help="UDP: end when nothing came for so long. TCP: close a connection over which nothing moved.",
+)
+@option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener.")
+@option(
+    "--engine",
+    type=click.Choice(["auto", "batch", "portable"]),
+    default="auto",
+    show_default=True,
+    help="How the kernel is asked: many datagrams or connections a call (Linux), or as every "
+    "Unix can.",
+)
+@option("--max-datagram", type=SIZE, help="UDP: answer longer datagrams with so many of their bytes.")
+@option("--stop-on-empty", is_flag=True, help="UDP: an empty datagram ends that server.")
+@option("--backlog", type=click.IntRange(0), help="TCP: connections that may wait.  [default: somaxconn]")
+@option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
+@shared.tcp_options
+@option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
+@option("--names", help="Names of a record's fields.  [default: field_0, field_1, …]")
+@option(
+    "--drain-timeout",
+    type=DURATION,
+    default=5.0,
+    show_default=True,
+    help="At the end, answer what has come already for so long at most.",
+)
+@click.option("--json", "as_json", is_flag=True, help="At the end, print one JSON document.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document an event or record.")
+@shared.log_options
+def command(**given: Any) -> None:
+    """Answer UDP and TCP with what was sent (RFC 862).
+
+    Without --udp and --tcp: both on localhost:9999, IPv4 and IPv6. Sockets passed by systemd
+    (LISTEN_FDS) are served as well. SIGINT or SIGTERM: answer what has come, print the
+    totals, end; a second one: at once.
+    """
+    from rsecho import FormatError, RecordLayout
+    from rsecho.cli.listen import Listeners
+    from rsecho.cli.log_setup import configure_logging
+
+    configure_logging(given["log_level"], given["log_format"], given["log_config"])
+    printer = Printer(given["as_json"], given["as_jsonl"])
+    common = shared.socket_settings(given, _COMMON_NAMES)
+    if not given["reuse_port"]:
+        del common["reuse_port"]  # several workers turn it on themselves
+    if given["timeout"] is not None:
+        common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
+    if given["unpack"] is not None:
+        try:
+            common["unpack"] = RecordLayout(given["unpack"], names=given["names"])
+        except FormatError as error:
+            raise Failure(str(error), USAGE) from None
+        if given["as_jsonl"]:
+            common["on_record"] = printer.record
+    elif given["names"] is not None:
+        raise click.UsageError("--names needs --unpack: it names the fields of a format")
+    listeners = Listeners(
+        shared.family(given["ipv4"], given["ipv6"]),
+        udp=common | shared.socket_settings(given, _UDP_NAMES),
+        tcp=common | shared.socket_settings(given, _TCP_NAMES),
+    )
+    Foreground(listeners.bind(given["udp"], given["tcp"]), printer).run(given["drain_timeout"])
+
+
+class Printer:
+    """Standard output: a line a listener, `ready`, records, totals."""
+
+    def __init__(self, as_json: bool, as_jsonl: bool) -> None:
+        self._as_json = as_json
+        self._as_jsonl = as_jsonl
+
+    def listening(self, server: Server) -> None:
+        """The address, with the real port."""
+        if self._as_jsonl:
+            self._line("listening", url=server.url, engine=server.engine)
+        else:
+            click.echo(f"rsecho listening {server.url}", err=self._as_json)
+
+    def ready(self) -> None:
+        """All listeners answer."""
+        if self._as_jsonl:
+            self._line("ready")
+        else:
+            click.echo("rsecho ready", err=self._as_json)
+
+    def record(self, record: Record) -> None:
+        """A decoded record (from the thread that logs)."""
+        host, port = record.peer
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._line("record", time_ns=record.time_ns, url=record.server, peer=peer, fields=record.fields)
+
+    def totals(self, servers: list[Server]) -> None:
+        """What each server counted, and why it ended."""
+        from rsecho.cli.output import print_json
+
+        all_totals = [_totals(server) for server in servers]
+        if self._as_json:
+            print_json({"servers": all_totals}, schema="serve/1", indent=2)
+            return
+        for totals in all_totals:
+            if self._as_jsonl:
+                self._line("totals", **totals)
+            else:
+                words = " ".join(_words(totals["stats"]))
+                click.echo(f"rsecho totals {totals['url']} ended={totals['ended']} {words}")
+
+    def _line(self, event: str, **parts: Any) -> None:
+        from rsecho.cli.output import print_json
+
+        print_json({"event": event, **parts}, schema="serve.event/1")
+
+
+def _totals(server: Server) -> dict[str, Any]:
+    reason = server.wait(0.0)
+    stats = dataclasses.asdict(server.stats())  # type: ignore[attr-defined]
+    return {
+        "url": server.url,
+        "engine": server.engine,
+        "ended": reason.name if reason else "running",
+        "stats": stats,
+    }
+
+
+def _words(stats: dict[str, Any]) -> list[str]:
+    words = []
+    for name, value in stats.items():
+        if isinstance(value, dict):
+            words += [f"{name}.{reason}={count}" for reason, count in value.items() if count]
+        elif value is not None:
+            words.append(f"{name}={value}")
+    return words
+
+
+class Foreground:
+    """Runs servers until a signal comes or all have ended."""
+
+    def __init__(self, servers: list[Server], printer: Printer) -> None:
+        self._servers = servers
+        self._printer = printer
+
+    def run(self, drain_timeout: float) -> None:
+        """Serves; returns when drained, fails when a server could not go on."""
+        # Taken synchronously, so that no handler runs in the midst of something.
+        signals = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        with failing_with(CANNOT_START):
+            for server in self._servers:
+                server.start()
+        for server in self._servers:
+            self._printer.listening(server)
+        self._printer.ready()
+        while any(server.is_running for server in self._servers):
+            if signal.sigtimedwait(signals, _LOOK_SECONDS) is not None:
+                self._drain(signals, drain_timeout)
+                break
+        self._printer.totals(self._servers)
+        reasons = [server.wait(0.0) for server in self._servers]
+        for server, reason in zip(self._servers, reasons, strict=True):
+            if reason is not None and not reason.is_healthy:
+                raise Failure(f"{server.url} has ended: {reason.detail}", RUN_TIME)
+
+    def _drain(self, signals: set[signal.Signals], drain_timeout: float) -> None:
+        threads = [
+            threading.Thread(target=server.stop, args=(drain_timeout,)) for server in self._servers
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if signal.sigtimedwait(signals, 0.02) is not None:
+                for server in self._servers:
+                    server.stop(0.0)
+        for thread in threads:
+            thread.join()

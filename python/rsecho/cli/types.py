@@ -1,0 +1,100 @@
+"""Values on the command line: sizes, durations, addresses, code points."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from rsecho._rsecho import split_host_port
+
+_SIZE = re.compile(r"(\d+)([KMG]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|m|h)?", re.ASCII | re.IGNORECASE)
+_DURATION_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+
+
+class Size(click.ParamType):
+    """Bytes, with K, M or G for 1024, 1024² or 1024³ of them."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no size; write bytes, or 4K, 2M, 1G", param, ctx)
+        return int(match[1]) * _SIZE_UNITS[match[2].upper()]
+
+
+class Duration(click.ParamType):
+    """Seconds, or a number with ns, us, ms, s, m or h."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        match = _DURATION.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no duration; write 1.5 (s), 200ms, 50us, 2m", param, ctx)
+        return float(match[1]) * _DURATION_UNITS[(match[2] or "s").lower()]
+
+
+class HostPort(click.ParamType):
+    """HOST:PORT, [IPv6]:PORT, or PORT alone where a default host is known."""
+
+    name = "[host:]port"
+
+    def __init__(self, default_host: str | None = None, default_port: int | None = None) -> None:
+        self.default_host = default_host
+        self.default_port = default_port
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            host, port = split_host_port(str(value), self.default_host or "")
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not host:
+            self.fail(f"{value!r} names no host; write HOST:PORT", param, ctx)
+        return host, port
+
+
+class KeepAlive(click.ParamType):
+    """IDLE[,INTERVAL[,COUNT]]: two durations and a number of probes."""
+
+    name = "idle[,interval[,count]]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float | None, float | None, int | None]:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        if len(parts) > 3 or (len(parts) == 3 and not parts[2].isdecimal()):
+            self.fail(f"{value!r}: write IDLE[,INTERVAL[,COUNT]], as in 30s,5s,3", param, ctx)
+        times = [Duration().convert(part, param, ctx) for part in parts[:2]]
+        count = int(parts[2]) if len(parts) == 3 else None
+        return times[0], times[1] if len(times) > 1 else None, count
+
+
+SIZE = Size()
+DURATION = Duration()

@@ -1,0 +1,73 @@
+"""`rsecho unpack`: struct decoding on the command line."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rsecho.cli.failure import RUN_TIME, USAGE, Failure
+from rsecho.cli.output import print_json
+
+
+@click.command("unpack", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("format")
+@click.argument("data", required=False, metavar="[HEX|-]")
+@click.option(
+    "--names",
+    envvar="RSECHO_NAMES",
+    show_envvar=True,
+    help="Names of the fields, separated by spaces or commas.  [default: field_0, field_1, …]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a record.")
+def command(
+    format: str, data: str | None, names: str | None, as_json: bool, as_jsonl: bool
+) -> None:
+    """Decode records of FORMAT, Python's struct format with `<`, `>`, `!` or `=` in front.
+
+    Data is HEX (spaces and colons are ignored) or, for `-`, the bytes of standard input; as
+    many records as there are. Without data the layout itself is shown. Text and bytes come as
+    Python literals, in JSON as hex.
+
+    \b
+    rsecho unpack '! I 2s Q 2h f' 00000001616200000000000000020003000440a00000
+    rsecho unpack '<HH' - < dump.bin
+    """
+    from rsecho import FormatError, RecordError, RecordLayout
+
+    try:
+        layout = RecordLayout(format, names=names)
+    except FormatError as error:
+        raise Failure(str(error), USAGE) from None
+    described = {"format": layout.format, "size_bytes": layout.size, "names": list(layout.names)}
+    if data is None:
+        if as_json or as_jsonl:
+            print_json({**described, "records": []}, schema="unpack/1")
+        else:
+            click.echo(f"{layout.size} bytes, {layout.field_count} values: {' '.join(layout.names)}")
+        return
+    raw = _read(data)
+    try:
+        if len(raw) == 0:
+            layout.unpack(raw)  # says why not
+        records = (dict(zip(layout.names, values, strict=True)) for values in layout.iter_unpack(raw))
+        if as_json:
+            print_json({**described, "records": list(records)}, schema="unpack/1")
+            return
+        for record in records:
+            if as_jsonl:
+                print_json({"fields": record}, schema="record/1")
+            else:
+                click.echo(" ".join(f"{name}={value!r}" for name, value in record.items()))
+    except RecordError as error:
+        raise Failure(str(error), RUN_TIME) from None
+
+
+def _read(data: str) -> bytes:
+    if data == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return bytes.fromhex(data.replace(":", " "))
+    except ValueError as error:
+        raise Failure(f"cannot read HEX: {error}; write two digits a byte, or -", USAGE) from None
