@@ -2,13 +2,17 @@
 
 from rsecho._errors import EndOfStreamError, RsechoError, ServerError, StateError
 from rsecho._rsecho import __version__, is_debug_build
-from rsecho.client import Reply, TcpClient, UdpClient
 from rsecho.layout import Column, Columns, FormatError, RecordError, RecordLayout
-from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
-from rsecho.records import Record
-from rsecho.server import StopReason, TcpServer, UdpServer
-from rsecho.sockets import OptionReport
-from rsecho.stats import TcpStats, UdpStats
+
+# As type checkers know it; importing it from typing would take longer than all of the above.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rsecho.client import Reply, TcpClient, UdpClient
+    from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
+    from rsecho.records import Record
+    from rsecho.server import StopReason, TcpServer, UdpServer
+    from rsecho.sockets import OptionReport
+    from rsecho.stats import TcpStats, UdpStats
 
 __all__ = [
     "Column",
@@ -35,6 +39,39 @@ __all__ = [
     "__version__",
     "kernel_limits",
 ]
+
+# Imported when first asked for: a command that only decodes records should not wait for
+# what servers and clients need.
+_LATER = {
+    "KernelLimit": "limits",
+    "KernelLimits": "limits",
+    "OptionReport": "sockets",
+    "Record": "records",
+    "Reply": "client",
+    "StopReason": "server",
+    "TcpClient": "client",
+    "TcpServer": "server",
+    "TcpStats": "stats",
+    "UdpClient": "client",
+    "UdpServer": "server",
+    "UdpStats": "stats",
+    "kernel_limits": "limits",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 if is_debug_build:
     import warnings

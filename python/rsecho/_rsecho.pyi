@@ -20,7 +20,9 @@ __all__ = [
     "after_fork",
     "is_debug_build",
     "kernel_limits",
+    "resolve",
     "shut_down",
+    "split_host_port",
 ]
 
 __version__: str
@@ -210,6 +212,18 @@ class ColumnIterator:
 
 # Host and port; for both families, a link-local host as in `fe80::1%eth0`.
 _Address: TypeAlias = tuple[str, int]
+
+def split_host_port(text: str, default_host: str, /) -> _Address:
+    """Split `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; `default_host` stands for none.
+
+    Raises ValueError for anything else, and for a port beyond 65535.
+    """
+
+def resolve(host: str, port: int, family: int, /) -> list[_Address]:
+    """All addresses of a host, as the system orders them; `family` is 0 (either), 4 or 6.
+
+    Raises socket.gaierror.
+    """
 
 # Name, kernel's name, requested, effective, ceiling, sysctl, (severity, warning). Times are
 # float seconds; see `rsecho.OptionReport`.
