@@ -43,6 +43,8 @@ pub(super) fn resolve(
     port: u16,
     family: Whole,
 ) -> PyResult<Vec<(String, u16)>> {
-    let found = blocking(py, |_| address::resolve(&host, port, values::family(family)?))?;
+    let found = blocking(py, |_| {
+        address::resolve(&host, port, values::family(family)?)
+    })?;
     Ok(found.into_iter().map(pair).collect())
 }

@@ -1,0 +1,88 @@
+//! UDP echo on loopback: a request and its reply, and a window of 64 on the way, for each
+//! engine. Throughput is counted in datagrams that came back.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rsecho::address::Family;
+use rsecho::server::{EngineChoice, Listen, Server, udp};
+use rsecho::socket::SocketOptions;
+
+const WINDOW: u64 = 64;
+
+fn serve(engine: EngineChoice) -> Server {
+    let config = udp::Config {
+        listen: Listen::At {
+            host: "127.0.0.1".into(),
+            port: 0,
+            family: Family::Any,
+        },
+        socket: SocketOptions::default(),
+        idle_timeout: None,
+        max_datagram_bytes: None,
+        stop_on_empty: false,
+        workers: 1,
+        engine,
+        record_bytes: None,
+    };
+    let server = Server::udp(config, None).expect("loopback can be bound");
+    server.start().expect("a thread can be started");
+    server
+}
+
+fn client(server: &Server) -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").expect("loopback can be bound");
+    client
+        .connect(server.address())
+        .expect("a UDP socket can always be connected");
+    client
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .expect("it is not zero");
+    client
+}
+
+fn udp_echo(c: &mut Criterion) {
+    let mut group = c.benchmark_group("udp_echo");
+    for (name, engine) in [
+        ("batch", EngineChoice::Auto),
+        ("portable", EngineChoice::Portable),
+    ] {
+        let server = serve(engine);
+        assert_eq!(
+            server.engine() == "portable",
+            engine == EngineChoice::Portable
+        );
+        let client = client(&server);
+        let mut buffer = [0; 65_536];
+        for size in [64, 512, 1472, 8192] {
+            let payload = vec![1; size];
+            group.throughput(Throughput::Elements(1));
+            group.bench_function(format!("{name}/ping_pong/{size}"), |b| {
+                b.iter(|| {
+                    client.send(&payload).expect("the server is up");
+                    client.recv(&mut buffer).expect("it echoes")
+                });
+            });
+            // No more than the default receive buffer holds (about 92 of 1400 bytes).
+            let window = if size > 1472 { 16 } else { WINDOW };
+            group.throughput(Throughput::Elements(window));
+            group.bench_function(format!("{name}/window_{window}/{size}"), |b| {
+                b.iter(|| {
+                    for _ in 0..window {
+                        client.send(&payload).expect("the server is up");
+                    }
+                    for _ in 0..window {
+                        client.recv(&mut buffer).expect("it echoes");
+                    }
+                });
+            });
+        }
+        drop(client);
+        server.stop(Duration::ZERO).expect("it is ours");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, udp_echo);
+criterion_main!(benches);

@@ -1,0 +1,137 @@
+"""Across a real link: source addresses, scopes, fragments, broadcast."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import command
+import pytest
+from netns import Network, needs_namespaces, network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["network"]  # a fixture is used by its name
+
+pytestmark = needs_namespaces
+
+ENGINES = ["batch", "portable"]
+
+
+@contextlib.contextmanager
+def serving(network: Network, engine: str, *options: str) -> Iterator[command.Serving]:
+    """`rsecho serve` in the server's namespace."""
+    words = ["--engine", engine, "--jsonl", "--log-level", "error", *options]
+    with command.serving(*words, prefix=network.within(network.server)) as server:
+        yield server
+        server.end()
+        assert (server.status, server.errors) == (0, "")
+        assert all(totals["engine"] == engine for totals in server.totals)
+
+
+def port_of(server: command.Serving) -> str:
+    return server.urls[0].rpartition(":")[2]
+
+
+_ASK = """
+import socket, sys
+host, port, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+info = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+with socket.socket(info[0], socket.SOCK_DGRAM) as client:
+    client.settimeout(15)
+    client.connect(info[4])
+    payload = bytes(i % 251 for i in range(length))
+    client.send(payload)
+    print(client.recv(70000) == payload)
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f01_the_reply_comes_from_the_address_that_was_asked_of_two(
+    network: Network, engine: str
+) -> None:
+    with serving(network, engine, "--udp", "0.0.0.0:0") as server:
+        for host in ("10.9.8.3", "10.9.8.1"):
+            # The client is connected: a reply from the other address would not reach it.
+            assert network.python(network.client, _ASK, host, port_of(server), "9") == "True\n"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f02_dual_stack_across_a_link(network: Network, engine: str) -> None:
+    with serving(network, engine, "--udp", "[::]:0", "--dual-stack") as server:
+        for host in ("10.9.8.3", "10.9.8.1", "fd09::1"):
+            assert network.python(network.client, _ASK, host, port_of(server), "9") == "True\n"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("bind", ["[fe80::1%veth0]:0", "[::]:0"])
+def test_f03_link_local_keeps_its_scope(network: Network, engine: str, bind: str) -> None:
+    with serving(network, engine, "--udp", bind) as server:
+        asked = network.python(network.client, _ASK, "fe80::1%veth0", port_of(server), "9")
+        assert asked == "True\n"
+
+
+# Prints the offsets and DF flags of all IPv4 fragments from the server, and then the reply's
+# length. A packet socket sees them before they are put together.
+_SNIFF = """
+import socket, struct, sys
+host, port, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+sniffer.bind(("veth0", 0x0800))
+sniffer.settimeout(15)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(15)
+    client.connect((host, port))
+    client.send(b"x" * length)
+    reply = client.recv(70000)
+fragments, dont_fragment, more = 0, 0, True
+while more:
+    packet, address = sniffer.recvfrom(2000)
+    if address[2] == socket.PACKET_OUTGOING or packet[12:16] != socket.inet_aton(host):
+        continue
+    flags = struct.unpack("!H", packet[6:8])[0]
+    fragments += 1
+    dont_fragment += bool(flags & 0x4000)
+    more = bool(flags & 0x2000)
+print(len(reply), fragments, dont_fragment)
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f05_the_largest_datagram_is_fragmented_and_never_marked_df(
+    network: Network, engine: str
+) -> None:
+    # Replies are told from requests by their buffer: 45 fragments each way.
+    big = ["--recv-buffer", "1M", "--send-buffer", "1M"]
+    with serving(network, engine, "--udp", "0.0.0.0:0", *big) as server:
+        port = port_of(server)
+        shown = network.python(network.client, _SNIFF, "10.9.8.1", port, "65507")
+        assert shown == "65507 45 0\n"
+        # A small one fits, and Linux would mark it by default.
+        assert network.python(network.client, _SNIFF, "10.9.8.1", port, "100") == "100 1 0\n"
+
+
+_SHOUT = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    client.settimeout(15)
+    port = int(sys.argv[1])
+    client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.9.8.2"))
+    for group in ("10.9.8.255", "255.255.255.255", "224.0.0.1"):
+        client.sendto(group.encode(), (group, port))
+    client.sendto(b"honest", ("10.9.8.1", port))
+    print(client.recv(100).decode())
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f15_broadcast_and_multicast_are_not_answered(network: Network, engine: str) -> None:
+    network.ip(network.client, "route", "replace", "255.255.255.255", "dev", "veth0")
+    with serving(network, engine, "--udp", "0.0.0.0:0") as server:
+        assert network.python(network.client, _SHOUT, port_of(server)) == "honest\n"
+    stats = server.totals[0]["stats"]
+    assert stats["dropped"]["to_broadcast"] == 2
+    assert stats["dropped"]["to_multicast"] == 1
+    assert (stats["received_packets"], stats["sent_packets"]) == (4, 1)

@@ -1,0 +1,152 @@
+"""Real clients that nobody here wrote: socat, ncat, nping; and the first client of every
+tutorial."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rsecho
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 30
+HOSTS = ["127.0.0.1", "::1"]
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Skips where a program is not installed; CI installs all of them."""
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+
+
+def run(*words: str, data: bytes = b"") -> bytes:
+    done = subprocess.run(words, input=data, capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+@pytest.fixture(params=HOSTS)
+def udp(request: pytest.FixtureRequest) -> Iterator[rsecho.UdpServer]:
+    with rsecho.UdpServer(request.param) as server:
+        yield server
+
+
+@pytest.fixture(params=HOSTS)
+def tcp(request: pytest.FixtureRequest) -> Iterator[rsecho.TcpServer]:
+    with rsecho.TcpServer(request.param) as server:
+        yield server
+
+
+def bracketed(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@needs("socat")
+def test_socat_over_udp(udp: rsecho.UdpServer) -> None:
+    # -t: how long it waits for the reply after its input ended.
+    assert run("socat", "-t", "5", "-", f"UDP:{bracketed(udp.address)},shut-none", data=b"ping") == b"ping"
+    assert udp.stats().received_packets == 1
+
+
+@needs("socat")
+def test_socat_over_tcp_with_300_000_bytes_and_a_half_close(tcp: rsecho.TcpServer) -> None:
+    data = os.urandom(300_000)
+    assert run("socat", "-t", "20", "-", f"TCP:{bracketed(tcp.address)}", data=data) == data
+
+
+@needs("ncat")
+def test_ncat_over_tcp_with_300_000_bytes_and_a_half_close(tcp: rsecho.TcpServer) -> None:
+    host, port = tcp.address
+    data = os.urandom(300_000)
+    assert run("ncat", host, str(port), data=data) == data
+
+
+@needs("ncat")
+def test_ncat_over_udp(udp: rsecho.UdpServer) -> None:
+    host, port = udp.address
+    with subprocess.Popen(
+        ["ncat", "-u", host, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"one datagram\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"one datagram\n"
+        # It waits for more replies until it is told otherwise.
+        client.terminate()
+
+
+@needs("nping")
+@pytest.mark.parametrize("mode", ["--udp", "--tcp-connect"])
+def test_nping_counts_every_reply(mode: str) -> None:
+    # Unprivileged nping speaks IPv4 alone.
+    make = rsecho.UdpServer if mode == "--udp" else rsecho.TcpServer
+    with make("127.0.0.1") as server:
+        host, port = server.address
+        words = ["nping", "--unprivileged", mode, "-p", str(port), "-c", "5", "--delay", "20ms"]
+        if mode == "--udp":
+            words += ["--data-string", "ping"]
+        text = run(*words, host).decode()
+    stats = server.stats()
+    if isinstance(stats, rsecho.UdpStats):
+        assert (stats.received_packets, stats.sent_packets) == (5, 5), text
+    else:
+        assert stats.accepted_connections == 5, text
+        assert "Successful connections: 5" in text
+
+
+@needs("nping")
+@pytest.mark.skipif(os.geteuid() != 0, reason="nping's echo of raw packets needs root")
+def test_nping_sees_the_replies_over_ipv4_and_ipv6(udp: rsecho.UdpServer) -> None:
+    host, port = udp.address
+    family = ["-6"] if ":" in host else []
+    words = ["nping", *family, "--udp", "-p", str(port), "-c", "5", "--delay", "50ms"]
+    done = subprocess.run(
+        [*words, "--data-string", "ping", host],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    # Raw IPv6 over loopback is not to be had from every nping; its datagrams still came.
+    if done.returncode == 0 and udp.stats().received_packets:
+        assert udp.stats().sent_packets == 5, done.stdout
+
+
+# What readers of a tutorial type: no connect, no timeout, the name of the host.
+TUTORIAL = """
+import socket, sys
+port = int(sys.argv[1])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.sendto(b"data", ("localhost", port))
+    answer, who = s.recvfrom(1024)
+    print(answer, who == ("127.0.0.1", port))
+"""
+
+
+def test_a_tutorial_client() -> None:
+    with rsecho.UdpServer() as server:
+        assert server.address[0] == "127.0.0.1"
+        text = run(sys.executable, "-c", TUTORIAL, str(server.address[1]))
+    assert text == b"b'data' True\n"
+
+
+def test_pythons_own_sockets_over_tcp(tcp: rsecho.TcpServer) -> None:
+    data = os.urandom(300_000)
+    with socket.create_connection(tcp.address, timeout=PATIENCE) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        found = b"".join(iter(lambda: client.recv(65536), b""))
+    assert found == data
+    deadline = time.monotonic() + PATIENCE
+    while tcp.stats().active_connections:
+        assert time.monotonic() < deadline
