@@ -133,10 +133,11 @@ def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None
         signal.signal(signal.SIGTERM, end)
         server = rsecho.UdpServer("127.0.0.1")
         server.start()
-        print(server.address[1])
         try:
+            print(server.address[1])
             server.serve_forever()
         except KeyboardInterrupt:
+            server.stop()
             stats = server.stats()
             print(stats.received_packets == stats.sent_packets + sum(stats.dropped.values()))
     """)

@@ -140,10 +140,18 @@ def test_serve_forever_stops_at_ctrl_c() -> None:
         import rsecho
         server = rsecho.UdpServer("127.0.0.1")
         server.start()
-        print(server.address[1])
+        wait = server.wait
+
+        def tell_and_wait():
+            # Within serve_forever now, where Ctrl-C is awaited.
+            print(server.address[1])
+            return wait()
+
+        server.wait = tell_and_wait
         try:
             server.serve_forever()
         except KeyboardInterrupt:
+            server.wait = wait
             print(server.wait(0).name, server.stats().sent_packets)
     """)
     assert program.stdout is not None
