@@ -23,7 +23,9 @@ fn serve(engine: EngineChoice) -> Server {
         max_datagram_bytes: None,
         stop_on_empty: false,
         workers: 1,
+        cpus: Vec::new(),
         engine,
+        wait: udp::Wait::Balanced,
         record_bytes: None,
     };
     let server = Server::udp(config, None).expect("loopback can be bound");

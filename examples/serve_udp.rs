@@ -1,4 +1,6 @@
 //! A UDP echo server without Python: `cargo run --release --example serve_udp -- 9999`.
+//!
+//! Words after the port: `portable`, and `latency` or `busy`.
 
 use std::time::Duration;
 
@@ -9,9 +11,17 @@ use rsecho::socket::SocketOptions;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().unwrap_or_else(|| "9999".into()).parse()?;
-    let engine = match arguments.next().as_deref() {
-        Some("portable") => EngineChoice::Portable,
-        _ => EngineChoice::Auto,
+    let words: Vec<String> = arguments.collect();
+    let has = |word: &str| words.iter().any(|found| found == word);
+    let engine = if has("portable") {
+        EngineChoice::Portable
+    } else {
+        EngineChoice::Auto
+    };
+    let wait = match (has("latency"), has("busy")) {
+        (_, true) => udp::Wait::Busy,
+        (true, _) => udp::Wait::Latency,
+        _ => udp::Wait::Balanced,
     };
     let config = udp::Config {
         listen: Listen::At {
@@ -24,7 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         max_datagram_bytes: None,
         stop_on_empty: false,
         workers: 1,
+        cpus: Vec::new(),
         engine,
+        wait,
         record_bytes: None,
     };
     let server = Server::udp(config, None)?;

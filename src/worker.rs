@@ -214,7 +214,7 @@ impl Crew {
     }
 
     fn run(self: Arc<Self>, task: Task) {
-        sys::signals::block_all();
+        sys::thread::block_signals();
         let finish = catch_unwind(AssertUnwindSafe(|| task(&self.control)))
             .unwrap_or_else(|panic| Finish::Panicked(panic_text(panic.as_ref())));
         let mut state = lock(&self.state);

@@ -346,3 +346,27 @@ pub(crate) fn check_workers(workers: usize) -> Result<usize> {
 }
 
 const MAX_WORKERS: usize = 1024;
+
+/// Refuses CPUs that this process may not use.
+pub(crate) fn check_cpus(cpus: &[usize]) -> Result<()> {
+    let allowed = sys::thread::allowed_cpus();
+    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        None => Ok(()),
+        Some(cpu) => Err(Error::argument(
+            "bind a worker to",
+            format!("CPU {cpu}"),
+            "this process may not use it",
+        )
+        .or(format!("it may use {allowed:?}: see taskset(1)"))),
+    }
+}
+
+/// Binds the calling worker, the `index`th, to its CPU, if there are any to keep to.
+pub(crate) fn settle_on_cpu(cpus: &[usize], index: usize) -> Result<()> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let cpu = cpus[index % cpus.len()];
+    sys::thread::bind_to_cpu(cpu)
+        .map_err(|error| Error::system("bind a worker to", format!("CPU {cpu}"), &error))
+}

@@ -5,7 +5,6 @@
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 use super::RawAddress;
 use super::message::{
@@ -289,12 +288,4 @@ impl Mailbox {
             Ok(sent as usize)
         }
     }
-}
-
-/// Lets short sleeps of this thread end on time: PR_SET_TIMERSLACK (prctl(2)); 50 µs by
-/// default would double a nap.
-pub(crate) fn sharpen_timers(slack: Duration) {
-    let nanoseconds = slack.as_nanos().clamp(1, 1_000_000_000) as libc::c_ulong;
-    // SAFETY: prctl(2) with PR_SET_TIMERSLACK takes an integer and concerns this thread.
-    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0) };
 }

@@ -25,9 +25,9 @@ pub(crate) mod message;
 pub(crate) mod mmsg;
 pub(crate) mod option;
 mod raw_address;
-pub(crate) mod signals;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod slab;
+pub(crate) mod thread;
 mod wake;
 
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};

@@ -23,7 +23,9 @@ fn config(host: &str, engine: EngineChoice) -> udp::Config {
         max_datagram_bytes: None,
         stop_on_empty: false,
         workers: 1,
+        cpus: Vec::new(),
         engine,
+        wait: udp::Wait::Balanced,
         record_bytes: None,
     }
 }
@@ -244,4 +246,161 @@ fn f03_a_link_local_address_needs_its_interface() {
     let error = Server::udp(config("fe80::1", EngineChoice::Auto), None).unwrap_err();
     assert!(error.is_argument(), "{error}");
     assert!(error.to_string().contains("%eth0"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn set_udp_option(socket: &UdpSocket, name: libc::c_int, value: libc::c_int) {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: setsockopt(2) reads one live integer.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                17,
+                name,
+                (&raw const value).cast(),
+                length,
+            )
+        };
+        assert_eq!(done, 0);
+    }
+
+    const UDP_SEGMENT: libc::c_int = 103;
+
+    #[test]
+    fn f07_a_train_comes_back_as_the_datagrams_that_it_was() {
+        let server = super::start(super::config("127.0.0.1", EngineChoice::Batch));
+        assert_eq!(server.engine(), "batch");
+        let client = client(server.address());
+        set_udp_option(&client, UDP_SEGMENT, 1000);
+        let train: Vec<u8> = (0..3200u32).map(|i| (i / 1000) as u8).collect();
+        client.send(&train).unwrap();
+        let mut buffer = [0; 4000];
+        for (length, byte) in [(1000, 0), (1000, 1), (1000, 2), (200, 3)] {
+            assert_eq!(client.recv(&mut buffer).unwrap(), length);
+            assert!(buffer[..length].iter().all(|found| *found == byte));
+        }
+        assert_eq!(server.stats().get("received_packets"), 4);
+        assert_conserved(&server);
+    }
+
+    /// Reads the drops that /proc/net/udp gives for a port: another way of asking than ours.
+    fn drops_in_proc(port: u16) -> u64 {
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let wanted = format!(":{port:04X}");
+        let line = table.lines().find(|l| {
+            l.split_whitespace()
+                .nth(1)
+                .is_some_and(|a| a.ends_with(&wanted))
+        });
+        line.unwrap()
+            .split_whitespace()
+            .last()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn f19_the_drop_counter_is_the_kernels() {
+        for engine in [EngineChoice::Batch, EngineChoice::Portable] {
+            let mut config = super::config("127.0.0.1", engine);
+            config.socket.recv_buffer_bytes = Some(1);
+            let server = Server::udp(config, None).unwrap();
+            let client = client(server.address());
+            for _ in 0..50 {
+                client.send(&[7; 1400]).unwrap();
+            }
+            let dropped = server.stats().kernel_drops.unwrap();
+            assert!(dropped > 0);
+            assert_eq!(dropped, drops_in_proc(server.address().port()));
+            server.start().unwrap();
+            server.stop(PATIENCE).unwrap();
+            let stats = server.stats();
+            assert_eq!(
+                stats.get("received_packets") + stats.kernel_drops.unwrap(),
+                50
+            );
+        }
+    }
+
+    #[test]
+    fn every_way_of_waiting_echoes_and_stops() {
+        for wait in [udp::Wait::Balanced, udp::Wait::Latency, udp::Wait::Busy] {
+            for engine in [EngineChoice::Batch, EngineChoice::Portable] {
+                let mut config = super::config("127.0.0.1", engine);
+                config.wait = wait;
+                config.idle_timeout = Some(Duration::from_secs(60));
+                let server = super::start(config);
+                let client = client(server.address());
+                for number in 0..100u8 {
+                    client.send(&[number; 3]).unwrap();
+                    client.send(&[number; 3]).unwrap();
+                    let mut buffer = [0; 8];
+                    assert_eq!(client.recv(&mut buffer).unwrap(), 3);
+                    assert_eq!(client.recv(&mut buffer).unwrap(), 3);
+                    assert_eq!(buffer[..3], [number; 3]);
+                }
+                let start = Instant::now();
+                server.stop(PATIENCE).unwrap();
+                assert!(start.elapsed() < Duration::from_millis(100));
+            }
+        }
+    }
+
+    #[test]
+    fn workers_keep_to_the_cpus_that_they_were_given() {
+        let mut config = super::config("127.0.0.1", EngineChoice::Auto);
+        config.cpus = vec![0];
+        let server = super::start(config);
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let kept = tasks.filter_map(|task| {
+            let status = std::fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let cpus = status
+                .lines()
+                .find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?
+                .trim()
+                .to_owned();
+            (status.contains("rsecho-udp") && cpus == "0").then_some(())
+        });
+        // The worker binds itself once it runs: an echo says that it does.
+        assert_echo(&client(server.address()), b"settled");
+        assert!(kept.count() >= 1);
+        let mut config = super::config("127.0.0.1", EngineChoice::Auto);
+        config.cpus = vec![100_000];
+        assert!(Server::udp(config, None).unwrap_err().is_argument());
+    }
+
+    #[test]
+    fn f12_interleaved_peers_never_get_each_others_payloads() {
+        const PEERS: usize = 200;
+        let rounds: usize = 1_000_000 / PEERS;
+        let mut config = super::config("127.0.0.1", EngineChoice::Batch);
+        config.socket.recv_buffer_bytes = Some(4 << 20);
+        let server = super::start(config);
+        let clients: Vec<UdpSocket> = (0..PEERS).map(|_| client(server.address())).collect();
+        let mut buffer = [0; 64];
+        for round in 0..rounds {
+            for (number, client) in clients.iter().enumerate() {
+                let payload = ((round * PEERS + number) as u64).to_be_bytes();
+                client.send(&payload[..]).unwrap();
+            }
+            for (number, client) in clients.iter().enumerate() {
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(
+                    buffer[..length],
+                    ((round * PEERS + number) as u64).to_be_bytes()
+                );
+            }
+        }
+        // Nothing more for anyone.
+        for client in &clients {
+            client.set_nonblocking(true).unwrap();
+            assert!(client.recv(&mut buffer).is_err());
+        }
+        assert_conserved(&server);
+    }
 }

@@ -84,6 +84,7 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Serves until told to stop, or until it cannot go on.
     pub(super) fn run(mut self) -> Finish {
+        self.service.receiver.settle();
         let finish = match self.serve() {
             Ok(finish) => finish,
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
@@ -156,6 +157,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                 self.plan_answer(slot);
             }
         }
+        self.service.receiver.learn(count, self.plan.groups().len());
         self.send();
         self.tell();
         self.tally.publish(self.counters);

@@ -11,8 +11,11 @@ use socket2::Socket;
 use self::counters::{Counters, NAMES};
 use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
+pub use self::wait::Wait;
 use self::wait::{Receiver, Sleep, Wake};
-use super::{EngineChoice, Listen, Parts, Stats, check_workers, resolve_listen};
+use super::{
+    EngineChoice, Listen, Parts, Stats, check_cpus, check_workers, resolve_listen, settle_on_cpu,
+};
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::sources::Sources;
@@ -23,6 +26,8 @@ use crate::worker::{Control, Finish, Task};
 
 mod counters;
 mod echo;
+#[cfg(test)]
+mod echo_tests;
 mod engine;
 mod observe;
 mod plan;
@@ -46,8 +51,12 @@ pub struct Config {
     pub stop_on_empty: bool,
     /// Threads, each with a socket of its own (SO_REUSEPORT).
     pub workers: usize,
+    /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
+    pub cpus: Vec<usize>,
     /// Which way to ask the kernel.
     pub engine: EngineChoice,
+    /// What a worker does while nothing comes.
+    pub wait: Wait,
     /// Datagrams are records of this length, each of which is reported as an event.
     pub record_bytes: Option<usize>,
 }
@@ -141,6 +150,7 @@ fn validate(config: &Config) -> Result<&'static str> {
             "a record has at least one byte",
         ));
     }
+    check_cpus(&config.cpus)?;
     match config.engine {
         EngineChoice::Portable => Ok(Portable::NAME),
         EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
@@ -214,7 +224,7 @@ fn service(
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     };
-    let receiver = Receiver::new(&socket, sleep, sleep_time)
+    let receiver = Receiver::new(&socket, config.wait, sleep, sleep_time)
         .map_err(|error| Error::system("set the receive timeout of", name, &error))?;
     Ok(Service {
         name: name.to_owned(),
@@ -241,7 +251,11 @@ fn task(
     let slot_bytes = config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
     // A train cannot be cut datagram by datagram.
     let offload = config.max_datagram_bytes.is_none();
+    let cpus = config.cpus.clone();
     Box::new(move |control: &Control| {
+        if let Err(error) = settle_on_cpu(&cpus, index) {
+            return Finish::Failed(error);
+        }
         let socket = Arc::clone(&service.socket);
         let fd = socket.as_raw_fd();
         let counters = &group.counters[index];

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
@@ -12,6 +12,23 @@ use crate::socket::set_receive_timeout;
 use crate::sys::message::Mode;
 use crate::sys::{self, Ready, Waker};
 use crate::worker::Control;
+
+/// What a worker does while nothing comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wait {
+    /// Sleeps. While datagrams come in groups, a nap of 50 µs lets more of them gather, so
+    /// that they go back in fewer sends: the least CPU time, for 50 µs under load. Take it
+    /// unless something below is worth more to you.
+    #[default]
+    Balanced,
+    /// Asks for up to 50 µs before it sleeps, as long as datagrams usually come within
+    /// 100 µs: saves the 15 to 18 µs of a wake-up, for CPU time between datagrams. Take it
+    /// where the round trip is what counts, and a core can be spent while there is traffic.
+    Latency,
+    /// Asks without ever sleeping: the least latency also after a pause, for a whole core,
+    /// always. Take it with a core to spare for each worker.
+    Busy,
+}
 
 /// How a worker sleeps until something comes.
 pub(super) enum Sleep {
@@ -65,17 +82,33 @@ pub(super) enum Arrival {
     Woken,
 }
 
-/// Receives, sleeping where nothing is there.
+/// How long [`Wait::Latency`] asks before it sleeps. A sleep costs 15 to 18 µs on the way
+/// out of it, so a few times that is worth spending.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Gaps between datagrams above which spinning only burns: it would end in a sleep anyway.
+const SHORT_GAP: Duration = Duration::from_micros(100);
+
+/// How long [`Wait::Balanced`] lets datagrams gather: about what twenty sends cost.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Receives, sleeping, napping or spinning where nothing is there.
 pub(super) struct Receiver {
     fd: RawFd,
+    wait: Wait,
     sleep: Sleep,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
+    /// The last batch had two or more messages a send: letting more gather saves sends.
+    is_grouping: bool,
+    /// Running mean of the gaps after which something came.
+    recent_gap: Duration,
 }
 
 impl Receiver {
     pub(super) fn new(
         socket: &Socket,
+        wait: Wait,
         sleep: Sleep,
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
@@ -85,17 +118,52 @@ impl Receiver {
         }
         Ok(Self {
             fd: socket.as_raw_fd(),
+            wait,
             sleep,
             timeout,
+            is_grouping: true,
+            recent_gap: Duration::ZERO,
         })
+    }
+
+    /// Makes the calling thread ready for this way of waiting.
+    pub(super) fn settle(&self) {
+        if self.wait == Wait::Balanced {
+            sys::thread::sharpen_timers(Duration::from_micros(1));
+        }
+    }
+
+    /// Told what a batch came to: so many messages went back in so many sends.
+    pub(super) fn learn(&mut self, messages: usize, sends: usize) {
+        if messages > 1 {
+            self.is_grouping = sends * 2 <= messages;
+        }
     }
 
     /// The next datagrams, or why there are none.
     pub(super) fn receive<E: Engine>(
-        &self,
+        &mut self,
         engine: &mut E,
         control: &Control,
     ) -> io::Result<Arrival> {
+        match self.wait {
+            Wait::Balanced => {
+                let arrival = self.sleep(engine, control)?;
+                match arrival {
+                    Arrival::Some(count)
+                        if self.is_grouping && count > 1 && count < engine.slots() =>
+                    {
+                        Ok(Arrival::Some(nap(engine, count)))
+                    }
+                    _ => Ok(arrival),
+                }
+            }
+            Wait::Latency => self.spin_then_sleep(engine, control),
+            Wait::Busy => self.spin(engine, control),
+        }
+    }
+
+    fn sleep<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
         match &self.sleep {
             Sleep::InReceive => match engine.receive(0, Mode::Block) {
                 Ok(count) => Ok(Arrival::Some(count)),
@@ -119,6 +187,80 @@ impl Receiver {
                 },
             },
         }
+    }
+
+    /// Asks for a while, if something usually comes in that while, and then sleeps.
+    fn spin_then_sleep<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        control: &Control,
+    ) -> io::Result<Arrival> {
+        // The clock is read only while there is nothing to do.
+        let first = engine.receive(0, Mode::DontWait);
+        let Some(idle_since) = nothing_yet(&first) else {
+            return arrived(first, control);
+        };
+        if self.recent_gap < SHORT_GAP {
+            while idle_since.elapsed() < SPIN && !control.is_stopping() {
+                let next = engine.receive(0, Mode::DontWait);
+                if nothing_yet(&next).is_none() {
+                    self.remember_gap(idle_since.elapsed());
+                    return arrived(next, control);
+                }
+            }
+        }
+        let arrival = self.sleep(engine, control)?;
+        self.remember_gap(idle_since.elapsed());
+        Ok(arrival)
+    }
+
+    fn remember_gap(&mut self, gap: Duration) {
+        // One long pause is no reason to give up on spinning, a few are.
+        self.recent_gap = (self.recent_gap * 3 + gap.min(SHORT_GAP * 4)) / 4;
+    }
+
+    /// Asks until something comes.
+    fn spin<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
+        let first = engine.receive(0, Mode::DontWait);
+        let Some(idle_since) = nothing_yet(&first) else {
+            return arrived(first, control);
+        };
+        while !control.is_stopping() {
+            let next = engine.receive(0, Mode::DontWait);
+            if nothing_yet(&next).is_none() {
+                return arrived(next, control);
+            }
+            if self
+                .timeout
+                .is_some_and(|most| idle_since.elapsed() >= most)
+            {
+                return Ok(Arrival::TimedOut);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(Arrival::Woken)
+    }
+}
+
+/// Lets more datagrams gather behind the `count` that are here.
+fn nap<E: Engine>(engine: &mut E, count: usize) -> usize {
+    std::thread::sleep(NAP);
+    // Whatever is wrong now is there to be found by the next receive.
+    count + engine.receive(count, Mode::DontWait).unwrap_or(0)
+}
+
+/// The time, where nothing was there.
+fn nothing_yet(received: &io::Result<usize>) -> Option<Instant> {
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Instant::now()),
+        _ => None,
+    }
+}
+
+fn arrived(received: io::Result<usize>, control: &Control) -> io::Result<Arrival> {
+    match received {
+        Ok(count) => Ok(Arrival::Some(count)),
+        Err(error) => explain(error, control),
     }
 }
 

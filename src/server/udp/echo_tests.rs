@@ -1,0 +1,273 @@
+//! The loop against a kernel that misbehaves as told: what no loopback does on demand.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use super::counters::{COUNTERS, Counters, NAMES};
+use super::echo::{Service, Worker};
+use super::engine::Engine;
+use super::plan::Plan;
+use super::wait::{Receiver, Sleep, Wait};
+use crate::event::Observer;
+use crate::guard::sources::Sources;
+use crate::stats::DropReason;
+use crate::sys::message::{Destination, Mode, Received};
+use crate::sys::{RawAddress, Waker};
+use crate::worker::{Control, Finish};
+
+/// One message of a script: who, how long, in segments of what.
+#[derive(Clone, Copy)]
+struct Came {
+    peer: RawAddress,
+    length: usize,
+    segment_bytes: usize,
+    truncated: bool,
+    maybe_merged: bool,
+}
+
+/// An engine that receives batches from a script and refuses trains with an error.
+struct Scripted {
+    batches: VecDeque<Vec<Came>>,
+    now: Vec<Came>,
+    data: Vec<u8>,
+    max_segments: usize,
+    refuse_trains: Option<i32>,
+    /// (peer's port, datagrams) of each send that went.
+    sent: Arc<std::sync::Mutex<Vec<(u16, u16)>>>,
+}
+
+impl Engine for Scripted {
+    const NAME: &'static str = "scripted";
+
+    fn slots(&self) -> usize {
+        64
+    }
+
+    fn receive(&mut self, _start: usize, _mode: Mode) -> io::Result<usize> {
+        // EBADF after the last ends the loop.
+        self.now = self
+            .batches
+            .pop_front()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        Ok(self.now.len())
+    }
+
+    fn take(&mut self, slot: usize) -> Received {
+        let came = self.now[slot];
+        Received {
+            length: came.length,
+            source: came.peer,
+            destination: Destination::Unknown,
+            segment_bytes: came.segment_bytes,
+            truncated: came.truncated,
+            maybe_merged: came.maybe_merged,
+        }
+    }
+
+    fn data(&self, _slot: usize, offset: usize, length: usize) -> &[u8] {
+        &self.data[offset..offset + length]
+    }
+
+    fn max_segments(&self) -> usize {
+        self.max_segments
+    }
+
+    fn limit_segments(&mut self, _refused: usize) {
+        self.max_segments = 1;
+    }
+
+    fn begin(&mut self) {}
+
+    fn send(&mut self, plan: &Plan, received: &[Received], start: usize) -> io::Result<usize> {
+        let group = plan.groups()[start];
+        match self.refuse_trains {
+            Some(errno) if group.datagrams > 1 => Err(io::Error::from_raw_os_error(errno)),
+            _ => {
+                let port = received[usize::from(group.slot)].source.port();
+                self.sent.lock().unwrap().push((port, group.datagrams));
+                Ok(1)
+            }
+        }
+    }
+}
+
+struct Outcome {
+    values: [u64; COUNTERS],
+    sent: Vec<(u16, u16)>,
+}
+
+impl Outcome {
+    fn counter(&self, name: &str) -> u64 {
+        self.values[NAMES.iter().position(|known| *known == name).unwrap()]
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.values[NAMES.len() + reason as usize]
+    }
+}
+
+fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
+    let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
+    let own = socket.local_addr().unwrap().as_socket().unwrap();
+    let sleep = Sleep::InPoll(Arc::new(Waker::new().unwrap()));
+    let service = Service {
+        name: "test".into(),
+        receiver: Receiver::new(&socket, Wait::Latency, sleep, None).unwrap(),
+        sources: Sources::new(own),
+        observer: Arc::new(Observer::new("test", None)),
+        sleep_time: None,
+        idle_timeout: None,
+        send_timeout: Duration::from_secs(1),
+        answer_truncated: false,
+        stop_on_empty: false,
+        record_bytes: None,
+        socket,
+    };
+    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let engine = Scripted {
+        batches: batches.into(),
+        now: Vec::new(),
+        data: (0..4000u32).map(|i| (i / 1000) as u8).collect(),
+        max_segments: 64,
+        refuse_trains,
+        sent: Arc::clone(&sent),
+    };
+    let counters = Counters::new();
+    let finish = Worker::new(service, engine, &counters, &Control::default()).run();
+    assert!(
+        matches!(finish, Finish::Failed(_)),
+        "the script ends with EBADF"
+    );
+    let values = counters.snapshot();
+    let answered_or_dropped = values[2] + values[NAMES.len()..].iter().sum::<u64>();
+    assert_eq!(
+        values[0], answered_or_dropped,
+        "received = answered + dropped"
+    );
+    let sent = sent.lock().unwrap().clone();
+    Outcome { values, sent }
+}
+
+fn peer() -> (UdpSocket, Came) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let peer = RawAddress::from(socket.local_addr().unwrap());
+    let plain = Came {
+        peer,
+        length: 100,
+        segment_bytes: 0,
+        truncated: false,
+        maybe_merged: false,
+    };
+    (socket, plain)
+}
+
+#[test]
+fn f08_a_truncated_datagram_is_counted_and_not_answered() {
+    let (_socket, plain) = peer();
+    let outcome = serve(
+        vec![vec![
+            plain,
+            Came {
+                truncated: true,
+                ..plain
+            },
+            plain,
+        ]],
+        None,
+    );
+    assert_eq!(outcome.dropped(DropReason::Truncated), 1);
+    assert_eq!(outcome.counter("truncated_packets"), 1);
+    assert_eq!(outcome.counter("sent_packets"), 2);
+}
+
+#[test]
+fn f09_what_may_be_merged_is_dropped_and_counted() {
+    let (_socket, plain) = peer();
+    let outcome = serve(
+        vec![vec![
+            plain,
+            Came {
+                maybe_merged: true,
+                ..plain
+            },
+        ]],
+        None,
+    );
+    assert_eq!(outcome.dropped(DropReason::Merged), 1);
+    assert_eq!(outcome.counter("sent_packets"), 1);
+}
+
+#[test]
+fn f11_a_refused_train_is_resent_singly_and_the_engine_remembers_for_good() {
+    let (socket, plain) = peer();
+    let train = Came {
+        length: 3200,
+        segment_bytes: 1000,
+        ..plain
+    };
+    let outcome = serve(vec![vec![train], vec![train]], Some(libc::EIO));
+    // The first by itself, datagram by datagram; the second as the engine sends singles.
+    let mut buffer = [0; 2000];
+    for (length, byte) in [(1000, 0), (1000, 1), (1000, 2), (200, 3)] {
+        assert_eq!(socket.recv(&mut buffer).unwrap(), length);
+        assert!(buffer[..length].iter().all(|found| *found == byte));
+    }
+    assert_eq!(
+        outcome.sent.iter().map(|sent| sent.1).collect::<Vec<_>>(),
+        [1; 4]
+    );
+    assert_eq!(outcome.counter("sent_packets"), 8);
+}
+
+#[test]
+fn f11_a_narrow_path_is_remembered_for_its_peer_alone() {
+    let (narrow_socket, plain) = peer();
+    let narrow = Came {
+        length: 3200,
+        segment_bytes: 1000,
+        ..plain
+    };
+    let (_wide_socket, plain) = peer();
+    let wide = Came {
+        length: 2000,
+        segment_bytes: 1000,
+        ..plain
+    };
+    // Refused once by the path; then the same again, and another peer.
+    let outcome = serve(vec![vec![narrow], vec![narrow, wide]], Some(libc::EMSGSIZE));
+    let narrow_port = narrow.peer.port();
+    let singles = outcome
+        .sent
+        .iter()
+        .filter(|sent| **sent == (narrow_port, 1))
+        .count();
+    assert_eq!(singles, 4, "{:?}", outcome.sent);
+    let mut buffer = [0; 2000];
+    for _ in 0..4 {
+        narrow_socket.recv(&mut buffer).unwrap();
+    }
+    // The other peer was offered its train, which the script refuses to everyone.
+    assert_eq!(outcome.sent.len(), 4);
+    assert_eq!(outcome.counter("sent_packets"), 10);
+}
+
+#[test]
+fn the_ghost_of_a_shut_down_socket_counts_as_nothing() {
+    let (_socket, plain) = peer();
+    let ghost = Came {
+        peer: RawAddress::empty(),
+        length: 0,
+        ..plain
+    };
+    let outcome = serve(vec![vec![ghost], vec![plain]], None);
+    assert_eq!(outcome.counter("received_packets"), 1);
+    assert_eq!(outcome.values[NAMES.len()..].iter().sum::<u64>(), 0);
+}
