@@ -1,6 +1,6 @@
 """The native half of the package, typed and documented. Import from `rsecho` instead."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex, TypeAlias, final, overload
 
 from typing_extensions import Buffer
@@ -342,7 +342,9 @@ class Server:
         max_datagram_bytes: int | None,
         stop_on_empty: bool,
         workers: int,
+        cpus: Sequence[int],
         engine: str,
+        wait: str,
         record_bytes: int | None,
     ) -> Server:
         """Bind a UDP server. See `rsecho.UdpServer`.

@@ -16,7 +16,7 @@ from rsecho._errors import ServerError
 from rsecho.layout import RecordLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Literal, Protocol, Self, TypeAlias, Unpack
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
             """The descriptor."""
 
     Engine: TypeAlias = Literal["auto", "batch", "portable"]
+    Wait: TypeAlias = Literal["balanced", "latency", "busy"]
     OnRecord: TypeAlias = Callable[[Record], object]
 
 __all__ = ["Server", "StopReason", "TcpServer", "UdpServer"]
@@ -268,7 +269,11 @@ class UdpServer(Server):
         max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
         stop_on_empty: An empty datagram ends the server, once answered.
         workers: Threads, each with a socket of its own (SO_REUSEPORT).
+        cpus: The CPUs that the workers are bound to, in turn; none: any.
         engine: "auto", "batch" (Linux), or "portable".
+        wait: What a worker does while nothing comes. "balanced" sleeps, and naps for 50 us
+            under load to gather more for a send: the least CPU time. "latency" asks for up
+            to 50 us before it sleeps. "busy" never sleeps, for a whole core.
         unpack: The layout of records, or a format for one; each datagram of that length is
             decoded and logged to `rsecho.records`.
         on_record: Called with each `Record`, on the thread that logs. What it raises is
@@ -293,7 +298,9 @@ class UdpServer(Server):
         max_datagram_bytes: int | None = None,
         stop_on_empty: bool = False,
         workers: int = 1,
+        cpus: Sequence[int] = (),
         engine: Engine = "auto",
+        wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
         log_payload_bytes: int = 128,
@@ -311,7 +318,9 @@ class UdpServer(Server):
             max_datagram_bytes=max_datagram_bytes,
             stop_on_empty=stop_on_empty,
             workers=workers,
+            cpus=cpus,
             engine=engine,
+            wait=wait,
             record_bytes=None if layout is None else layout.size,
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))

@@ -6,11 +6,13 @@ import asyncio
 import copy
 import errno
 import gc
+import os
 import pickle
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,7 @@ from support import PATIENCE, run, spawn, until
 
 if TYPE_CHECKING:
     from conftest import Recorder
-    from rsecho.server import Engine
+    from rsecho.server import Engine, Wait
 
 ENGINES: list[Engine] = ["batch", "portable"]
 
@@ -131,6 +133,33 @@ def test_several_workers_share_the_port() -> None:
     assert server.stats().received_packets == 20
 
 
+@pytest.mark.parametrize("wait", ["balanced", "latency", "busy"])
+def test_each_way_to_wait_answers_and_stops(wait: Wait) -> None:
+    with (
+        rsecho.UdpServer("127.0.0.1", wait=wait) as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        for _ in range(100):
+            assert client.request(b"x") == b"x"
+
+
+def test_workers_keep_to_their_cpus() -> None:
+    cpu = max(os.sched_getaffinity(0))
+    before = set(Path("/proc/self/task").iterdir())
+    with (
+        rsecho.UdpServer("127.0.0.1", cpus=[cpu]) as server,
+        rsecho.UdpClient(*server.address) as client,
+    ):
+        # Once it answers it has found its place.
+        client.request(b"x")
+        workers = [
+            int(task.name)
+            for task in set(Path("/proc/self/task").iterdir()) - before
+            if (task / "comm").read_text().startswith("rsecho-udp")
+        ]
+        assert [os.sched_getaffinity(worker) for worker in workers] == [{cpu}]
+
+
 def test_serve_forever_returns_why() -> None:
     assert rsecho.UdpServer("127.0.0.1", idle_timeout=0.05).serve_forever().name == "idle"
 
@@ -220,6 +249,9 @@ def test_cannot_be_pickled_or_copied() -> None:
         ({"workers": 0}, ValueError, "workers"),
         ({"workers": -1}, ValueError, "workers"),
         ({"engine": "turbo"}, ValueError, "auto, batch or portable"),
+        ({"wait": "never"}, ValueError, "balanced, latency or busy"),
+        ({"cpus": [-1]}, ValueError, "cpus=-1"),
+        ({"cpus": [10**6]}, ValueError, "CPU 1000000"),
         ({"idle_timeout": -1}, ValueError, "idle_timeout"),
         ({"idle_timeout": 0}, ValueError, "more than 0 seconds"),
         ({"idle_timeout": float("nan")}, ValueError, "idle_timeout"),
