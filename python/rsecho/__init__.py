@@ -9,8 +9,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rsecho.client import Reply, TcpClient, UdpClient
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
+    from rsecho.logs import flush_logs
     from rsecho.records import Record
-    from rsecho.server import StopReason, TcpServer, UdpServer
+    from rsecho.server import Engine, StopReason, TcpServer, UdpServer, Wait
     from rsecho.sockets import OptionReport
     from rsecho.stats import TcpStats, UdpStats
 
@@ -18,6 +19,7 @@ __all__ = [
     "Column",
     "Columns",
     "EndOfStreamError",
+    "Engine",
     "FormatError",
     "KernelLimit",
     "KernelLimits",
@@ -36,13 +38,16 @@ __all__ = [
     "UdpClient",
     "UdpServer",
     "UdpStats",
+    "Wait",
     "__version__",
+    "flush_logs",
     "kernel_limits",
 ]
 
 # Imported when first asked for: a command that only decodes records should not wait for
 # what servers and clients need.
 _LATER = {
+    "Engine": "server",
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",
@@ -55,18 +60,22 @@ _LATER = {
     "UdpClient": "client",
     "UdpServer": "server",
     "UdpStats": "stats",
+    "Wait": "server",
+    "flush_logs": "logs",
     "kernel_limits": "limits",
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:
+    # Hidden from type checkers, to which it would mean that every name is there.
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
-    found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    globals()[name] = found
-    return found
+        found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

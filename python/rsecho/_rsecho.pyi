@@ -316,6 +316,9 @@ class EventQueue:
         Raises SystemExit on a thread that is still there when the interpreter ends.
         """
 
+    def wake(self) -> None:
+        """Wake the reader, by a notice named `wake` that says nothing."""
+
     def close(self) -> None:
         """Make every later `wait` return at once."""
 

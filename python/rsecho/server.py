@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from rsecho import _lifecycle, _rsecho, sockets, stats
 from rsecho._errors import ServerError
@@ -18,7 +18,7 @@ from rsecho.layout import RecordLayout
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Literal, Protocol, Self, TypeAlias, Unpack
+    from typing import Protocol, Self, TypeAlias, Unpack
 
     from rsecho.records import Record
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         def fileno(self) -> int:
             """The descriptor."""
 
-    Engine: TypeAlias = Literal["auto", "batch", "portable"]
-    Wait: TypeAlias = Literal["balanced", "latency", "busy"]
     OnRecord: TypeAlias = Callable[[Record], object]
 
-__all__ = ["Server", "StopReason", "TcpServer", "UdpServer"]
+__all__ = ["Engine", "Server", "StopReason", "TcpServer", "UdpServer", "Wait"]
+
+# The values of `engine=` and `wait=`.
+Engine = Literal["auto", "batch", "portable"]
+Wait = Literal["balanced", "latency", "busy"]
 
 # How long `close` and leaving a `with` block wait for what is due, as `stop` does.
 _DRAIN = 5.0

@@ -250,3 +250,31 @@ def test_the_library_is_silent_until_logging_is_configured() -> None:
         print(root.handlers, logging.getLogger("rsecho").level)
     """)
     assert (result.returncode, result.stdout, result.stderr) == (0, "[] 0\n", "")
+
+
+def test_flush_logs_waits_for_all_that_happened(logged: Recorder) -> None:
+    assert rsecho.flush_logs()
+    with (
+        rsecho.UdpServer("127.0.0.1") as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        for round_ in range(1, 20):
+            for _ in range(100):
+                client.request(b"x")
+            # The reply leaves before its event: one more round trip, and it is there.
+            client.request(b"last")
+            assert rsecho.flush_logs(PATIENCE)
+            lines = [line for line in logged.lines("rsecho.access") if "received" in line]
+            assert len(lines) >= 101 * round_ - 1
+
+
+def test_flush_logs_by_the_pump_itself_does_not_wait() -> None:
+    told: list[bool] = []
+    with (
+        rsecho.UdpServer(
+            "127.0.0.1", unpack="<c", on_record=lambda _: told.append(rsecho.flush_logs())
+        ) as server,
+        rsecho.UdpClient(*server.address) as client,
+    ):
+        client.request(b"x")
+        until(lambda: told == [False])
