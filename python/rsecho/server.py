@@ -104,6 +104,10 @@ class Server:
         """True between start and end."""
         return self._native.is_running
 
+    def stats(self) -> UdpStats | TcpStats:
+        """What it has counted so far, all of one moment."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """Starts the workers and returns.
 

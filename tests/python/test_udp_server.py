@@ -221,9 +221,12 @@ def test_a_server_collected_while_running_warns_and_stops() -> None:
     server = rsecho.UdpServer("127.0.0.1")
     server.start()
     address = server.address
-    with pytest.warns(ResourceWarning, match="unclosed <UdpServer udp://127.0.0.1"):
+    text = "unclosed <UdpServer udp://127.0.0.1"
+    with pytest.warns(ResourceWarning, match=text) as caught:
         del server
         gc.collect()
+        # The thread that logs may have been looking at it just then.
+        until(lambda: caught.list)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as same:
         same.bind(address)
 
