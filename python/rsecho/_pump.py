@@ -81,6 +81,7 @@ class Pump:
         self._thread: threading.Thread | None = None
         self._is_closing = False
         self._sinks: dict[str, Sink] = {}
+        self._flushes: list[threading.Event] = []
         self._next_look = 0.0
         self._lost = 0
         self._lost_limiter = Limiter()
@@ -95,6 +96,18 @@ class Pump:
                 self.queue.reopen()
                 self._thread = threading.Thread(target=self._run, name="rsecho-log", daemon=True)
                 self._thread.start()
+
+    def flush(self, timeout: float) -> bool:
+        """Waits until what has happened so far is written; False: not in time."""
+        done = threading.Event()
+        with self._lock:
+            if self._thread is None:
+                return True
+            if self._thread is threading.current_thread():
+                return False
+            self._flushes.append(done)
+        self.queue.wake()
+        return done.wait(timeout)
 
     def finish(self, timeout: float) -> None:
         """Writes what is there and ends the thread; gives up on a handler that hangs."""
@@ -119,12 +132,20 @@ class Pump:
         self._tell_lost()
 
     def _take(self) -> int:
+        # Before the events are: what happened before a flush was asked for is among them.
+        with self._lock:
+            flushes = list(self._flushes)
         events = self.queue.drain(_BATCH)
         for event in events:
             try:
                 self._dispatch(event)
             except BaseException as error:
                 self._fault(error)
+        if len(events) < _BATCH:
+            with self._lock:
+                self._flushes = [flush for flush in self._flushes if flush not in flushes]
+            for flush in flushes:
+                flush.set()
         return len(events)
 
     def _look(self) -> None:
@@ -168,9 +189,11 @@ class Pump:
 
         self._fault_limiter.offer(write)
 
-    def _dispatch(self, event: _rsecho.Event) -> None:
+    def _dispatch(self, event: _rsecho._Event) -> None:
         if event[0] == "notice":
             _, when, server, level, name, text = event
+            if name == "wake":
+                return
             _emit(SERVER, level, when, text, event=name, server=server)
             if name == "stopped":
                 self._forget(server)
@@ -187,7 +210,9 @@ class Pump:
             _emit(ACCESS, logging.DEBUG, when, text, event="opened", **parts)
         else:
             _, when, server, peer, why, received, sent = event
-            text = f"{server} closed with {_host_port(peer)}: {why}, received {received}, sent {sent}"
+            text = (
+                f"{server} closed with {_host_port(peer)}: {why}, received {received}, sent {sent}"
+            )
             parts = {"server": server, "peer": _host_port(peer), "reason": why}
             parts |= {"received_bytes": received, "sent_bytes": sent}
             _emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
@@ -197,7 +222,7 @@ class Pump:
         if all(server.url != name or not server.is_running for server in live_servers()):
             self._sinks.pop(name, None)
 
-    def _record(self, event: _rsecho.RecordEvent) -> None:
+    def _record(self, event: _rsecho._RecordEvent) -> None:
         _, when, server, peer, data = event
         sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
@@ -227,13 +252,11 @@ class Pump:
                 text = f"{record.server} on_record raised for a record from {peer}{more}"
                 parts: dict[str, Any] = {"server": record.server, "peer": peer}
                 now = time.time_ns()
-                _emit(
-                    SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts
-                )
+                _emit(SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts)
 
             sink.failed.offer(write)
 
-    def _unfit(self, event: _rsecho.UnfitEvent) -> None:
+    def _unfit(self, event: _rsecho._UnfitEvent) -> None:
         _, when, server, peer, length, data = event
         sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
@@ -252,7 +275,7 @@ class Pump:
         sink.unfit.offer(write)
 
 
-def _received(event: _rsecho.ReceivedEvent) -> None:
+def _received(event: _rsecho._ReceivedEvent) -> None:
     if not ACCESS.isEnabledFor(logging.DEBUG):
         return
     _, when, server, pair, length, data, dropped = event
@@ -315,6 +338,11 @@ def get() -> Pump:
         if _pump is None:
             _pump = Pump()
         return _pump
+
+
+def flush(timeout: float) -> bool:
+    """Waits until what has happened so far is written; False: not in time."""
+    return _pump is None or _pump.flush(timeout)
 
 
 def finish(timeout: float) -> None:

@@ -1,7 +1,7 @@
 """The native half of the package, typed and documented. Import from `rsecho` instead."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, SupportsIndex, TypeAlias, final, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, SupportsIndex, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -9,12 +9,26 @@ __all__ = [
     "Column",
     "ColumnIterator",
     "Columns",
+    "EventQueue",
     "RecordIterator",
     "RecordLayout",
+    "Server",
+    "SocketOptions",
+    "TcpClient",
+    "UdpClient",
     "__version__",
+    "after_fork",
+    "is_debug_build",
+    "kernel_limits",
+    "resolve",
+    "shut_down",
+    "split_host_port",
 ]
 
 __version__: str
+
+is_debug_build: bool
+"""True for a build without optimisation, whose figures mean nothing."""
 
 # `c`, `s`, `p` give bytes; `?` bool; `e`, `f`, `d` float; the other codes int. Any rather than
 # a union, as in typeshed's struct: which one it is stands in the format, not in a type.
@@ -195,3 +209,334 @@ class ColumnIterator:
     def __iter__(self) -> ColumnIterator: ...
     def __next__(self) -> _Value: ...
     def __length_hint__(self) -> int: ...
+
+# Host and port; for both families, a link-local host as in `fe80::1%eth0`.
+_Address: TypeAlias = tuple[str, int]
+
+def split_host_port(text: str, default_host: str, /) -> _Address:
+    """Split `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; `default_host` stands for none.
+
+    Raises ValueError for anything else, and for a port beyond 65535.
+    """
+
+def resolve(host: str, port: int, family: int, /) -> list[_Address]:
+    """All addresses of a host, as the system orders them; `family` is 0 (either), 4 or 6.
+
+    Raises socket.gaierror.
+    """
+
+# Name, kernel's name, requested, effective, ceiling, sysctl, (severity, warning). Times are
+# float seconds; see `rsecho.OptionReport`.
+_ReportLine: TypeAlias = tuple[
+    str,
+    str,
+    bool | int | float | str | None,
+    bool | int | float | str | None,
+    int | None,
+    str | None,
+    tuple[Literal["notice", "warning"], str] | None,
+]
+
+@final
+class SocketOptions:
+    """What a socket is to be; None stays as the system has it. Immutable.
+
+    Each keyword is explained at `rsecho.sockets`. Times are in seconds, sizes in bytes.
+
+    Raises ValueError for a value that no kernel takes, by the keyword's name.
+    """
+
+    def __new__(
+        cls,
+        *,
+        reuse_address: bool | None = None,
+        reuse_port: bool | None = None,
+        recv_buffer_bytes: int | None = None,
+        send_buffer_bytes: int | None = None,
+        force_buffers: bool = False,
+        broadcast: bool | None = None,
+        recv_timeout: float | None = None,
+        send_timeout: float | None = None,
+        ttl: int | None = None,
+        dscp: int | None = None,
+        ipv6_only: bool | None = None,
+        no_delay: bool | None = None,
+        keep_alive: bool | tuple[float | None, float | None, int | None] | None = None,
+        linger: float | None = None,
+        congestion: str | None = None,
+        bind_to_device: str | None = None,
+    ) -> SocketOptions: ...
+
+def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
+    """The kernel's ceilings as they are now: name, sysctl, values, meaning.
+
+    The sysctl is None on a system without it; the values are empty where they cannot be read.
+    Source: /proc/sys.
+    """
+
+# Each kind of event: its name, when it happened (nanoseconds since 1970), the server's URL,
+# then its parts.
+_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str]
+"""Level (as in logging), a short name, the line."""
+_ReceivedEvent: TypeAlias = tuple[Literal["received"], int, str, _Address, int, bytes, str | None]
+"""Peer, how many bytes came, the first of them, why it was not answered (None: it was)."""
+_RecordEvent: TypeAlias = tuple[Literal["record"], int, str, _Address, bytes]
+"""Peer, all bytes of the record."""
+_UnfitEvent: TypeAlias = tuple[Literal["unfit"], int, str, _Address, int, bytes]
+"""Peer, how many bytes came, the first of them."""
+_OpenedEvent: TypeAlias = tuple[Literal["opened"], int, str, _Address]
+"""Peer."""
+_ClosedEvent: TypeAlias = tuple[Literal["closed"], int, str, _Address, str, int, int]
+"""Peer, why, bytes that came, bytes that went back."""
+_Event: TypeAlias = (
+    _NoticeEvent | _ReceivedEvent | _RecordEvent | _UnfitEvent | _OpenedEvent | _ClosedEvent
+)
+
+@final
+class EventQueue:
+    """A bounded queue of what happened in servers, which never makes a worker wait.
+
+    `capacity` bounds the frequent events (datagrams, connections); what does not fit is
+    dropped and counted. Rare ones (listening, stopped) are always kept.
+
+    Raises OSError when no descriptor is left.
+    """
+
+    def __new__(cls, capacity: int = 4096) -> EventQueue: ...
+    def drain(self, limit: int, /) -> list[_Event]:
+        """Take up to `limit` frequent events and all rare ones, in the order of their times."""
+
+    def take_dropped(self) -> int:
+        """How many events were dropped since the last call."""
+
+    def wait(self, timeout: float, /) -> None:
+        """Sleep until there may be an event, the queue is closed, or `timeout` seconds have
+        passed; without the GIL.
+
+        Raises SystemExit on a thread that is still there when the interpreter ends.
+        """
+
+    def wake(self) -> None:
+        """Wake the reader, by a notice named `wake` that says nothing."""
+
+    def close(self) -> None:
+        """Make every later `wait` return at once."""
+
+    def reopen(self) -> None:
+        """Undo `close`."""
+
+@final
+class Server:
+    """A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
+
+    Every method may be called from any thread; those that wait do so without the GIL.
+    """
+
+    @staticmethod
+    def udp(
+        host: str,
+        port: int,
+        options: SocketOptions,
+        queue: EventQueue,
+        *,
+        family: int,
+        descriptor: int | None,
+        idle_timeout: float | None,
+        max_datagram_bytes: int | None,
+        stop_on_empty: bool,
+        workers: int,
+        cpus: Sequence[int],
+        engine: str,
+        wait: str,
+        record_bytes: int | None,
+    ) -> Server:
+        """Bind a UDP server. See `rsecho.UdpServer`.
+
+        `family`: 0 (either), 4 or 6. `descriptor`: a bound socket to duplicate and serve on
+        instead of `host` and `port`. `record_bytes`: report datagrams of this length as
+        records, others as unfit.
+
+        Raises OSError by errno, socket.gaierror, ValueError.
+        """
+
+    @staticmethod
+    def tcp(
+        host: str,
+        port: int,
+        options: SocketOptions,
+        queue: EventQueue,
+        *,
+        family: int,
+        descriptor: int | None,
+        idle_timeout: float | None,
+        backlog: int | None,
+        max_connections: int | None,
+        workers: int,
+        engine: str,
+        record_bytes: int | None,
+    ) -> Server:
+        """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
+
+        Raises OSError by errno, socket.gaierror, ValueError.
+        """
+
+    @property
+    def name(self) -> str:
+        """As in `udp://127.0.0.1:9999`, with the real port."""
+
+    @property
+    def address(self) -> _Address:
+        """Host and port."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that really runs."""
+
+    @property
+    def is_running(self) -> bool:
+        """True between start and the end of the last worker; False in a forked child."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """True in a child after fork: this handle is dead there."""
+
+    @property
+    def socket_report(self) -> list[_ReportLine]:
+        """What each socket option was to be and is."""
+
+    def start(self) -> None:
+        """Start the workers and return. Raises `StateError` the second time."""
+
+    def request_stop(self, drain_timeout: float, /) -> None:
+        """Tell the workers to end and do not wait. Raises `StateError` in a forked child."""
+
+    def stop(self, drain_timeout: float, /) -> None:
+        """Answer what has come already, for `drain_timeout` seconds at most, end, and wait
+        for that. A signal handler that raises (Ctrl-C) ends it at once.
+
+        Does nothing on a server that has ended. Raises `StateError` in a forked child.
+        """
+
+    def wait(self, timeout: float | None, /) -> tuple[Any, str] | None:
+        """Wait for the end, `timeout` seconds at most: (name, detail), see
+        `rsecho.StopReason`; None: it still runs.
+
+        Raises `StateError` when it was never started or belongs to another process.
+        """
+
+    def finish(self) -> tuple[Any, str] | None:
+        """Why it has ended, as `wait` says it; None: it has not."""
+
+    def stats(self) -> tuple[dict[str, int], dict[str, int], int | None]:
+        """Counters by name, counts by reason, and what the kernel dropped (None: it does not
+        say), all of one moment.
+
+        Raises `StateError` in a forked child.
+        """
+
+    def set_access(self, payload_bytes: int | None, /) -> None:
+        """Report each datagram or connection, with this many bytes of payload; None: do not,
+        the default."""
+
+    def abandon(self) -> None:
+        """For the child of a fork: let go of the parent's sockets, whose ports would stay
+        taken. Does nothing in the process that made it."""
+
+def after_fork() -> None:
+    """To be called in the child of a fork, before anything else here."""
+
+def shut_down() -> bool:
+    """To be called by the thread that ends the interpreter: ends every other thread's wait
+    with SystemExit and lets none begin. False when one did not come back within a second."""
+
+@final
+class UdpClient:
+    """A socket that talks to one UDP peer. See `rsecho.UdpClient`.
+
+    Each `timeout` is in seconds, None for ever. Every method may raise OSError by errno,
+    TimeoutError, and `StateError` once closed; waits do not hold the GIL.
+    """
+
+    def __new__(cls, host: str, port: int, options: SocketOptions, *, family: int) -> UdpClient: ...
+    @property
+    def name(self) -> str:
+        """As in `udp://127.0.0.1:9999`: whom it talks to."""
+
+    @property
+    def address(self) -> _Address:
+        """Its own host and port."""
+
+    @property
+    def peer(self) -> _Address:
+        """The host and port it talks to."""
+
+    @property
+    def socket_report(self) -> list[_ReportLine]:
+        """What each socket option was to be and is."""
+
+    def send(self, data: Buffer, timeout: float | None, /) -> None:
+        """Send one datagram."""
+
+    def receive(self, timeout: float | None, /) -> bytes:
+        """Wait for one datagram."""
+
+    def request(self, data: Buffer, timeout: float | None, /) -> tuple[bytes, int]:
+        """Drop what has come, send one datagram, wait for one; and the nanoseconds between."""
+
+    def close(self) -> None:
+        """Close the socket and end waits in other threads."""
+
+@final
+class TcpClient:
+    """One TCP connection. See `rsecho.TcpClient`.
+
+    Connects within `timeout` seconds (None: as long as the system tries). Each later `timeout`
+    is one without progress. Every method may raise OSError by errno, TimeoutError, and
+    `StateError` once closed; waits do not hold the GIL.
+    """
+
+    def __new__(
+        cls,
+        host: str,
+        port: int,
+        options: SocketOptions,
+        *,
+        family: int,
+        timeout: float | None,
+    ) -> TcpClient: ...
+    @property
+    def name(self) -> str:
+        """As in `tcp://127.0.0.1:9999`: whom it talks to."""
+
+    @property
+    def address(self) -> _Address:
+        """Its own host and port."""
+
+    @property
+    def peer(self) -> _Address:
+        """The host and port it talks to."""
+
+    @property
+    def socket_report(self) -> list[_ReportLine]:
+        """What each socket option was to be and is."""
+
+    def send_all(self, data: Buffer, timeout: float | None, /) -> None:
+        """Send all of `data`."""
+
+    def receive(self, max_bytes: int, timeout: float | None, /) -> bytes:
+        """Wait for some bytes, `max_bytes` and 1 MiB at most; empty at the end of the stream."""
+
+    def receive_exactly(self, count: int, timeout: float | None, /) -> bytes:
+        """Wait for `count` bytes. Raises `EndOfStreamError` when the stream ends before."""
+
+    def request(self, data: Buffer, timeout: float | None, /) -> tuple[bytes, int]:
+        """Send all and read as many bytes back, both at once; and the nanoseconds it took.
+
+        Raises `EndOfStreamError` when the stream ends before.
+        """
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more will be sent: shutdown(2) with SHUT_WR."""
+
+    def close(self) -> None:
+        """Close the socket and end waits in other threads."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Literal, Self, Unpack
 
-    from rsecho._rsecho import Buffer
+    from typing_extensions import Buffer
+
     from rsecho.sockets import OptionReport, TcpClientOptions, UdpClientOptions
 
 __all__ = ["Client", "Reply", "TcpClient", "UdpClient"]
@@ -42,7 +43,7 @@ class Client(Generic[_Native]):
     """What UDP and TCP clients have in common. Not made itself."""
 
     def __init__(self, native: _Native, timeout: float | None) -> None:
-        self._native = native
+        self._native: _Native = native
         self._timeout = timeout
         self._turn = Lock()
 

@@ -20,7 +20,7 @@ import logging
 import math
 from typing import Any
 
-__all__ = ["JsonFormatter", "escape_payload"]
+__all__ = ["JsonFormatter", "escape_payload", "flush_logs"]
 
 logging.getLogger("rsecho").addHandler(logging.NullHandler())
 
@@ -54,6 +54,18 @@ def _escape(character: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def flush_logs(timeout: float = 5.0) -> bool:
+    """Waits until what has happened so far in any server has been handed to `logging`.
+
+    Events reach it a moment after they happen; this is for whoever looks for their lines.
+    False when that took longer than `timeout` seconds, or when called by a handler or an
+    `on_record`, which would wait for itself.
+    """
+    from rsecho import _pump
+
+    return _pump.flush(timeout)
 
 
 # What every record has; the rest was added by whoever logged it.

@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from rsecho import _lifecycle, _rsecho, sockets, stats
 from rsecho._errors import ServerError
 from rsecho.layout import RecordLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Literal, Protocol, Self, TypeAlias, Unpack
+    from typing import Protocol, Self, TypeAlias, Unpack
 
     from rsecho.records import Record
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
         def fileno(self) -> int:
             """The descriptor."""
 
-    Engine: TypeAlias = Literal["auto", "batch", "portable"]
     OnRecord: TypeAlias = Callable[[Record], object]
 
-__all__ = ["Server", "StopReason", "TcpServer", "UdpServer"]
+__all__ = ["Engine", "Server", "StopReason", "TcpServer", "UdpServer", "Wait"]
+
+# The values of `engine=` and `wait=`.
+Engine = Literal["auto", "batch", "portable"]
+Wait = Literal["balanced", "latency", "busy"]
 
 # How long `close` and leaving a `with` block wait for what is due, as `stop` does.
 _DRAIN = 5.0
@@ -100,6 +103,10 @@ class Server:
     def is_running(self) -> bool:
         """True between start and end."""
         return self._native.is_running
+
+    def stats(self) -> UdpStats | TcpStats:
+        """What it has counted so far, all of one moment."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Starts the workers and returns.
@@ -268,7 +275,11 @@ class UdpServer(Server):
         max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
         stop_on_empty: An empty datagram ends the server, once answered.
         workers: Threads, each with a socket of its own (SO_REUSEPORT).
+        cpus: The CPUs that the workers are bound to, in turn; none: any.
         engine: "auto", "batch" (Linux), or "portable".
+        wait: What a worker does while nothing comes. "balanced" sleeps, and naps for 50 us
+            under load to gather more for a send: the least CPU time. "latency" asks for up
+            to 50 us before it sleeps. "busy" never sleeps, for a whole core.
         unpack: The layout of records, or a format for one; each datagram of that length is
             decoded and logged to `rsecho.records`.
         on_record: Called with each `Record`, on the thread that logs. What it raises is
@@ -293,7 +304,9 @@ class UdpServer(Server):
         max_datagram_bytes: int | None = None,
         stop_on_empty: bool = False,
         workers: int = 1,
+        cpus: Sequence[int] = (),
         engine: Engine = "auto",
+        wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
         log_payload_bytes: int = 128,
@@ -311,7 +324,9 @@ class UdpServer(Server):
             max_datagram_bytes=max_datagram_bytes,
             stop_on_empty=stop_on_empty,
             workers=workers,
+            cpus=cpus,
             engine=engine,
+            wait=wait,
             record_bytes=None if layout is None else layout.size,
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))

@@ -114,15 +114,15 @@ def options(
 ) -> _rsecho.SocketOptions:
     """The native options of `owner`; one that its protocol has not is an error, not ignored."""
     for name in keywords:
-        if name not in known.__optional_keys__:
+        if name not in known.__annotations__:
             raise TypeError(
                 f"{type(owner).__name__}() got an unexpected keyword argument {name!r}: "
-                f"the socket options are {', '.join(sorted(known.__optional_keys__))}"
+                f"the socket options are {', '.join(sorted(known.__annotations__))}"
             )
     return _rsecho.SocketOptions(**keywords)  # type: ignore[arg-type]  # checked above
 
 
-def report(lines: list[_rsecho.ReportLine]) -> dict[str, OptionReport]:
+def report(lines: list[_rsecho._ReportLine]) -> dict[str, OptionReport]:
     """A report by option, in the order in which the options were set."""
     reports = {}
     for name, option, requested, effective, ceiling, sysctl, warning in lines:

@@ -38,12 +38,24 @@ class UdpStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpStats:
-    """A TCP server's counters at one moment."""
+    """A TCP server's counters at one moment.
+
+    `accepted_connections` is `active_connections` plus all of `closed`, and `received_bytes` is
+    `sent_bytes`, `discarded_bytes` and `pending_bytes` together, exactly.
+    """
 
     accepted_connections: int = 0
     active_connections: int = 0
+    refused_connections: int = 0
+    """Connections that were closed at once, since no descriptor was left."""
+    accept_errors: int = 0
+    """Failures of accept(2) other than that."""
     received_bytes: int = 0
     sent_bytes: int = 0
+    discarded_bytes: int = 0
+    """Bytes that came and could not be sent back before their connection ended."""
+    pending_bytes: int = 0
+    """Bytes that have come and are still to be sent back."""
     records: int = 0
     """Records of the layout that came."""
     unfit_records: int = 0
@@ -66,6 +78,7 @@ def build(
     """The native counters as `kind`, whose field for the reasons is `reasons`."""
     counters, by_reason, kernel_drops = native
     names = {field.name for field in fields(kind)}
-    known: dict[str, Any] = {n: value for n, value in counters.items() if n in names}
+    values: dict[str, Any] = {reasons: by_reason, "kernel_drops": kernel_drops}
+    values |= {n: value for n, value in counters.items() if n in names}
     more = {n: value for n, value in counters.items() if n not in names}
-    return kind(**known, **{reasons: by_reason}, kernel_drops=kernel_drops, more=more)
+    return kind(**values, more=more)

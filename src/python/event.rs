@@ -9,7 +9,10 @@ use pyo3::types::{PyBytes, PyTuple};
 use super::address::pair;
 use super::blocking::{SLICE, blocking};
 use super::values::{Seconds, checked};
-use crate::event::{DEFAULT_CAPACITY, Event, Level, Queue, What};
+use crate::event::{DEFAULT_CAPACITY, Event, Level, Observer, Queue, What};
+
+// Python's signature shows literals only.
+const _: () = assert!(DEFAULT_CAPACITY == 4096);
 
 /// A bounded queue of what happened in servers.
 #[pyclass(frozen, module = "rsecho._rsecho")]
@@ -18,7 +21,7 @@ pub(super) struct EventQueue(pub(super) Arc<Queue>);
 #[pymethods]
 impl EventQueue {
     #[new]
-    #[pyo3(signature = (capacity = DEFAULT_CAPACITY))]
+    #[pyo3(signature = (capacity = 4096))]
     fn new(capacity: usize) -> PyResult<Self> {
         let queue = Queue::new(capacity).map_err(|error| {
             let text = format!("cannot open an event queue: {error}");
@@ -58,6 +61,11 @@ impl EventQueue {
             }
             Ok(())
         })
+    }
+
+    /// Wakes the reader, by an event that says nothing.
+    fn wake(&self) {
+        Observer::new("", Some(Arc::clone(&self.0))).notice(Level::Debug, "wake", "");
     }
 
     /// Makes every later wait return at once.

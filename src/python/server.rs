@@ -11,7 +11,7 @@ use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
 use super::socket::{self, SocketOptions};
-use super::values::{Seconds, Whole, checked, engine, family, port};
+use super::values::{Seconds, Whole, checked, engine, family, port, wait};
 use crate::error::{Error, Result};
 use crate::server::{self, Listen, tcp, udp};
 use crate::worker::Finish;
@@ -36,7 +36,9 @@ impl Server {
         max_datagram_bytes,
         stop_on_empty,
         workers,
+        cpus,
         engine,
+        wait,
         record_bytes,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -52,7 +54,9 @@ impl Server {
         max_datagram_bytes: Option<Whole>,
         stop_on_empty: bool,
         workers: Whole,
+        cpus: Vec<Whole>,
         engine: &str,
+        wait: &str,
         record_bytes: Option<usize>,
     ) -> PyResult<Self> {
         let socket = options.0.clone();
@@ -67,7 +71,12 @@ impl Server {
                     .transpose()?,
                 stop_on_empty,
                 workers: count(workers)?,
+                cpus: cpus
+                    .into_iter()
+                    .map(|cpu| cpu.to("cpus", "a CPU is a number, 0 or more"))
+                    .collect::<Result<_>>()?,
                 engine: self::engine(engine)?,
+                wait: self::wait(wait)?,
                 record_bytes,
             };
             server::Server::udp(config, Some(queue))

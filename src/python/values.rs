@@ -10,6 +10,7 @@ use super::errors;
 use crate::address::Family;
 use crate::error::{Error, Result};
 use crate::server::EngineChoice;
+use crate::server::udp::Wait;
 
 /// An integer of any size, held to 64 bits: what does not fit there breaks every rule that
 /// is checked later, and is a ValueError by that rule's words.
@@ -104,6 +105,20 @@ pub(super) fn engine(name: &str) -> Result<EngineChoice> {
             "engine",
             format!("{other:?}"),
             "an engine is auto, batch or portable",
+        )),
+    }
+}
+
+/// As in `--wait`.
+pub(super) fn wait(name: &str) -> Result<Wait> {
+    match name {
+        "balanced" => Ok(Wait::Balanced),
+        "latency" => Ok(Wait::Latency),
+        "busy" => Ok(Wait::Busy),
+        other => Err(refuse(
+            "wait",
+            format!("{other:?}"),
+            "a way to wait is balanced, latency or busy",
         )),
     }
 }

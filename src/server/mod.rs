@@ -194,7 +194,10 @@ impl Server {
         } else {
             "rsecho-tcp"
         };
-        self.observe_start();
+        // Without tasks it has been started before, which the crew refuses.
+        if !tasks.is_empty() && !self.is_foreign() {
+            self.observe_start();
+        }
         self.crew.start(thread_name, tasks)
     }
 

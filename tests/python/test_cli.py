@@ -37,7 +37,7 @@ def test_send_shows_the_reply_its_time_and_that_it_is_equal(target: list[str]) -
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert text.startswith("4 bytes from ")
-    assert " ms, equal: \"data\"" in text
+    assert ' ms, equal: "data"' in text
 
 
 def test_send_takes_text_hex_a_file_or_standard_input(target: list[str], tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_reply_that_differs_is_status_1() -> None:
         done = rsecho("send", f"127.0.0.1:{liar.getsockname()[1]}", "data")
         thread.join()
     assert done.returncode == 1
-    assert b"DIFFERS: \"something else\"" in done.stdout
+    assert b'DIFFERS: "something else"' in done.stdout
 
 
 def test_unpack_decodes_hex_and_standard_input() -> None:

@@ -102,7 +102,9 @@ def test_f46_a_signal_under_load_drains_and_ends_with_status_0(number: signal.Si
     assert udp["received_packets"] == udp["sent_packets"] + sum(udp["dropped"].values())
 
 
-def load(ask: object, address: tuple[str, int], stop: threading.Event, served: threading.Barrier) -> None:
+def load(
+    ask: object, address: tuple[str, int], stop: threading.Event, served: threading.Barrier
+) -> None:
     assert callable(ask)
     with contextlib.suppress(OSError, EOFError):
         ask(address, stop, served)
@@ -204,9 +206,21 @@ def test_f48_a_port_below_1024_without_the_right_says_so_and_gives_the_way_out()
     limit = package.kernel_limits().unprivileged_port_start
     if limit is None or limit.value <= 1:
         return
-    script = "import os, sys; os.setgid(65534); os.setuid(65534); os.execv(sys.argv[1], sys.argv[1:])"
+    script = (
+        "import os, sys; os.setgid(65534); os.setuid(65534); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", script, RSECHO, "serve", "--udp", "127.0.0.1:1", "--log-level", "error"],
+        [
+            sys.executable,
+            "-c",
+            script,
+            RSECHO,
+            "serve",
+            "--udp",
+            "127.0.0.1:1",
+            "--log-level",
+            "error",
+        ],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

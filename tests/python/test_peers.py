@@ -53,7 +53,10 @@ def bracketed(address: tuple[str, int]) -> str:
 @needs("socat")
 def test_socat_over_udp(udp: rsecho.UdpServer) -> None:
     # -t: how long it waits for the reply after its input ended.
-    assert run("socat", "-t", "5", "-", f"UDP:{bracketed(udp.address)},shut-none", data=b"ping") == b"ping"
+    assert (
+        run("socat", "-t", "5", "-", f"UDP:{bracketed(udp.address)},shut-none", data=b"ping")
+        == b"ping"
+    )
     assert udp.stats().received_packets == 1
 
 

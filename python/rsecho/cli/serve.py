@@ -195,7 +195,7 @@ class Printer:
 
 def _totals(server: Server) -> dict[str, Any]:
     reason = server.wait(0.0)
-    stats = dataclasses.asdict(server.stats())  # type: ignore[attr-defined]
+    stats = dataclasses.asdict(server.stats())
     return {
         "url": server.url,
         "engine": server.engine,

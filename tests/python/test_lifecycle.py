@@ -1,0 +1,215 @@
+"""How a process with servers starts, goes on and ends."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import rsecho
+from support import PATIENCE, native_threads, open_descriptors, resident_bytes, run, spawn, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUSY = """
+    import logging, os, sys, threading, time
+    import rsecho
+
+    logging.basicConfig(level=logging.DEBUG, stream=open(os.devnull, "w"))
+
+    def ask(address):
+        with rsecho.UdpClient(*address, timeout=None) as client:
+            try:
+                while True:
+                    client.request(b"busy")
+            except ConnectionRefusedError:
+                # The server went first.
+                pass
+
+    def listen(address):
+        with rsecho.UdpClient(*address, timeout=None) as client:
+            client.receive()
+
+    heard = threading.Semaphore(0)
+    servers = [
+        rsecho.UdpServer(
+            "127.0.0.1", engine=engine, unpack="<4s", on_record=lambda _: heard.release()
+        )
+        for engine in ("batch", "portable")
+    ]
+    for server in servers:
+        server.start()
+        for work in (ask, listen):
+            threading.Thread(target=work, args=(server.address,), daemon=True).start()
+        threading.Thread(target=server.wait, daemon=True).start()
+    for _ in range(20):
+        assert heard.acquire(timeout=10)
+"""
+
+ENDS = {
+    "normally": ("", 0, ""),
+    "by an exception": ("raise ValueError('on purpose')", 1, "ValueError: on purpose"),
+    "by sys.exit": ("sys.exit(7)", 7, ""),
+    "by sys.exit on purpose": ("sys.exit('told')", 1, "told"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_f42_the_interpreter_ends_as_the_program_meant(how: str) -> None:
+    last_line, status, last_words = ENDS[how]
+    with ThreadPoolExecutor(2) as executor:
+        results = list(executor.map(lambda _: run(BUSY + f"    {last_line}\n"), range(10)))
+    for result in results:
+        assert result.returncode == status, result.stderr
+        assert (result.stderr.splitlines() or [""])[-1] == last_words
+        # Nothing of ours, nor of the interpreter's, beside what the program said.
+        assert ("Traceback" in result.stderr) == ("exception" in how)
+
+
+def test_f42_a_filter_that_hangs_does_not_keep_the_process() -> None:
+    start = time.monotonic()
+    result = run("""
+        import logging, threading
+        import rsecho
+
+        # Not a handler's emit: that holds a lock which logging itself waits for at exit.
+        logger = logging.getLogger("rsecho.server")
+        logger.setLevel(logging.INFO)
+        logger.addFilter(lambda record: threading.Event().wait())
+        server = rsecho.UdpServer("127.0.0.1")
+        server.start()
+    """)
+    assert result.returncode == 0, result.stderr
+    assert time.monotonic() - start < 10
+
+
+def test_the_last_lines_are_written_before_logging_closes() -> None:
+    result = run("""
+        import rsecho
+        import logging
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        server = rsecho.UdpServer("127.0.0.1")
+        server.start()
+    """)
+    assert result.returncode == 0
+    assert "stopped udp://127.0.0.1" in result.stderr.splitlines()[-1]
+
+
+def test_atexit_functions_of_the_program_may_still_use_clients() -> None:
+    result = run("""
+        import atexit, socket
+        peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        peer.bind(("127.0.0.1", 0))
+
+        def farewell():
+            with rsecho.UdpClient(*peer.getsockname()) as client:
+                peer.sendto(b"bye", client.address)
+                print(client.receive())
+            peer.close()
+
+        atexit.register(farewell)
+        import rsecho
+        server = rsecho.UdpServer("127.0.0.1")
+        server.start()
+    """)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "b'bye'\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None:
+    program = spawn("""
+        import signal, sys
+        import rsecho
+
+        def end(number, frame):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, end)
+        server = rsecho.UdpServer("127.0.0.1")
+        server.start()
+        try:
+            print(server.address[1])
+            server.serve_forever()
+        except KeyboardInterrupt:
+            server.stop()
+            stats = server.stats()
+            print(stats.received_packets == stats.sent_packets + sum(stats.dropped.values()))
+    """)
+    assert program.stdout is not None
+    port = int(program.stdout.readline())
+    with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
+        client.request(b"awake")
+        for _ in range(1000):
+            client.send(b"load")
+    start = time.monotonic()
+    program.send_signal(number)
+    output, errors = program.communicate(timeout=PATIENCE)
+    assert time.monotonic() - start < 5
+    assert (program.returncode, output, errors) == (0, "True\n", "")
+
+
+def udp_turn() -> None:
+    with (
+        rsecho.UdpServer("127.0.0.1") as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        assert client.request(b"x") == b"x"
+
+
+def tcp_turn() -> None:
+    with (
+        rsecho.TcpServer("127.0.0.1") as server,
+        rsecho.TcpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        assert client.request(b"x") == b"x"
+        client.finish()
+
+
+@pytest.mark.parametrize("turn", [udp_turn, tcp_turn])
+def test_f46_a_thousand_starts_and_stops_leave_nothing(turn: Callable[[], None]) -> None:
+    # The pump's thread, the allocator's pools, and whatever else is made once.
+    for _ in range(100):
+        turn()
+    gc.collect()
+    threads, descriptors, memory = native_threads(), open_descriptors(), resident_bytes()
+    for _ in range(1000):
+        turn()
+    gc.collect()
+    until(lambda: native_threads() == threads)
+    assert open_descriptors().keys() == descriptors.keys()
+    # A leak of one 64 KiB buffer a turn would be 64 MiB.
+    assert resident_bytes() - memory < 8 << 20
+
+
+def start_time(code: str) -> float:
+    best = 60.0
+    for _ in range(10):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def test_importing_takes_under_30_ms_and_little_else() -> None:
+    result = run("""
+        import sys
+        import rsecho
+        print({"asyncio", "click", "logging", "socket", "json", "dataclasses"} & sys.modules.keys())
+    """)
+    assert result.stdout == "set()\n"
+    # The machine may be busy with something else for a while: the best of a few attempts.
+    best = min(start_time("import rsecho") - start_time("pass") for _ in range(3))
+    assert best < 0.030
+
+
+def test_all_names_are_there_and_documented() -> None:
+    for name in rsecho.__all__:
+        found: Any = getattr(rsecho, name)
+        assert name == "__version__" or found.__doc__, name
+    assert sorted(rsecho.__all__) == list(rsecho.__all__)
