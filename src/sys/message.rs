@@ -76,6 +76,15 @@ impl Received {
             size => self.length.div_ceil(size) as u64,
         }
     }
+
+    /// The length of each of them.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> + use<> {
+        let (length, size) = match self.segment_bytes {
+            0 => (self.length, self.length.max(1)),
+            size => (self.length, size),
+        };
+        (0..length.div_ceil(size).max(1)).map(move |index| size.min(length - index * size))
+    }
 }
 
 /// Room for both address messages of a dual-stack socket and one integer more, aligned as

@@ -140,7 +140,11 @@ impl Connection {
             Moved::Failed(broken) => return Next::Ended(broken.into()),
         };
         self.count_received(came, work);
-        let next = match self.stream.send(&work.buffer[..came]) {
+        if work.tells {
+            // Before it is answered: whoever has the reply finds it told.
+            self.tell(came, work);
+        }
+        match self.stream.send(&work.buffer[..came]) {
             Moved::Bytes(sent) => {
                 self.count_sent(sent, work);
                 if sent < came {
@@ -158,11 +162,7 @@ impl Connection {
                 Next::Stalled(false)
             }
             Moved::Failed(broken) => Next::Ended(broken.into()),
-        };
-        if work.tells {
-            self.tell(came, work);
         }
-        next
     }
 
     fn echo_bulk(&mut self, work: &mut Work) -> Next {
@@ -181,10 +181,10 @@ impl Connection {
             Moved::Failed(broken) => return Next::Ended(broken.into()),
         };
         self.count_received(sent, work);
-        self.count_sent(sent, work);
         if work.tells {
             self.tell(sent, work);
         }
+        self.count_sent(sent, work);
         if let Some(reason) = self.consume(sent, work) {
             return Next::Ended(reason);
         }
@@ -293,6 +293,14 @@ impl Connection {
     fn count_sent(&mut self, count: usize, work: &mut Work) {
         self.sent += count as u64;
         work.tally.add(Count::Sent, count);
+        if work.access.is_some() {
+            let answered = What::Answered {
+                peer: self.peer,
+                length: count,
+                dropped: None,
+            };
+            work.observer.frequent(work.time_ns, answered);
+        }
     }
 
     /// Tells the first `count` bytes of the buffer to whoever asked for them.

@@ -75,6 +75,13 @@ pub(super) struct Worker<R: Readiness> {
     sweep: Vec<u32>,
 }
 
+impl<R: Readiness> Drop for Worker<R> {
+    fn drop(&mut self) {
+        // Also after a panic: nobody may wait for this worker's counters any more.
+        self.shared.blocks[self.index].release();
+    }
+}
+
 impl<R: Readiness> Worker<R> {
     /// # Errors
     ///
@@ -122,7 +129,7 @@ impl<R: Readiness> Worker<R> {
         if self.is_timed {
             self.now = Instant::now();
         }
-        self.work.begin_batch();
+        self.begin_batch();
         for index in 0..count {
             match self.ready.token(index) {
                 WAKER => self.shared.wakers[self.index].clear(),
@@ -136,6 +143,12 @@ impl<R: Readiness> Worker<R> {
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
         Ok(())
+    }
+
+    /// Before answers go out: whoever has one finds it counted.
+    fn begin_batch(&mut self) {
+        self.shared.blocks[self.index].open();
+        self.work.begin_batch();
     }
 
     fn failed(&self, operation: &'static str, error: &io::Error) -> Error {
@@ -309,7 +322,7 @@ impl<R: Readiness> Worker<R> {
     fn drain(&mut self, control: &Control) -> Result<()> {
         self.is_timed = true;
         self.now = Instant::now();
-        self.work.begin_batch();
+        self.begin_batch();
         if !control.time_left().is_zero() {
             let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
             self.accept(waiting.unwrap_or(LAST_ACCEPTS))?;
@@ -319,6 +332,8 @@ impl<R: Readiness> Worker<R> {
         }
         loop {
             let is_busy = self.sweep();
+            // Not held back while this sleeps.
+            self.work.tally.publish(&self.shared.blocks[self.index]);
             let left = control.time_left();
             if self.table.is_empty() || left.is_zero() {
                 return Ok(());
@@ -331,7 +346,7 @@ impl<R: Readiness> Worker<R> {
     /// One step for each connection that may have input; those that have none are
     /// finished. True if some had.
     fn sweep(&mut self) -> bool {
-        self.work.begin_batch();
+        self.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
         let mut next = self.table.oldest(FLOWING).map(|(id, _)| id);
