@@ -1,6 +1,7 @@
 //! One worker: waits for what is ready, does one step for each, looks at the deadlines.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::event::Observer;
+use crate::event::{Level, Observer};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Interest, Readiness};
@@ -60,6 +61,9 @@ const LAST_ACCEPTS: usize = 4096;
 /// While the server stops: silence after which a peer is not expected to end its stream.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// The same trouble is told once in this time.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
+
 pub(super) struct Worker<R: Readiness> {
     index: usize,
     ready: R,
@@ -71,7 +75,9 @@ pub(super) struct Worker<R: Readiness> {
     now: Instant,
     /// Some deadline depends on when connections move.
     is_timed: bool,
-    /// What the last sweep of a stopping server looks at.
+    /// When it was last said that there are no descriptors.
+    warned: Option<Instant>,
+    /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
 }
 
@@ -98,6 +104,7 @@ impl<R: Readiness> Worker<R> {
             shared: Arc::clone(shared),
             now: Instant::now(),
             is_timed: shared.idle_timeout.is_some() || shared.send_timeout.is_some(),
+            warned: None,
             sweep: Vec::new(),
         })
     }
@@ -173,8 +180,9 @@ impl<R: Readiness> Worker<R> {
     /// Moves a connection to where its step left it.
     fn settle(&mut self, id: u32, list: usize, next: Next) {
         match next {
+            // Nothing is pending any more, so room to write is not what it waits for.
+            Next::Empty | Next::Moved if list == STALLED => self.watch_for(id, FLOWING),
             Next::Empty => {}
-            Next::Moved if list == STALLED => self.watch_for(id, FLOWING),
             Next::Stalled(_) if list != STALLED => self.watch_for(id, STALLED),
             Next::Moved | Next::Stalled(true) => {
                 if self.is_timed {
@@ -287,7 +295,10 @@ impl<R: Readiness> Worker<R> {
                 Offer::Connection(stream, peer) => self.open(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
-                Offer::Refused => self.work.tally.add(Count::Refused, 1),
+                Offer::Refused => {
+                    self.work.tally.add(Count::Refused, 1);
+                    self.warn("a connection was closed at once");
+                }
                 Offer::Full => {
                     acceptor.wait_for_room(&mut self.ready);
                     break;
@@ -295,6 +306,7 @@ impl<R: Readiness> Worker<R> {
                 Offer::Exhausted => {
                     self.work.tally.add(Count::AcceptErrors, 1);
                     acceptor.rest(&mut self.ready);
+                    self.warn("connections have to wait");
                     break;
                 }
                 Offer::Broken(error) => return Err(self.failed("accept on", &error)),
@@ -303,7 +315,27 @@ impl<R: Readiness> Worker<R> {
         Ok(())
     }
 
-    fn open(&mut self, stream: Stream, peer: std::net::SocketAddr) {
+    /// Says that there are no descriptors, or no memory, at most once a second.
+    #[cold]
+    fn warn(&mut self, what: &str) {
+        let now = Instant::now();
+        if self
+            .warned
+            .is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_WARNINGS)
+        {
+            return;
+        }
+        self.warned = Some(now);
+        let observer = &self.shared.observer;
+        let text = format!(
+            "{}: {what}: no descriptor or no memory is left: raise the limit on open files \
+             (`ulimit -n`), or set max_connections below it",
+            observer.server()
+        );
+        observer.notice(Level::Warning, "exhausted", text);
+    }
+
+    fn open(&mut self, stream: Stream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
         let connection = Connection::new(stream, peer, &mut self.work);
         let id = self.table.insert(connection, FLOWING, self.now);
