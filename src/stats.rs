@@ -62,15 +62,6 @@ impl<const N: usize> Writer<'_, N> {
             Ordering::Relaxed,
         );
     }
-
-    /// Takes from one counter that goes both ways (open connections).
-    pub(crate) fn subtract(&self, index: usize, amount: u64) {
-        let value = &self.0.values[index];
-        value.store(
-            value.load(Ordering::Relaxed).wrapping_sub(amount),
-            Ordering::Relaxed,
-        );
-    }
 }
 
 /// The sum of several workers' counters.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::address::{self, Family};
@@ -79,9 +79,9 @@ impl Stats {
     }
 }
 
-/// Something with a descriptor. Weak: while it can be had its number is open and ours, so a
-/// forked child never lets go of a stranger's.
-pub(crate) type Descriptor = Weak<dyn AsRawFd + Send + Sync>;
+/// The number of a descriptor, for as long as it is open and ours: a forked child must
+/// never let go of a stranger's.
+pub(crate) type Descriptor = Box<dyn Fn() -> Option<RawFd> + Send + Sync>;
 
 /// What a protocol's `open` hands to the [`Server`] that will run it.
 pub(crate) struct Parts {
@@ -295,9 +295,13 @@ impl Server {
     /// would otherwise keep the port taken for as long as the child lives.
     pub fn abandon(&self) {
         if self.is_foreign() {
-            for descriptor in self.descriptors.iter().filter_map(Weak::upgrade) {
+            for fd in self
+                .descriptors
+                .iter()
+                .filter_map(|descriptor| descriptor())
+            {
                 // Nothing can be done about a failure here, and nothing depends on it.
-                let _ = sys::abandon(descriptor.as_raw_fd());
+                let _ = sys::abandon(fd);
             }
         }
     }
@@ -329,6 +333,19 @@ fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
         totals.trim_end()
     );
     observer.notice(level, "stopped", text);
+}
+
+/// How a server is named: `udp://127.0.0.1:9999`, and for a link-local address with its
+/// interface, `udp://[fe80::1%eth0]:9999`.
+pub(crate) fn url(protocol: &str, address: SocketAddr) -> String {
+    match address::plain(address) {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            let number = v6.scope_id();
+            let interface = sys::interface_name(number).unwrap_or_else(|| number.to_string());
+            format!("{protocol}://[{}%{interface}]:{}", v6.ip(), v6.port())
+        }
+        plain => format!("{protocol}://{plain}"),
+    }
 }
 
 /// The address to bind, for [`Listen::At`].

@@ -9,6 +9,8 @@
 //! | [`RawAddress`] | a socket address as the kernel writes it, compared and read without conversion |
 //! | [`message`] | one datagram in, one out, with the address it was sent to |
 //! | [`Waker`] | `wake` from any thread or after a fork makes a sleeping [`wait_readable`] return |
+//! | [`stream`] | accept(2), and one connection's calls: none waits, none raises SIGPIPE |
+//! | [`readiness`] | which of many descriptors are ready, by epoll(7) or by poll(2) |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
@@ -25,8 +27,10 @@ pub(crate) mod message;
 pub(crate) mod mmsg;
 pub(crate) mod option;
 mod raw_address;
+pub(crate) mod readiness;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod slab;
+pub(crate) mod stream;
 pub(crate) mod thread;
 mod wake;
 

@@ -22,9 +22,9 @@ union Storage {
 impl RawAddress {
     /// No address: what a receive that brought none leaves.
     pub(crate) const fn empty() -> Self {
-        // SAFETY: sockaddr_in6, the largest member, is plain integers, for which all-zero
-        // bytes are a value; so is every smaller member.
         Self {
+            // SAFETY: sockaddr_in6, the largest member, is plain integers, for which
+            // all-zero bytes are a value; so is every smaller member.
             storage: unsafe { mem::zeroed() },
             length: 0,
         }

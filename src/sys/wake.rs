@@ -24,8 +24,8 @@ impl Waker {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: eventfd(2) returned a new descriptor that nobody else owns.
         Ok(Self {
+            // SAFETY: eventfd(2) returned a new descriptor that nobody else owns.
             reader: unsafe { File::from_raw_fd(fd) },
         })
     }

@@ -11,9 +11,7 @@ import click
 from rsecho.cli.failure import USAGE, Failure
 
 
-def read_config(
-    path: str, group: click.Group, context: click.Context
-) -> dict[str, dict[str, Any]]:
+def read_config(path: str, group: click.Group, context: click.Context) -> dict[str, dict[str, Any]]:
     """The file as click's defaults: a table a command, keys as on the command line."""
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -40,7 +38,9 @@ def _table(
     for key, value in table.items():
         option = options.get(key.replace("-", "_"))
         if option is None or option.name is None:
-            raise Failure(f"{path}: [{name}] has no option {key!r}; see `rsecho {name} --help`", USAGE)
+            raise Failure(
+                f"{path}: [{name}] has no option {key!r}; see `rsecho {name} --help`", USAGE
+            )
         # One value where several may stand is a list of one.
         found[option.name] = [value] if option.multiple and not isinstance(value, list) else value
     return found

@@ -50,10 +50,7 @@ def _version() -> dict[str, Any]:
 def _limits() -> list[dict[str, Any]]:
     from rsecho import kernel_limits
 
-    return [
-        {"name": name, **limit}
-        for name, limit in kernel_limits().to_dict().items()
-    ]
+    return [{"name": name, **limit} for name, limit in kernel_limits().to_dict().items()]
 
 
 def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,9 +64,7 @@ def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
         with failing_with(CANNOT_START):
             server: Server = make("127.0.0.1", 0, **settings)
         with server:
-            report = {
-                name: dataclasses.asdict(line) for name, line in server.socket_report.items()
-            }
+            report = {name: dataclasses.asdict(line) for name, line in server.socket_report.items()}
             found.append({"protocol": protocol, "engine": server.engine, "options": report})
     return found
 
@@ -80,21 +75,43 @@ def _print_tables(document: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     version = document["version"]
-    console.print(f"rsecho {version['rsecho']} ({version['build']}), Python {version['python']}, {version['system']}")
+    console.print(
+        f"rsecho {version['rsecho']} ({version['build']}), Python {version['python']}, {version['system']}"
+    )
 
-    table = Table("limit", "value", "sysctl", "what it bounds", box=None, title="Kernel limits", title_justify="left")
+    table = Table(
+        "limit",
+        "value",
+        "sysctl",
+        "what it bounds",
+        box=None,
+        title="Kernel limits",
+        title_justify="left",
+    )
     for limit in document["limits"]:
         values = limit["values"]
         shown = " ".join(f"{value:,}" for value in values) if values else "not readable here"
-        table.add_row(limit["name"], shown, limit["sysctl"] or "none on this system", limit["meaning"])
+        table.add_row(
+            limit["name"], shown, limit["sysctl"] or "none on this system", limit["meaning"]
+        )
     console.print(table)
 
     for sock in document["sockets"]:
         title = f"A {sock['protocol'].upper()} socket (engine {sock['engine']})"
-        table = Table("option", "asked for", "in effect", "ceiling", box=None, title=title, title_justify="left")
+        table = Table(
+            "option",
+            "asked for",
+            "in effect",
+            "ceiling",
+            box=None,
+            title=title,
+            title_justify="left",
+        )
         warnings = []
         for name, line in sock["options"].items():
-            ceiling = f"{line['ceiling']:,} ({line['sysctl']})" if line["ceiling"] is not None else ""
+            ceiling = (
+                f"{line['ceiling']:,} ({line['sysctl']})" if line["ceiling"] is not None else ""
+            )
             table.add_row(name, _shown(line["requested"]), _shown(line["effective"]), ceiling)
             if line["warning"]:
                 warnings.append(line["warning"])

@@ -31,16 +31,12 @@ _logger = logging.getLogger("rsecho.server")
 class Listeners:
     """Binds servers one after the other; what is bound is given back if a later one fails."""
 
-    def __init__(
-        self, family: Literal[0, 4, 6], udp: dict[str, Any], tcp: dict[str, Any]
-    ) -> None:
+    def __init__(self, family: Literal[0, 4, 6], udp: dict[str, Any], tcp: dict[str, Any]) -> None:
         self.servers: list[Server] = []
         self._family = family
         self._settings = {"udp": udp, "tcp": tcp}
 
-    def bind(
-        self, udp: Sequence[tuple[str, int]], tcp: Sequence[tuple[str, int]]
-    ) -> list[Server]:
+    def bind(self, udp: Sequence[tuple[str, int]], tcp: Sequence[tuple[str, int]]) -> list[Server]:
         """All that were asked for; with neither, UDP and TCP on localhost:9999."""
         passed = passed_descriptors()
         if not (udp or tcp or passed):
@@ -95,7 +91,9 @@ class Listeners:
             try:
                 for each in hosts:
                     real_port = bound[0].address[1] if bound else port
-                    if (server := self._bind_one(protocol, each, real_port, bool(bound))) is not None:
+                    if (
+                        server := self._bind_one(protocol, each, real_port, bool(bound))
+                    ) is not None:
                         bound.append(server)
             except OSError as error:
                 for server in bound:

@@ -45,8 +45,16 @@ family_options = stacked(
 )
 
 buffer_options = stacked(
-    option("--recv-buffer", type=SIZE, help="SO_RCVBUF; the kernel doubles it.  [default: the system's]"),
-    option("--send-buffer", type=SIZE, help="SO_SNDBUF; the kernel doubles it.  [default: the system's]"),
+    option(
+        "--recv-buffer",
+        type=SIZE,
+        help="SO_RCVBUF; the kernel doubles it.  [default: the system's]",
+    ),
+    option(
+        "--send-buffer",
+        type=SIZE,
+        help="SO_SNDBUF; the kernel doubles it.  [default: the system's]",
+    ),
     option(
         "--force-buffers",
         is_flag=True,
@@ -66,8 +74,12 @@ tcp_options = stacked(
         default=None,
         help="TCP_NODELAY: send small segments at once, or gather them.  [default: no-delay]",
     ),
-    option("--keep-alive", type=KeepAlive(), help="TCP keep-alive probes, as in 30s,5s,3 (tcp(7))."),
-    option("--linger", type=DURATION, help="SO_LINGER: how long close waits for unsent data; 0 resets."),
+    option(
+        "--keep-alive", type=KeepAlive(), help="TCP keep-alive probes, as in 30s,5s,3 (tcp(7))."
+    ),
+    option(
+        "--linger", type=DURATION, help="SO_LINGER: how long close waits for unsent data; 0 resets."
+    ),
     option("--congestion", metavar="NAME", help="TCP_CONGESTION, as in cubic or reno."),
 )
 

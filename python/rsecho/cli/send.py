@@ -26,13 +26,27 @@ if TYPE_CHECKING:
 @click.option("--hex", "hex_digits", metavar="HEX", help="Send these bytes.")
 @click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
 @click.option("--stdin", is_flag=True, help="Send the bytes of standard input.")
-@option("--timeout", type=DURATION, default=1.0, show_default=True, help="How long to wait for each reply.")
-@option("--count", type=click.IntRange(1), default=1, show_default=True, help="Requests, one after the other.")
+@option(
+    "--timeout",
+    type=DURATION,
+    default=1.0,
+    show_default=True,
+    help="How long to wait for each reply.",
+)
+@option(
+    "--count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Requests, one after the other.",
+)
 @option("--interval", type=DURATION, default=0.0, show_default=True, help="Time between requests.")
 @shared.family_options
 @shared.buffer_options
 @shared.ip_options
-@option("--show", type=SIZE, default=128, show_default=True, help="Bytes of each reply that are shown.")
+@option(
+    "--show", type=SIZE, default=128, show_default=True, help="Bytes of each reply that are shown."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a reply.")
 def command(target: tuple[str, int], **given: Any) -> None:
@@ -145,9 +159,7 @@ class Results:
             document = {"target": url, "length_bytes": length, **totals, "replies": self._entries}
             print_json(document, schema="send/1", indent=2)
         elif self._count > 1 and not self._as_jsonl:
-            click.echo(
-                f"{len(self._entries)} sent, {self._received} received, {self._equal} equal"
-            )
+            click.echo(f"{len(self._entries)} sent, {self._received} received, {self._equal} equal")
 
     def _add(self, entry: dict[str, Any]) -> None:
         self._entries.append(entry)

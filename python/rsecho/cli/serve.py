@@ -12,7 +12,7 @@ import click
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, Failure, failing_with
 from rsecho.cli.options import option
-from rsecho.cli.types import DURATION, SIZE, HostPort
+from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
 if TYPE_CHECKING:
     from rsecho.records import Record
@@ -25,6 +25,8 @@ _UDP_NAMES = {
     **shared.BUFFER_NAMES,
     **shared.IP_NAMES,
     "max_datagram": "max_datagram_bytes",
+    "wait": "wait",
+    "cpus": "cpus",
     "stop_on_empty": "stop_on_empty",
 }
 _TCP_NAMES = {
@@ -66,7 +68,9 @@ _COMMON_NAMES = {
     help="SO_REUSEADDR. TCP: skip TIME_WAIT. UDP: lets any other process that also sets it "
     "take the port and the traffic.  [default: on for TCP, off for UDP]",
 )
-@option("--reuse-port", is_flag=True, help="SO_REUSEPORT: share the port with sockets of this user.")
+@option(
+    "--reuse-port", is_flag=True, help="SO_REUSEPORT: share the port with sockets of this user."
+)
 @option(
     "--ipv6-only/--dual-stack",
     default=None,
@@ -84,7 +88,9 @@ _COMMON_NAMES = {
     type=DURATION,
     help="UDP: end when nothing came for so long. TCP: close a connection over which nothing moved.",
 )
-@option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener.")
+@option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener."
+)
 @option(
     "--engine",
     type=click.Choice(["auto", "batch", "portable"]),
@@ -93,9 +99,24 @@ _COMMON_NAMES = {
     help="How the kernel is asked: many datagrams or connections a call (Linux), or as every "
     "Unix can.",
 )
-@option("--max-datagram", type=SIZE, help="UDP: answer longer datagrams with so many of their bytes.")
+@option(
+    "--wait",
+    type=click.Choice(["balanced", "latency", "busy"]),
+    default="balanced",
+    show_default=True,
+    help="UDP: what to do while nothing comes. Sleep; ask for 50 us first while traffic is "
+    "dense; never sleep (a whole core a worker).",
+)
+@option("--cpus", type=CpuList(), help="UDP: CPUs that workers are bound to in turn, as in 0,2-3.")
+@option(
+    "--max-datagram", type=SIZE, help="UDP: answer longer datagrams with so many of their bytes."
+)
 @option("--stop-on-empty", is_flag=True, help="UDP: an empty datagram ends that server.")
-@option("--backlog", type=click.IntRange(0), help="TCP: connections that may wait.  [default: somaxconn]")
+@option(
+    "--backlog",
+    type=click.IntRange(0),
+    help="TCP: connections that may wait.  [default: somaxconn]",
+)
 @option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
 @shared.tcp_options
 @option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
@@ -170,7 +191,9 @@ class Printer:
         """A decoded record (from the thread that logs)."""
         host, port = record.peer
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._line("record", time_ns=record.time_ns, url=record.server, peer=peer, fields=record.fields)
+        self._line(
+            "record", time_ns=record.time_ns, url=record.server, peer=peer, fields=record.fields
+        )
 
     def totals(self, servers: list[Server]) -> None:
         """What each server counted, and why it ended."""
@@ -178,6 +201,10 @@ class Printer:
 
         all_totals = [_totals(server) for server in servers]
         if self._as_json:
+            for totals, server in zip(all_totals, servers, strict=True):
+                totals["options"] = {
+                    name: dataclasses.asdict(line) for name, line in server.socket_report.items()
+                }
             print_json({"servers": all_totals}, schema="serve/1", indent=2)
             return
         for totals in all_totals:

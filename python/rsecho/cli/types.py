@@ -96,5 +96,28 @@ class KeepAlive(click.ParamType):
         return times[0], times[1] if len(times) > 1 else None, count
 
 
+class CpuList(click.ParamType):
+    """Numbers and ranges, as in 0,2-3."""
+
+    name = "list"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        if isinstance(value, list):
+            return value
+        cpus: list[int] = []
+        for part in str(value).split(","):
+            first, dash, last = part.strip().partition("-")
+            last = last if dash else first
+            if (
+                not (first.isdecimal() and last.isdecimal())
+                or not int(first) <= int(last) < 1 << 16
+            ):
+                self.fail(f"{value!r} is no list of CPUs; write 0,2-3", param, ctx)
+            cpus += range(int(first), int(last) + 1)
+        return cpus
+
+
 SIZE = Size()
 DURATION = Duration()

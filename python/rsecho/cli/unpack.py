@@ -45,13 +45,17 @@ def command(
         if as_json or as_jsonl:
             print_json({**described, "records": []}, schema="unpack/1")
         else:
-            click.echo(f"{layout.size} bytes, {layout.field_count} values: {' '.join(layout.names)}")
+            click.echo(
+                f"{layout.size} bytes, {layout.field_count} values: {' '.join(layout.names)}"
+            )
         return
     raw = _read(data)
     try:
         if len(raw) == 0:
             layout.unpack(raw)  # says why not
-        records = (dict(zip(layout.names, values, strict=True)) for values in layout.iter_unpack(raw))
+        records = (
+            dict(zip(layout.names, values, strict=True)) for values in layout.iter_unpack(raw)
+        )
         if as_json:
             print_json({**described, "records": list(records)}, schema="unpack/1")
             return

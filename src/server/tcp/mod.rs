@@ -1,37 +1,264 @@
 //! The TCP echo server.
+//!
+//! ```text
+//! mod.rs      what it is to be; listeners, wakers and workers made
+//! worker.rs   one thread: wait, one step for each that is ready, deadlines, stopping
+//! echo.rs     THE HOT LOOP: one connection's step, receive → answer
+//! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
+//! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
+//! records.rs  a stream cut into records                 count.rs   counters, and their names
+//! ```
 
+mod accept;
+mod count;
+mod echo;
+mod gate;
+mod pending;
+mod records;
+mod table;
+mod worker;
+
+use std::fmt::Display;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EngineChoice, Listen, Parts};
-use crate::error::Result;
-use crate::event::Queue;
-use crate::socket::SocketOptions;
+use self::accept::Listener;
+use self::gate::Gate;
+use self::worker::{Shared, Worker};
+use super::{Descriptor, EngineChoice, Listen, Parts, check_workers, resolve_listen, url};
+use crate::error::{Error, Result};
+use crate::event::{Observer, Queue};
+use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
+use crate::stats::Block;
+use crate::sys::Waker;
+use crate::sys::readiness::{Epoll, HAS_EPOLL, Poll, Readiness};
+use crate::worker::Task;
 
 /// What a TCP server is to be.
+///
+/// The defaults of [`Config::new`] serve any number of connections for as long as the
+/// peers like, in one thread.
 #[derive(Debug)]
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
     /// Options of the listener, which its connections inherit.
+    ///
+    /// `send_timeout` is the server's to keep, as it never waits in a send: a connection
+    /// whose peer takes nothing of what is to be sent for that long is reset and counted
+    /// as `stalled`. `reuse_port` is set by itself where there are several workers.
     pub socket: SocketOptions,
     /// Connections that may wait to be accepted: listen(2); `None`: as many as the kernel
     /// allows (`net.core.somaxconn`).
     pub backlog: Option<u32>,
-    /// A connection over which nothing came or went for this long is closed.
+    /// A connection over which nothing came or went for this long is closed and counted as
+    /// `idle`. `None`, the default: it may be silent for ever.
     pub idle_timeout: Option<Duration>,
-    /// Connections at a time; more wait in the backlog. `None`: as many as there are
-    /// descriptors for.
+    /// Connections at a time, of all workers together; more wait in the backlog, and are
+    /// reset should the server stop before there is room. `None`, the default: as many as
+    /// there are descriptors for; those beyond are accepted and closed at once, and counted
+    /// as `refused_connections`.
     pub max_connections: Option<usize>,
-    /// Threads, each with a listener of its own (SO_REUSEPORT).
+    /// Threads, 1 by default, each with a listener of its own (SO_REUSEPORT, socket(7)). On
+    /// a socket that was passed in they share that one.
     pub workers: usize,
-    /// Which way to ask the kernel.
+    /// Which way to ask the kernel: [`EngineChoice::Auto`] and [`EngineChoice::Batch`] are
+    /// epoll(7), the engine `epoll`; [`EngineChoice::Portable`] is poll(2), `portable`.
     pub engine: EngineChoice,
-    /// Bytes come as records of this length, each of which is reported as an event.
+    /// Bytes come as records of this length (1 to 1,048,576), each of which is reported as
+    /// an event; so is what is left at the end. What is echoed does not change. A
+    /// connection then holds up to one incomplete record in memory.
     pub record_bytes: Option<usize>,
 }
 
+impl Config {
+    /// A server at `listen` with nothing but defaults.
+    pub fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            socket: SocketOptions::default(),
+            backlog: None,
+            idle_timeout: None,
+            max_connections: None,
+            workers: 1,
+            engine: EngineChoice::Auto,
+            record_bytes: None,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let refuse = |name: &str, value: &dyn Display, rule: &str| {
+            Err(Error::argument("set", format!("{name}={value}"), rule))
+        };
+        check_workers(self.workers)?;
+        match self.record_bytes {
+            Some(0) => return refuse("record_bytes", &0, "a record has at least one byte"),
+            Some(length) if length > MAX_RECORD_BYTES => {
+                return refuse(
+                    "record_bytes",
+                    &length,
+                    "a record has at most 1048576 bytes",
+                );
+            }
+            _ => {}
+        }
+        if self.max_connections == Some(0) {
+            return refuse("max_connections", &0, "that would serve nobody");
+        }
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return refuse(
+                "idle_timeout",
+                &0,
+                "that would close every connection at once",
+            );
+        }
+        if self.socket.send_timeout == Some(Duration::ZERO) {
+            return refuse(
+                "send_timeout",
+                &0,
+                "that would close whoever is not fastest",
+            );
+        }
+        if self.backlog == Some(0) {
+            return refuse(
+                "backlog",
+                &0,
+                "at least one connection has to be able to wait",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Incomplete records are held in memory, one a connection.
+const MAX_RECORD_BYTES: usize = 1 << 20;
+
 /// Binds and listens.
-pub(crate) fn open(_config: Config, _queue: Option<Arc<Queue>>) -> Result<Parts> {
-    todo!()
+pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
+    config.validate()?;
+    match config.engine {
+        EngineChoice::Portable => open_with::<Poll>(config, queue),
+        EngineChoice::Auto if !HAS_EPOLL => open_with::<Poll>(config, queue),
+        EngineChoice::Batch if !HAS_EPOLL => {
+            let rule = "this system has no epoll(7)";
+            Err(Error::argument("serve with", "engine batch", rule).or("take auto or portable"))
+        }
+        EngineChoice::Auto | EngineChoice::Batch => open_with::<Epoll>(config, queue),
+    }
+}
+
+fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
+    let send_timeout = config.socket.send_timeout;
+    let mut bound = listen(config.listen, config.socket, config.backlog, config.workers)?;
+    let address = bound[0].address;
+    let name = url("tcp", address);
+    let fail = |error: &std::io::Error| Error::system("serve on", &name, error);
+
+    let report = std::mem::take(&mut bound[0].report);
+    let is_shared = bound[0].is_shared;
+    let listeners = bound
+        .into_iter()
+        .enumerate()
+        .map(|(index, bound)| Listener::new(bound, index == 0 || !is_shared))
+        .collect();
+    let wakers: std::io::Result<Vec<Waker>> = (0..config.workers).map(|_| Waker::new()).collect();
+    let wakers: Arc<[Waker]> = wakers.map_err(|error| fail(&error))?.into();
+    let shared = Arc::new(Shared {
+        observer: Arc::new(Observer::new(&name, queue)),
+        blocks: (0..config.workers).map(|_| Block::new()).collect(),
+        gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
+        wakers,
+        listeners,
+        idle_timeout: config.idle_timeout,
+        send_timeout,
+        record_bytes: config.record_bytes,
+    });
+
+    let mut tasks: Vec<Task> = Vec::new();
+    // Kept with the handle, so that the numbers below stay valid for as long as it lives.
+    let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
+    for index in 0..config.workers {
+        let ready = R::new().map_err(|error| fail(&error))?;
+        sets.extend(ready.descriptor());
+        let worker = Worker::new(index, ready, &shared).map_err(|error| fail(&error))?;
+        tasks.push(Box::new(move |control| worker.run(control)));
+    }
+    let listeners = shared.listeners.iter().map(AsRawFd::as_raw_fd);
+    let wakers = shared.wakers.iter().flat_map(Waker::descriptors);
+    // All of them keep their numbers for as long as the handle lives.
+    let descriptors = listeners
+        .chain(wakers)
+        .chain(sets.iter().map(AsRawFd::as_raw_fd))
+        .map(|fd| Box::new(move || Some(fd)) as Descriptor)
+        .collect();
+    Ok(Parts {
+        address,
+        engine: R::NAME,
+        report,
+        tasks,
+        wake: {
+            let shared = Arc::clone(&shared);
+            Box::new(move || shared.wakers.iter().for_each(Waker::wake))
+        },
+        descriptors,
+        observer: Arc::clone(&shared.observer),
+        stats: Box::new(move || {
+            let _ = &sets;
+            let drops = shared.listeners.iter().map(Listener::kernel_drops);
+            count::stats(&shared.blocks, drops.sum())
+        }),
+        name,
+    })
+}
+
+/// One listener a worker, all at the same address.
+fn listen(
+    listen: Listen,
+    mut options: SocketOptions,
+    backlog: Option<u32>,
+    workers: usize,
+) -> Result<Vec<Bound>> {
+    let (host, port, family) = match listen {
+        Listen::On(adopted) => {
+            let first = adopt_tcp(adopted, &options, backlog)?;
+            return share(first, workers);
+        }
+        Listen::At { host, port, family } => (host, port, family),
+    };
+    if workers > 1 {
+        if options.reuse_port == Some(false) {
+            let rule = "several workers share the port by SO_REUSEPORT";
+            let subject = format!("{workers} workers with reuse_port=off");
+            return Err(Error::argument("start", subject, rule).or("take one worker"));
+        }
+        options.reuse_port = Some(true);
+    }
+    let first = bind_tcp(resolve_listen(&host, port, family)?, &options, backlog)?;
+    // Port 0 has become a number now, which the others take as well.
+    let address = first.address;
+    let mut bound = vec![first];
+    for _ in 1..workers {
+        bound.push(bind_tcp(address, &options, backlog)?);
+    }
+    Ok(bound)
+}
+
+/// Copies of a listener that was passed in: one queue, from which every worker takes.
+fn share(first: Bound, workers: usize) -> Result<Vec<Bound>> {
+    let mut bound = vec![first];
+    for _ in 1..workers {
+        let first = &bound[0];
+        let socket = first
+            .socket
+            .try_clone()
+            .map_err(|error| Error::system("share", format!("tcp://{}", first.address), &error))?;
+        bound.push(Bound {
+            socket,
+            address: first.address,
+            report: first.report.clone(),
+            is_shared: true,
+        });
+    }
+    Ok(bound)
 }

@@ -14,7 +14,8 @@ use self::engine::{Engine, Portable};
 pub use self::wait::Wait;
 use self::wait::{Receiver, Sleep, Wake};
 use super::{
-    EngineChoice, Listen, Parts, Stats, check_cpus, check_workers, resolve_listen, settle_on_cpu,
+    Descriptor, EngineChoice, Listen, Parts, Stats, check_cpus, check_workers, resolve_listen,
+    settle_on_cpu, url,
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
@@ -84,7 +85,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     );
     let bound = bind(listen, &config)?;
     let (address, report) = (bound[0].address, bound[0].report.clone());
-    let name = format!("udp://{}", crate::address::plain(address));
+    let name = url("udp", address);
     let observer = Arc::new(Observer::new(&name, queue));
     let group = Arc::new(Group {
         counters: (0..workers).map(|_| Counters::new()).collect(),
@@ -110,20 +111,23 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         )?;
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
-    let descriptors = handles
-        .iter()
-        .map(|socket| socket.clone() as Weak<dyn AsRawFd + Send + Sync>);
+    let descriptors = handles.iter().cloned().map(descriptor).collect();
     Ok(Parts {
         address,
         engine,
         report,
         tasks,
-        descriptors: descriptors.collect(),
+        descriptors,
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
         name,
     })
+}
+
+/// The socket's number, for as long as it is open.
+fn descriptor(socket: Weak<Socket>) -> Descriptor {
+    Box::new(move || socket.upgrade().map(|socket| socket.as_raw_fd()))
 }
 
 fn validate(config: &Config) -> Result<&'static str> {

@@ -1,0 +1,352 @@
+//! One TCP connection's system calls, and accept(2): never waiting, never raising SIGPIPE.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::RawAddress;
+
+/// What came of a call that moves bytes.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// So many; receiving none means the end of the stream.
+    Bytes(usize),
+    /// None can be moved now.
+    Blocked,
+    /// The connection is over.
+    Failed(Broken),
+}
+
+/// How a connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// The peer reset it (RST), or had closed it while there was something to send.
+    Reset,
+    /// Anything else: the peer is unreachable, does not answer any more, no memory.
+    Error,
+}
+
+impl Moved {
+    fn from(count: isize) -> Self {
+        if let Ok(count) = usize::try_from(count) {
+            return Moved::Bytes(count);
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            // A signal: readiness brings the caller back.
+            Some(libc::EAGAIN | libc::EINTR) => Moved::Blocked,
+            #[allow(unreachable_patterns)] // the same number on most systems
+            Some(libc::EWOULDBLOCK) => Moved::Blocked,
+            // EPIPE: after the peer's end of stream a reset says so (net/ipv4/tcp_input.c,
+            // `tcp_reset`), as does a send after one.
+            Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => {
+                Moved::Failed(Broken::Reset)
+            }
+            _ => Moved::Failed(Broken::Error),
+        }
+    }
+}
+
+/// One end of a TCP connection, shut down and closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Stream(OwnedFd);
+
+impl Stream {
+    /// Takes what has come, as much as there is room for.
+    pub(crate) fn receive(&self, room: &mut [u8]) -> Moved {
+        self.recv(room, 0)
+    }
+
+    /// Copies what has come, which stays in the kernel: MSG_PEEK (recv(2)).
+    pub(crate) fn peek(&self, room: &mut [u8]) -> Moved {
+        self.recv(room, libc::MSG_PEEK)
+    }
+
+    /// Takes up to `count` bytes that have come, unseen; `scratch` may be overwritten.
+    /// MSG_TRUNC (tcp(7)): "the received bytes of data [are] discarded, rather than passed
+    /// back in a caller-supplied buffer".
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn discard(&self, count: usize, scratch: &mut [u8]) -> Moved {
+        let room = scratch.as_mut_ptr().cast();
+        // The length is kept within `scratch`, so that even a kernel that ignores the flag
+        // writes to memory that is ours.
+        let count = count.min(scratch.len());
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        // SAFETY: recv(2) writes at most `count` bytes to the live slice, which is longer.
+        Moved::from(unsafe { libc::recv(self.0.as_raw_fd(), room, count, flags) })
+    }
+
+    /// The same without the kernel's help: read and forgotten.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn discard(&self, count: usize, scratch: &mut [u8]) -> Moved {
+        let count = count.min(scratch.len());
+        self.recv(&mut scratch[..count], 0)
+    }
+
+    fn recv(&self, room: &mut [u8], flags: i32) -> Moved {
+        // SAFETY: recv(2) writes at most `room.len()` bytes to the live slice.
+        Moved::from(unsafe {
+            libc::recv(
+                self.0.as_raw_fd(),
+                room.as_mut_ptr().cast(),
+                room.len(),
+                flags | libc::MSG_DONTWAIT,
+            )
+        })
+    }
+
+    /// Hands as much to the kernel as it takes.
+    pub(crate) fn send(&self, data: &[u8]) -> Moved {
+        // SAFETY: send(2) reads at most `data.len()` bytes of the live slice.
+        Moved::from(unsafe {
+            libc::send(
+                self.0.as_raw_fd(),
+                data.as_ptr().cast(),
+                data.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        })
+    }
+
+    /// Ends our direction of the stream once all that was sent is delivered: SHUT_WR.
+    pub(crate) fn finish(&self) {
+        self.shutdown(libc::SHUT_WR);
+    }
+
+    /// Makes the close that follows a reset, so that the kernel does not go on for minutes
+    /// to offer a peer what it does not take: SO_LINGER with no time (socket(7)).
+    pub(crate) fn abort_on_close(&self) {
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        // SAFETY: setsockopt(2) reads the live structure of the size given.
+        unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                mem::size_of_val(&linger) as libc::socklen_t,
+            );
+        }
+        // A failure leaves an ordinary close.
+    }
+
+    fn shutdown(&self, how: i32) {
+        // SAFETY: shutdown(2) takes two integers. It fails where the peer is gone already,
+        // and then there is nothing left to end.
+        unsafe {
+            libc::shutdown(self.0.as_raw_fd(), how);
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // While a child of `fork` holds a copy, close alone would keep the connection up.
+        self.shutdown(libc::SHUT_RDWR);
+    }
+}
+
+/// Why accept(2) gave no connection.
+#[derive(Debug)]
+pub(crate) enum NotAccepted {
+    /// None waits.
+    Blocked,
+    /// This connection failed before it was taken; the next may not.
+    Connection,
+    /// No descriptor is left, in this process (EMFILE) or in the system (ENFILE).
+    Descriptors,
+    /// The kernel has no memory for it now.
+    Memory,
+    /// The listener does not work any more.
+    Listener(io::Error),
+}
+
+impl From<io::Error> for NotAccepted {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => NotAccepted::Blocked,
+            #[allow(unreachable_patterns)] // the same number on most systems
+            Some(libc::EWOULDBLOCK) => NotAccepted::Blocked,
+            Some(libc::EMFILE | libc::ENFILE) => NotAccepted::Descriptors,
+            Some(libc::ENOBUFS | libc::ENOMEM) => NotAccepted::Memory,
+            // accept(2), "Error handling": pending network errors of the new connection are
+            // passed on; EPERM comes from packet filters.
+            Some(
+                libc::ECONNABORTED
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::ETIMEDOUT
+                | libc::ECONNRESET,
+            ) => NotAccepted::Connection,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Some(libc::ENONET) => NotAccepted::Connection,
+            _ => NotAccepted::Listener(error),
+        }
+    }
+}
+
+/// Takes the next waiting connection, non-blocking and close-on-exec, with its peer's
+/// address (IPv4-mapped given as IPv4).
+pub(crate) fn accept(listener: RawFd) -> Result<(Stream, SocketAddr), NotAccepted> {
+    let mut address = RawAddress::empty();
+    let mut length = RawAddress::CAPACITY;
+    let fd = accept_with_flags(listener, &mut address, &mut length)?;
+    // SAFETY: accept(2) returned a new descriptor that nobody else owns.
+    let stream = Stream(unsafe { OwnedFd::from_raw_fd(fd) });
+    address.set_length(length);
+    // An address of another family cannot come from an IPv4 or IPv6 listener.
+    let peer = address.to_std().ok_or(NotAccepted::Connection)?;
+    Ok((stream, peer))
+}
+
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+))]
+fn accept_with_flags(
+    listener: RawFd,
+    address: &mut RawAddress,
+    length: &mut libc::socklen_t,
+) -> io::Result<RawFd> {
+    // SAFETY: accept4(2) writes at most `length` bytes to the live address.
+    let fd = unsafe {
+        libc::accept4(
+            listener,
+            address.as_mut_ptr().cast(),
+            length,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(fd)
+    }
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+)))]
+fn accept_with_flags(
+    listener: RawFd,
+    address: &mut RawAddress,
+    length: &mut libc::socklen_t,
+) -> io::Result<RawFd> {
+    // SAFETY: accept(2) writes at most `length` bytes to the live address.
+    let fd = unsafe { libc::accept(listener, address.as_mut_ptr().cast(), length) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fcntl(2) with F_SETFD and F_SETFL takes integers only.
+    unsafe {
+        libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK);
+    }
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = accept(listener.as_raw_fd()).unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        (stream, client)
+    }
+
+    /// Waits until `count` bytes can be peeked at.
+    fn await_bytes(stream: &Stream, count: usize) {
+        let mut room = vec![0; count];
+        for _ in 0..2000 {
+            if matches!(stream.peek(&mut room), Moved::Bytes(n) if n == count) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("{count} bytes did not come");
+    }
+
+    #[test]
+    fn what_was_peeked_stays_until_it_is_discarded() {
+        let (stream, mut client) = pair();
+        let mut room = [0; 16];
+        assert!(matches!(stream.receive(&mut room), Moved::Blocked));
+        client.write_all(b"abcdef").unwrap();
+        await_bytes(&stream, 6);
+        assert!(matches!(stream.discard(2, &mut room), Moved::Bytes(2)));
+        let Moved::Bytes(4) = stream.receive(&mut room) else {
+            panic!("four bytes are left")
+        };
+        assert_eq!(&room[..4], b"cdef");
+    }
+
+    #[test]
+    fn finish_ends_one_direction_and_drop_both() {
+        let (stream, mut client) = pair();
+        stream.finish();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        client.write_all(b"x").unwrap();
+        await_bytes(&stream, 1);
+        drop(stream);
+        client
+            .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+            .unwrap();
+        // Unread input: the close was a reset, or the end of stream seen above.
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    }
+
+    #[test]
+    fn an_accepted_descriptor_is_close_on_exec_and_non_blocking() {
+        let (stream, _client) = pair();
+        // SAFETY: fcntl(2) with F_GETFD and F_GETFL takes no pointer.
+        let (descriptor, status) = unsafe {
+            (
+                libc::fcntl(stream.as_raw_fd(), libc::F_GETFD),
+                libc::fcntl(stream.as_raw_fd(), libc::F_GETFL),
+            )
+        };
+        assert_ne!(descriptor & libc::FD_CLOEXEC, 0);
+        assert_ne!(status & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn accept_errors_are_told_apart() {
+        let of = |errno| NotAccepted::from(io::Error::from_raw_os_error(errno));
+        assert!(matches!(of(libc::EAGAIN), NotAccepted::Blocked));
+        assert!(matches!(of(libc::EMFILE), NotAccepted::Descriptors));
+        assert!(matches!(of(libc::ENFILE), NotAccepted::Descriptors));
+        assert!(matches!(of(libc::ENOMEM), NotAccepted::Memory));
+        assert!(matches!(of(libc::ECONNABORTED), NotAccepted::Connection));
+        assert!(matches!(of(libc::EINVAL), NotAccepted::Listener(_)));
+    }
+}

@@ -1,0 +1,18 @@
+//! The TCP echo server, by its public interface: one suite, run against both engines.
+//! Tests named after a line of the fault table (`f24_…`) check what it promises.
+
+#[path = "tcp/helper.rs"]
+mod helper;
+
+#[path = "tcp/conformance.rs"]
+mod conformance;
+#[path = "tcp/faults.rs"]
+mod faults;
+#[path = "tcp/limits.rs"]
+mod limits;
+#[path = "tcp/process.rs"]
+mod process;
+#[path = "tcp/stopping.rs"]
+mod stopping;
+#[path = "tcp/telling.rs"]
+mod telling;
