@@ -1,8 +1,9 @@
 """What happens to servers when the interpreter ends or forks.
 
-Threads that ask for the GIL of an interpreter that is being torn down abort the process, so
-everything native is stopped and joined before. A forked child has the parent's objects but
-none of its threads: its handles are dead there, and must not keep the parent's ports.
+A thread in native code that comes back to an interpreter that is being torn down aborts the
+process or hangs for ever, so all of them are stopped and joined before. A forked child has the
+parent's objects but none of its threads: its handles are dead there, and must not keep the
+parent's ports.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ mod tests {
             let mut copy = stream.try_clone().unwrap();
             io::copy(&mut stream, &mut copy).unwrap();
         };
-        let data: Vec<u8> = (0..8 << 20).map(|i: u32| (i * 31 >> 3) as u8).collect();
+        let data: Vec<u8> = (0..8 << 20).map(|i: u32| ((i * 31) >> 3) as u8).collect();
         let mut reply = vec![0; data.len()];
         with_peer(echo, |client| {
             client.request(&data, &mut reply, patience()).unwrap();

@@ -6,21 +6,11 @@ use pyo3::prelude::*;
 
 use super::blocking::blocking;
 use super::values::{self, Whole, checked};
-use crate::address;
-use crate::sys;
+use crate::{address, socket};
 
-/// Two items for both families, so that they can be passed on; a link-local host keeps its
-/// interface, as in `fe80::1%eth0`, without which it means nothing.
+/// Two items for both families, so that they can be passed on.
 pub(super) fn pair(address: SocketAddr) -> (String, u16) {
-    let host = match address::plain(address) {
-        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
-            let interface = sys::interface_name(v6.scope_id());
-            let interface = interface.unwrap_or_else(|| v6.scope_id().to_string());
-            format!("{}%{interface}", v6.ip())
-        }
-        plain => plain.ip().to_string(),
-    };
-    (host, address.port())
+    (socket::host(address), address.port())
 }
 
 /// Splits `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; `default_host` stands for none.

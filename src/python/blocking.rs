@@ -2,9 +2,10 @@
 //! way when it ends.
 //!
 //! A thread that comes back for the GIL while the interpreter is torn down is ended by
-//! CPython in the middle of native code, which aborts the process. Only daemon threads are
-//! still there at that point, so: [`shut_down`] makes their waits end with `SystemExit`,
-//! which ends a thread without a word, and lets none begin.
+//! CPython (before 3.14) by unwinding it, which native code does not survive; pyo3 lets it
+//! hang instead, and with it whoever joins it. Only daemon threads are still there at that
+//! point, so: [`shut_down`] makes their waits end with `SystemExit`, which ends a thread
+//! without a word, and lets none begin.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

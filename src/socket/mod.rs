@@ -4,8 +4,10 @@ pub mod limits;
 pub mod options;
 pub mod report;
 
+mod host;
 mod open;
 
+pub use host::host;
 pub use open::{Adopted, adopt};
 pub(crate) use open::{
     Bound, adopt_tcp, adopt_udp, begin_connect_tcp, bind_tcp, bind_udp, connect_udp, kernel_drops,
