@@ -290,7 +290,13 @@ _OpenedEvent: TypeAlias = tuple[Literal["opened"], int, str, _Address]
 _ClosedEvent: TypeAlias = tuple[Literal["closed"], int, str, _Address, str, int, int]
 """Peer, why, bytes that came, bytes that went back."""
 _Event: TypeAlias = (
-    _NoticeEvent | _ReceivedEvent | _AnsweredEvent | _RecordEvent | _UnfitEvent | _OpenedEvent | _ClosedEvent
+    _NoticeEvent
+    | _ReceivedEvent
+    | _AnsweredEvent
+    | _RecordEvent
+    | _UnfitEvent
+    | _OpenedEvent
+    | _ClosedEvent
 )
 
 @final

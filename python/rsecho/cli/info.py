@@ -57,7 +57,7 @@ def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """A socket of each protocol, made on loopback and asked."""
     from rsecho import TcpServer, UdpServer
 
-    servers: list[tuple[str, type[UdpServer] | type[TcpServer]]]
+    servers: list[tuple[str, type[UdpServer | TcpServer]]]
     servers = [("udp", UdpServer), ("tcp", TcpServer)]
     found = []
     for protocol, make in servers:
@@ -75,9 +75,8 @@ def _print_tables(document: dict[str, Any]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     version = document["version"]
-    console.print(
-        f"rsecho {version['rsecho']} ({version['build']}), Python {version['python']}, {version['system']}"
-    )
+    built = f"rsecho {version['rsecho']} ({version['build']})"
+    console.print(f"{built}, Python {version['python']}, {version['system']}")
 
     table = Table(
         "limit",
