@@ -238,13 +238,15 @@ def test_f46_a_thousand_starts_and_stops_leave_nothing(turn: Callable[[], None])
     assert resident_bytes() - memory < 8 << 20
 
 
-def start_time(code: str) -> float:
-    best = 60.0
-    for _ in range(10):
+def extra_start_time(code: str) -> float:
+    """How much longer a process takes that runs `code`: the least of each, in turn, since
+    whatever else the machine does only ever adds."""
+    least = {"pass": PATIENCE, code: PATIENCE}
+    for program in 15 * tuple(least):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        best = min(best, time.perf_counter() - start)
-    return best
+        subprocess.run([sys.executable, "-c", program], check=True)
+        least[program] = min(least[program], time.perf_counter() - start)
+    return least[code] - least["pass"]
 
 
 def test_importing_takes_under_30_ms_and_little_else() -> None:
@@ -254,9 +256,7 @@ def test_importing_takes_under_30_ms_and_little_else() -> None:
         print({"asyncio", "click", "logging", "socket", "json", "dataclasses"} & sys.modules.keys())
     """)
     assert result.stdout == "set()\n"
-    # The machine may be busy with something else for a while: the best of a few attempts.
-    best = min(start_time("import rsecho") - start_time("pass") for _ in range(3))
-    assert best < 0.030
+    assert extra_start_time("import rsecho") < 0.030
 
 
 def test_all_names_are_there_and_documented() -> None:

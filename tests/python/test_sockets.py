@@ -120,19 +120,24 @@ def test_kernel_limits_are_what_the_kernel_says() -> None:
 
 
 def test_f45_every_descriptor_is_closed_by_exec() -> None:
-    sockets: list[Any] = []
     before = open_descriptors()
     with (
         rsecho.UdpServer("127.0.0.1", workers=2) as server,
         rsecho.UdpServer("0.0.0.0", engine="portable") as portable,
         udp_socket() as sock,
         rsecho.UdpServer(sock=sock) as adopted,
+        rsecho.TcpServer("127.0.0.1", workers=2) as tcp_server,
+        rsecho.TcpServer("127.0.0.1", engine="portable") as tcp_portable,
+        rsecho.TcpClient(*tcp_server.address) as tcp_client,
         rsecho.UdpClient(*server.address) as client,
     ):
-        client.request(b"x")
-        sockets += [server, portable, adopted]
+        # Accepted connections are descriptors as well.
+        assert client.request(b"x") == tcp_client.request(b"x")
+        engines = {each.engine for each in (server, portable, tcp_server, tcp_portable)}
+        assert engines == {"batch", "portable", "epoll"}
+        assert adopted.is_running
         ours = set(open_descriptors()) - set(before) - {sock.fileno()}
-        assert len(ours) >= 5
+        assert len(ours) >= 12
         listing = "import os; print(*os.listdir('/proc/self/fd'))"
         # close_fds=False: what is inherited is what lacks close-on-exec.
         child = subprocess.run(
