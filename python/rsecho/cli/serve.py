@@ -232,12 +232,16 @@ def _totals(server: Server) -> dict[str, Any]:
     }
 
 
+# Totals of interest also when they are zero.
+_ALWAYS_SHOWN = ("received_", "sent_", "accepted_")
+
+
 def _words(stats: dict[str, Any]) -> list[str]:
     words = []
     for name, value in stats.items():
         if isinstance(value, dict):
             words += [f"{name}.{reason}={count}" for reason, count in value.items() if count]
-        elif value is not None:
+        elif value or name.startswith(_ALWAYS_SHOWN):
             words.append(f"{name}={value}")
     return words
 
