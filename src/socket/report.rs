@@ -106,17 +106,15 @@ pub(crate) fn judge_buffer(
             ),
         ));
     }
-    let why = match ceiling {
+    let text = match ceiling {
         Some(ceiling) if requested > ceiling => format!(
-            "{sysctl} holds it at {ceiling}: raise that with `sysctl -w {sysctl}={requested}`, \
-             or force it with CAP_NET_ADMIN"
+            "{option}: asked for {requested} bytes, the kernel took {ceiling} and stores \
+             {effective}: raise its ceiling with `sysctl -w {sysctl}={requested}`, or force it \
+             with CAP_NET_ADMIN"
         ),
-        _ => "the kernel gave less".to_owned(),
+        _ => format!("{option}: asked for {requested} bytes, the kernel stores {effective}"),
     };
-    Some((
-        Severity::Warning,
-        format!("{option}: asked for {requested} bytes, stored {effective}: {why}"),
-    ))
+    Some((Severity::Warning, text))
 }
 
 #[cfg(test)]
