@@ -33,7 +33,6 @@ def test_every_link_leads_somewhere() -> None:
 
 def test_every_flag_in_it_exists() -> None:
     from click.testing import CliRunner
-
     from rsecho.cli import command
 
     names = ("serve", "send", "info", "unpack")
