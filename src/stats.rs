@@ -29,7 +29,7 @@ impl<const N: usize> Block<N> {
     /// Makes readers wait for the next [`Block::commit`]. The writer's thread only.
     pub(crate) fn open(&self) {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        if sequence % 2 == 0 {
+        if sequence.is_multiple_of(2) {
             self.sequence
                 .store(sequence.wrapping_add(1), Ordering::Relaxed);
             // The odd number must be seen before any of the changes is, and before any
@@ -66,7 +66,7 @@ impl<const N: usize> Block<N> {
             let before = self.sequence.load(Ordering::Acquire);
             let values = std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return values;
             }
         }

@@ -198,6 +198,8 @@ pub(super) unsafe fn read_control(message: &libc::msghdr) -> Control {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(current) = header.as_ref() {
             let data = libc::CMSG_DATA(header);
+            // size_t on Linux, socklen_t elsewhere.
+            #[allow(clippy::unnecessary_cast)]
             let room = (current.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
             match (current.cmsg_level, current.cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO)
