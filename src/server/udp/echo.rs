@@ -166,9 +166,11 @@ impl<'a, E: Engine> Worker<'a, E> {
         self.plan.clear();
         self.engine.begin();
         let mut end = false;
+        let mut trains = 0;
         for slot in 0..count {
             let received = self.engine.take(slot);
             let verdict = self.judge(&received);
+            trains += usize::from(received.segment_bytes > 0);
             if verdict.is_none() {
                 end |= received.length == 0 && self.service.stop_on_empty;
             }
@@ -178,7 +180,8 @@ impl<'a, E: Engine> Worker<'a, E> {
                 self.plan_answer(slot);
             }
         }
-        self.service.receiver.learn(count, self.plan.groups().len());
+        let sends = self.plan.groups().len();
+        self.service.receiver.learn(count, trains, sends);
         // Told before it is answered: whoever has the reply finds it told.
         let access = self.service.observer.access();
         if access.is_some() || self.service.record_bytes.is_some() {

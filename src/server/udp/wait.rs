@@ -99,7 +99,8 @@ pub(super) struct Receiver {
     sleep: Sleep,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
-    /// The last batch had two or more messages a send: letting more gather saves sends.
+    /// The last batch had two or more single datagrams a send: letting more gather saves
+    /// sends.
     is_grouping: bool,
     /// Running mean of the gaps after which something came.
     recent_gap: Duration,
@@ -133,10 +134,13 @@ impl Receiver {
         }
     }
 
-    /// Told what a batch came to: so many messages went back in so many sends.
-    pub(super) fn learn(&mut self, messages: usize, sends: usize) {
+    /// Told what a batch came to: so many messages, some of them trains, went back in so
+    /// many sends. Trains were gathered by the kernel already: waiting for more of them
+    /// saves next to nothing.
+    pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
         if messages > 1 {
-            self.is_grouping = sends * 2 <= messages;
+            let singles = messages - trains;
+            self.is_grouping = singles > 1 && sends.saturating_sub(trains) * 2 <= singles;
         }
     }
 
