@@ -174,7 +174,7 @@ def test_f42_threads_that_wait_in_asyncio_do_not_stand_in_the_way() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None:
-    program = spawn("""
+    with spawn("""
         import signal, sys
         import rsecho
 
@@ -191,18 +191,18 @@ def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None
             server.stop()
             stats = server.stats()
             print(stats.received_packets == stats.sent_packets + sum(stats.dropped.values()))
-    """)
-    assert program.stdout is not None
-    port = int(program.stdout.readline())
-    with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
-        client.request(b"awake")
-        for _ in range(1000):
-            client.send(b"load")
-    start = time.monotonic()
-    program.send_signal(number)
-    output, errors = program.communicate(timeout=PATIENCE)
-    assert time.monotonic() - start < 5
-    assert (program.returncode, output, errors) == (0, "True\n", "")
+    """) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
+            client.request(b"awake")
+            for _ in range(1000):
+                client.send(b"load")
+        start = time.monotonic()
+        program.send_signal(number)
+        output, errors = program.communicate(timeout=PATIENCE)
+        assert time.monotonic() - start < 5
+        assert (program.returncode, output, errors) == (0, "True\n", "")
 
 
 def udp_turn() -> None:
