@@ -59,7 +59,16 @@ pub enum What {
         length: usize,
         /// The first of them.
         data: Box<[u8]>,
-        /// Why it was not answered; `None` if it was.
+        /// Why it will not be answered; `None`: it will.
+        dropped: Option<&'static str>,
+    },
+    /// It was answered, or that failed.
+    Answered {
+        /// Who was.
+        peer: SocketAddr,
+        /// With how many bytes.
+        length: usize,
+        /// Why the answer could not be sent; `None`: it was.
         dropped: Option<&'static str>,
     },
     /// What came is a record of the length that the server was told (`record_bytes`).

@@ -1,8 +1,10 @@
 //! Counters that one thread writes and anyone may read, consistent in themselves.
 //!
-//! A worker adds what a batch brought in one go, so a reader at any moment finds
-//! received = answered + Σ dropped, exactly. No lock and no read-modify-write: one writer,
-//! and a sequence number around its stores (a seqlock) that tells a reader to look again.
+//! A worker opens its block when a batch has come and commits when the batch is answered; a
+//! reader that comes in between waits for the commit. So a reader at any moment finds
+//! received = answered + Σ dropped, exactly, and whoever has got a reply finds it counted.
+//! No lock and no read-modify-write: one writer, and a sequence number around its stores
+//! (a seqlock) that tells a reader to look again.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -24,33 +26,55 @@ impl<const N: usize> Block<N> {
         }
     }
 
-    /// Adds to the counters; readers see all of it or nothing. One thread only.
-    pub(crate) fn update(&self, change: impl FnOnce(&Writer<'_, N>)) {
+    /// Makes readers wait for the next [`Block::commit`]. The writer's thread only.
+    pub(crate) fn open(&self) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        if sequence.is_multiple_of(2) {
+            self.sequence
+                .store(sequence.wrapping_add(1), Ordering::Relaxed);
+            // The odd number must be seen before any of the changes is, and before any
+            // reply that they count.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Adds to the counters; readers see all of it or nothing. The writer's thread only.
+    pub(crate) fn commit(&self, change: impl FnOnce(&Writer<'_, N>)) {
+        self.open();
+        change(&Writer(self));
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence
-            .store(sequence.wrapping_add(1), Ordering::Relaxed);
-        // The odd number must be seen before any of the changes is.
-        fence(Ordering::Release);
-        change(&Writer(self));
-        self.sequence
-            .store(sequence.wrapping_add(2), Ordering::Release);
+            .store(sequence.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Lets readers go on, whatever happened to the batch: for a writer that goes away.
+    pub(crate) fn release(&self) {
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        if sequence % 2 == 1 {
+            self.sequence
+                .store(sequence.wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// All counters as they were at one moment.
     pub(crate) fn snapshot(&self) -> [u64; N] {
-        loop {
+        for attempt in 0.. {
+            if attempt > 0 {
+                // A batch takes microseconds; its worker may need this very CPU for it.
+                std::thread::yield_now();
+            }
             let before = self.sequence.load(Ordering::Acquire);
             let values = std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return values;
             }
-            std::hint::spin_loop();
         }
+        unreachable!("attempts do not run out");
     }
 }
 
-/// Write access inside [`Block::update`].
+/// Write access inside [`Block::commit`].
 pub(crate) struct Writer<'a, const N: usize>(&'a Block<N>);
 
 impl<const N: usize> Writer<'_, N> {
@@ -152,7 +176,8 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for i in 0..200_000u64 {
-                    block.update(|w| {
+                    block.open();
+                    block.commit(|w| {
                         w.add(0, 3 + i % 2);
                         w.add(1, 1);
                         w.add(2, 2 + i % 2);

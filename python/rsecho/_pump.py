@@ -199,6 +199,8 @@ class Pump:
                 self._forget(server)
         elif event[0] == "received":
             _received(event)
+        elif event[0] == "answered":
+            _answered(event)
         elif event[0] == "record":
             self._record(event)
         elif event[0] == "unfit":
@@ -280,18 +282,25 @@ def _received(event: _rsecho._ReceivedEvent) -> None:
         return
     _, when, server, pair, length, data, dropped = event
     peer, payload = _host_port(pair), escape_payload(data, length)
-    parts: dict[str, Any] = {"server": server, "peer": peer, "length": length}
-    if dropped is not None:
+    parts: dict[str, Any] = {"server": server, "peer": peer, "length": length, "payload": payload}
+    if dropped is None:
+        text = f"{server} received {length} bytes from {peer}: {payload}"
+        _emit(ACCESS, logging.DEBUG, when, text, event="received", **parts)
+    else:
         text = f"{server} dropped {length} bytes from {peer}: {dropped}: {payload}"
-        parts |= {"payload": payload, "reason": dropped}
-        _emit(ACCESS, logging.DEBUG, when, text, event="dropped", **parts)
-        return
-    text = f"{server} received {length} bytes from {peer}: {payload}"
-    try:
-        _emit(ACCESS, logging.DEBUG, when, text, event="received", payload=payload, **parts)
-    finally:
+        _emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
+
+
+def _answered(event: _rsecho._AnsweredEvent) -> None:
+    _, when, server, pair, length, dropped = event
+    peer = _host_port(pair)
+    parts: dict[str, Any] = {"server": server, "peer": peer, "length": length}
+    if dropped is None:
         text = f"{server} sent {length} bytes to {peer}"
         _emit(ACCESS, logging.DEBUG, when, text, event="sent", **parts)
+    else:
+        text = f"{server} could not send {length} bytes to {peer}: {dropped}"
+        _emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
 
 
 def _emit(

@@ -279,6 +279,7 @@ def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
 _NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str]
 """Level (as in logging), a short name, the line."""
 _ReceivedEvent: TypeAlias = tuple[Literal["received"], int, str, _Address, int, bytes, str | None]
+_AnsweredEvent: TypeAlias = tuple[Literal["answered"], int, str, _Address, int, str | None]
 """Peer, how many bytes came, the first of them, why it was not answered (None: it was)."""
 _RecordEvent: TypeAlias = tuple[Literal["record"], int, str, _Address, bytes]
 """Peer, all bytes of the record."""
@@ -289,7 +290,13 @@ _OpenedEvent: TypeAlias = tuple[Literal["opened"], int, str, _Address]
 _ClosedEvent: TypeAlias = tuple[Literal["closed"], int, str, _Address, str, int, int]
 """Peer, why, bytes that came, bytes that went back."""
 _Event: TypeAlias = (
-    _NoticeEvent | _ReceivedEvent | _RecordEvent | _UnfitEvent | _OpenedEvent | _ClosedEvent
+    _NoticeEvent
+    | _ReceivedEvent
+    | _AnsweredEvent
+    | _RecordEvent
+    | _UnfitEvent
+    | _OpenedEvent
+    | _ClosedEvent
 )
 
 @final

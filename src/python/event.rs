@@ -104,6 +104,11 @@ fn tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyTuple>> {
             )
                 .into_pyobject(py)
         }
+        What::Answered {
+            peer,
+            length,
+            dropped,
+        } => ("answered", time, server, pair(*peer), *length, *dropped).into_pyobject(py),
         What::Record { peer, data } => {
             let data = PyBytes::new(py, data);
             ("record", time, server, pair(*peer), data).into_pyobject(py)

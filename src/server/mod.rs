@@ -316,7 +316,17 @@ impl Drop for Server {
 
 fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
     let mut totals = String::new();
-    for (name, value) in &stats.counters {
+    // What is always of interest, and what is not as it should be.
+    let is_plain = |name: &str| {
+        ["received_", "sent_", "accepted_"]
+            .iter()
+            .any(|p| name.starts_with(p))
+    };
+    for (name, value) in stats
+        .counters
+        .iter()
+        .filter(|(name, value)| *value > 0 || is_plain(name))
+    {
         let _ = fmt::Write::write_fmt(&mut totals, format_args!("{name}={value} "));
     }
     for (name, value) in stats.reasons.iter().filter(|(_, value)| *value > 0) {

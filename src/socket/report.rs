@@ -84,7 +84,8 @@ pub(crate) fn judge_buffer(
     sysctl: &str,
 ) -> Option<(Severity, String)> {
     let doubled = requested.saturating_mul(2);
-    if effective == requested {
+    // Where there is no ceiling to read, nothing is known of doubling either.
+    if effective == requested && ceiling.is_none() {
         return None;
     }
     if effective == doubled {
@@ -105,17 +106,15 @@ pub(crate) fn judge_buffer(
             ),
         ));
     }
-    let why = match ceiling {
+    let text = match ceiling {
         Some(ceiling) if requested > ceiling => format!(
-            "{sysctl} holds it at {ceiling}: raise that with `sysctl -w {sysctl}={requested}`, \
-             or force it with CAP_NET_ADMIN"
+            "{option}: asked for {requested} bytes, the kernel took {ceiling} and stores \
+             {effective}: raise its ceiling with `sysctl -w {sysctl}={requested}`, or force it \
+             with CAP_NET_ADMIN"
         ),
-        _ => "the kernel gave less".to_owned(),
+        _ => format!("{option}: asked for {requested} bytes, the kernel stores {effective}"),
     };
-    Some((
-        Severity::Warning,
-        format!("{option}: asked for {requested} bytes, stored {effective}: {why}"),
-    ))
+    Some((Severity::Warning, text))
 }
 
 #[cfg(test)]
@@ -133,7 +132,12 @@ mod tests {
                 "net.core.rmem_max",
             )
         };
-        assert_eq!(judge(500, 500), None);
+        assert_eq!(
+            judge_buffer("SO_RCVBUF", 500, 500, None, "net.core.rmem_max"),
+            None
+        );
+        // Clamped to the ceiling and then doubled: as many as asked for, and half as useful.
+        assert_eq!(judge(2000, 2000).unwrap().0, Severity::Warning);
         assert_eq!(judge(500, 1000).unwrap().0, Severity::Notice);
         assert_eq!(judge(5, 2304).unwrap().0, Severity::Notice);
         let (severity, text) = judge(4000, 2000).unwrap();

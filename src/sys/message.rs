@@ -76,6 +76,15 @@ impl Received {
             size => self.length.div_ceil(size) as u64,
         }
     }
+
+    /// The length of each of them.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> + use<> {
+        let (length, size) = match self.segment_bytes {
+            0 => (self.length, self.length.max(1)),
+            size => (self.length, size),
+        };
+        (0..length.div_ceil(size).max(1)).map(move |index| size.min(length - index * size))
+    }
 }
 
 /// Room for both address messages of a dual-stack socket and one integer more, aligned as
@@ -189,6 +198,8 @@ pub(super) unsafe fn read_control(message: &libc::msghdr) -> Control {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(current) = header.as_ref() {
             let data = libc::CMSG_DATA(header);
+            // size_t on Linux, socklen_t elsewhere.
+            #[allow(clippy::unnecessary_cast)]
             let room = (current.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
             match (current.cmsg_level, current.cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO)

@@ -218,7 +218,6 @@ pub(crate) fn accept(listener: RawFd) -> Result<(Stream, SocketAddr), NotAccepte
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",
-    target_os = "netbsd",
     target_os = "openbsd",
     target_os = "dragonfly",
 ))]
@@ -247,7 +246,6 @@ fn accept_with_flags(
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",
-    target_os = "netbsd",
     target_os = "openbsd",
     target_os = "dragonfly",
 )))]

@@ -11,16 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command import PATIENCE, RSECHO, rsecho
-
 import rsecho as package
+from command import PATIENCE, RSECHO, rsecho
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(params=["udp", "tcp"])
@@ -163,9 +162,8 @@ def test_info_shows_each_ceiling_with_its_sysctl() -> None:
     limits = {limit["name"]: limit for limit in found["limits"]}
     for name, limit in limits.items():
         if limit["values"]:
-            path = "/proc/sys/" + limit["sysctl"].replace(".", "/")
-            with open(path) as file:
-                assert [int(word) for word in file.read().split()] == limit["values"], name
+            file = Path("/proc/sys") / limit["sysctl"].replace(".", "/")
+            assert [int(word) for word in file.read_text().split()] == limit["values"], name
     assert set(limits) >= {
         "udp_recv_buffer_max_bytes",
         "udp_send_buffer_max_bytes",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command
 import pytest
-from netns import Network, needs_namespaces, network
+from netns import Network, needs_namespaces, network, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,3 +138,94 @@ def test_f15_broadcast_and_multicast_are_not_answered(network: Network, engine: 
     assert stats["dropped"]["to_broadcast"] == 2
     assert stats["dropped"]["to_multicast"] == 1
     assert (stats["received_packets"], stats["sent_packets"]) == (4, 1)
+
+
+# Three datagrams that are read in one batch; the one in the middle claims a source to which
+# there is no route.
+_BATCH = """
+import os, signal, socket, sys, time
+sys.path.insert(0, sys.argv[3])
+from forge import send_forged
+pid, port = int(sys.argv[1]), int(sys.argv[2])
+clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+os.kill(pid, signal.SIGSTOP)
+clients[0].sendto(b"before", ("127.0.0.1", port))
+send_forged(("203.0.113.1", 4000), ("127.0.0.1", port), b"nowhere")
+clients[1].sendto(b"after", ("127.0.0.1", port))
+os.kill(pid, signal.SIGCONT)
+for client in clients:
+    client.settimeout(15)
+    print(client.recv(100).decode())
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f13_one_unsendable_reply_in_the_midst_of_a_batch(network: Network, engine: str) -> None:
+    with serving(network, engine, "--udp", "0.0.0.0:0") as server:
+        here = str(Path(__file__).parent)
+        words = str(server.process.pid), port_of(server), here
+        assert network.python(network.server, _BATCH, *words) == "before\nafter\n"
+    stats = server.totals[0]["stats"]
+    assert stats["dropped"]["send_unreachable"] == 1
+    assert (stats["received_packets"], stats["sent_packets"]) == (3, 2)
+
+
+_TWO_PORTS = """
+import socket, sys
+port = int(sys.argv[1])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as filtered:
+    filtered.bind(("10.9.8.2", 4567))
+    filtered.sendto(b"never answered", ("10.9.8.1", port))
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(15)
+    client.sendto(b"served", ("10.9.8.1", port))
+    print(client.recv(100).decode())
+"""
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f21_a_packet_filter_on_the_way_out_is_counted_and_serving_goes_on(
+    network: Network, engine: str
+) -> None:
+    nft = (*network.within(network.server), "nft")
+    run(*nft, "add table ip t; add chain ip t out { type filter hook output priority 0; }")
+    try:
+        run(*nft, "add rule ip t out udp dport 4567 drop")
+        with serving(network, engine, "--udp", "0.0.0.0:0") as server:
+            shown = network.python(network.client, _TWO_PORTS, port_of(server))
+            assert shown == "served\n"
+    finally:
+        run(*nft, "delete table ip t")
+    stats = server.totals[0]["stats"]
+    assert stats["dropped"]["send_filtered"] == 1
+    assert (stats["received_packets"], stats["sent_packets"]) == (2, 1)
+
+
+_FLOOD = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    for _ in range(200):
+        client.sendto(b"x" * 1400, ("10.9.8.1", int(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f20_a_full_send_buffer_hangs_nothing_and_is_counted(network: Network, engine: str) -> None:
+    # 20 kbit/s: a datagram of 1400 bytes takes half a second, and keeps its place in the
+    # send buffer until it is gone.
+    slow = "qdisc", "add", "dev", "veth0", "root", "tbf", "rate", "20kbit"
+    tc = (*network.within(network.server), "tc")
+    run(*tc, *slow, "burst", "2kb", "limit", "1mb")
+    try:
+        small = "--send-buffer", "1", "--timeout", "100ms", "--recv-buffer", "1M"
+        with serving(network, engine, "--udp", "0.0.0.0:0", *small) as server:
+            network.python(network.client, _FLOOD, port_of(server))
+            start = time.monotonic()
+            server.end()
+            assert time.monotonic() - start < 2
+    finally:
+        run(*tc, "qdisc", "del", "dev", "veth0", "root")
+    stats = server.totals[0]["stats"]
+    assert stats["dropped"]["send_buffer_full"] > 0
+    assert stats["received_packets"] == stats["sent_packets"] + sum(stats["dropped"].values())

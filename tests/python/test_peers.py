@@ -12,7 +12,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 import rsecho
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rsecho._rsecho import __version__
-from rsecho.cli.failure import Failure, one_line
+from rsecho.cli.failure import CommandError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         status = command.main(arguments, prog_name="rsecho", standalone_mode=False)
-    except Failure as failure:
+    except CommandError as failure:
         click.echo(f"rsecho: {one_line(str(failure))}", err=True)
         status = failure.status
     except click.ClickException as error:

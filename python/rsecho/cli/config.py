@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rsecho.cli.failure import USAGE, Failure
+from rsecho.cli.failure import USAGE, CommandError
 
 
 def read_config(path: str, group: click.Group, context: click.Context) -> dict[str, dict[str, Any]]:
@@ -16,7 +16,7 @@ def read_config(path: str, group: click.Group, context: click.Context) -> dict[s
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Failure(f"cannot read configuration {path}: {error}", USAGE) from None
+        raise CommandError(f"cannot read configuration {path}: {error}", USAGE) from None
     return {name: _table(path, name, table, group, context) for name, table in tables.items()}
 
 
@@ -26,7 +26,7 @@ def _table(
     command = group.get_command(context, name)
     if command is None or not isinstance(table, dict):
         known = ", ".join(group.list_commands(context))
-        raise Failure(f"{path}: no command [{name}]; there are {known}", USAGE)
+        raise CommandError(f"{path}: no command [{name}]; there are {known}", USAGE)
     options = {
         flag.lstrip("-").replace("-", "_"): option
         for option in command.params
@@ -38,7 +38,7 @@ def _table(
     for key, value in table.items():
         option = options.get(key.replace("-", "_"))
         if option is None or option.name is None:
-            raise Failure(
+            raise CommandError(
                 f"{path}: [{name}] has no option {key!r}; see `rsecho {name} --help`", USAGE
             )
         # One value where several may stand is a list of one.

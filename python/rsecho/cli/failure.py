@@ -16,7 +16,7 @@ USAGE = 2
 CANNOT_START = 3
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """The command cannot go on; `str()` is the line to print, `status` the exit status."""
 
     def __init__(self, message: str, status: int = RUN_TIME) -> None:
@@ -43,9 +43,9 @@ def failing_with(status: int) -> Iterator[None]:
     try:
         yield
     except (ValueError, socket.gaierror) as error:
-        raise Failure(reason(error), USAGE) from None
+        raise CommandError(reason(error), USAGE) from None
     except OSError as error:
         # Click turns an OSError with EPIPE into a silent end; ours have a message.
-        raise Failure(reason(error), status) from None
+        raise CommandError(reason(error), status) from None
     except click.exceptions.Exit:
         raise

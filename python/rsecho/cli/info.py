@@ -12,6 +12,8 @@ from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, failing_with
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rsecho.server import Server
 
 
@@ -48,16 +50,20 @@ def _version() -> dict[str, Any]:
 
 
 def _limits() -> list[dict[str, Any]]:
-    from rsecho import kernel_limits
+    # With those that this system has not, which `rsecho.kernel_limits` gives as None.
+    from rsecho._rsecho import kernel_limits
 
-    return [{"name": name, **limit} for name, limit in kernel_limits().to_dict().items()]
+    return [
+        {"name": name, "sysctl": sysctl, "values": list(values), "meaning": meaning}
+        for name, sysctl, values, meaning in kernel_limits()
+    ]
 
 
 def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
     """A socket of each protocol, made on loopback and asked."""
     from rsecho import TcpServer, UdpServer
 
-    servers: list[tuple[str, type[UdpServer] | type[TcpServer]]]
+    servers: list[tuple[str, type[UdpServer | TcpServer]]]
     servers = [("udp", UdpServer), ("tcp", TcpServer)]
     found = []
     for protocol, make in servers:
@@ -71,53 +77,44 @@ def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _print_tables(document: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # Nobody's window: as wide as it takes, so that lines can be searched.
+        console = Console(highlight=False, width=200)
     version = document["version"]
-    console.print(
-        f"rsecho {version['rsecho']} ({version['build']}), Python {version['python']}, {version['system']}"
-    )
+    built = f"rsecho {version['rsecho']} ({version['build']})"
+    console.print(f"{built}, Python {version['python']}, {version['system']}\n")
 
-    table = Table(
-        "limit",
-        "value",
-        "sysctl",
-        "what it bounds",
-        box=None,
-        title="Kernel limits",
-        title_justify="left",
-    )
+    table = _table("Kernel limits", "limit", "value", "sysctl", "what it bounds")
     for limit in document["limits"]:
-        values = limit["values"]
-        shown = " ".join(f"{value:,}" for value in values) if values else "not readable here"
-        table.add_row(
-            limit["name"], shown, limit["sysctl"] or "none on this system", limit["meaning"]
-        )
+        shown = " ".join(f"{value:,}" for value in limit["values"]) or "not readable here"
+        sysctl = limit["sysctl"] or "none on this system"
+        table.add_row(limit["name"], shown, sysctl, limit["meaning"])
     console.print(table)
 
     for sock in document["sockets"]:
-        title = f"A {sock['protocol'].upper()} socket (engine {sock['engine']})"
-        table = Table(
-            "option",
-            "asked for",
-            "in effect",
-            "ceiling",
-            box=None,
-            title=title,
-            title_justify="left",
-        )
-        warnings = []
+        title = f"\nA {sock['protocol'].upper()} socket (engine {sock['engine']})"
+        table = _table(title, "option", "asked for", "in effect", "ceiling")
         for name, line in sock["options"].items():
-            ceiling = (
-                f"{line['ceiling']:,} ({line['sysctl']})" if line["ceiling"] is not None else ""
-            )
+            ceiling = ""
+            if line["ceiling"] is not None:
+                ceiling = f"{line['ceiling']:,} ({line['sysctl']})"
             table.add_row(name, _shown(line["requested"]), _shown(line["effective"]), ceiling)
-            if line["warning"]:
-                warnings.append(line["warning"])
         console.print(table)
-        for warning in warnings:
-            console.print(f"  {warning}", markup=False)
+        for line in sock["options"].values():
+            if line["warning"]:
+                console.print(f"  {line['severity']}: {line['warning']}", markup=False)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    return table
 
 
 def _shown(value: object) -> str:
@@ -129,6 +126,6 @@ def _shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:g} s"
+            return f"{value:g} s" if value else "none"
         case _:
             return str(value)

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho._rsecho import resolve
-from rsecho.cli.failure import CANNOT_START, USAGE, Failure, failing_with
+from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with
 from rsecho.server import TcpServer, UdpServer
 
 if TYPE_CHECKING:
@@ -65,10 +65,14 @@ class Listeners:
         return TcpServer(host, port, family=family, **settings)
 
     def _adopt(self, descriptor: int) -> None:
-        with failing_with(CANNOT_START):
+        try:
             with socket.socket(fileno=os.dup(descriptor)) as passed:
-                kind = passed.type
-            if kind == socket.SOCK_DGRAM:
+                is_udp = passed.type == socket.SOCK_DGRAM
+        except OSError as error:
+            text = f"cannot adopt descriptor {descriptor} of LISTEN_FDS: {error.strerror}"
+            raise CommandError(text, CANNOT_START) from None
+        with failing_with(CANNOT_START):
+            if is_udp:
                 self.servers.append(UdpServer(sock=descriptor, **self._settings["udp"]))
             else:
                 self.servers.append(TcpServer(sock=descriptor, **self._settings["tcp"]))
@@ -110,7 +114,7 @@ class Listeners:
         try:
             return self._make(protocol, host, port, self._family)
         except ValueError as error:
-            raise Failure(str(error), USAGE) from None
+            raise CommandError(str(error), USAGE) from None
         except OSError as error:
             if may_fail and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 _logger.info("left out %s: this machine has no such address", host)
@@ -125,5 +129,5 @@ def passed_descriptors() -> list[int]:
     if not count or pid != str(os.getpid()):
         return []
     if not count.isdecimal():
-        raise Failure(f"cannot use LISTEN_FDS={count}: it is a number of descriptors", USAGE)
+        raise CommandError(f"cannot use LISTEN_FDS={count}: it is a number of descriptors", USAGE)
     return list(range(_FIRST_PASSED, _FIRST_PASSED + int(count)))

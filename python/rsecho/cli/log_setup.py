@@ -10,7 +10,7 @@ import tomllib
 from configparser import Error as IniError
 from pathlib import Path
 
-from rsecho.cli.failure import USAGE, Failure, reason
+from rsecho.cli.failure import USAGE, CommandError, reason
 from rsecho.logs import JsonFormatter
 
 _TEXT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
@@ -49,4 +49,4 @@ def _from_file(path: str) -> None:
         IniError,
     ) as error:
         cause = f"{reason(error)}: {error.__cause__}" if error.__cause__ else reason(error)
-        raise Failure(f"cannot configure logging by {path}: {cause}", USAGE) from None
+        raise CommandError(f"cannot configure logging by {path}: {cause}", USAGE) from None

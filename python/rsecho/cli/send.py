@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsecho.cli import options as shared
-from rsecho.cli.failure import RUN_TIME, USAGE, Failure, failing_with, one_line, reason
+from rsecho.cli.failure import RUN_TIME, USAGE, CommandError, failing_with, one_line, reason
 from rsecho.cli.options import option
 from rsecho.cli.types import DURATION, SIZE, HostPort
 
@@ -85,7 +85,9 @@ def _payload(given: dict[str, Any]) -> bytes:
         try:
             return bytes.fromhex(given["hex_digits"])
         except ValueError as error:
-            raise Failure(f"cannot read --hex: {error}; write two digits a byte", USAGE) from None
+            raise CommandError(
+                f"cannot read --hex: {error}; write two digits a byte", USAGE
+            ) from None
     if given["file"] is not None:
         with failing_with(USAGE):
             return Path(given["file"]).read_bytes()
@@ -139,9 +141,8 @@ class Results:
 
             verdict = "equal" if reply.is_equal else "DIFFERS"
             shown = escape_payload(reply.data[: self._show], len(reply.data))
-            click.echo(
-                f"{len(reply.data)} bytes from {url} in {reply.rtt_ns / 1e6:.3f} ms, {verdict}: {shown}"
-            )
+            timed = f"{len(reply.data)} bytes from {url} in {reply.rtt_ns / 1e6:.3f} ms"
+            click.echo(f"{timed}, {verdict}: {shown}")
 
     def failure(self, number: int, url: str, error: Exception) -> None:
         """A request without its reply."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsecho.cli import options as shared
-from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, Failure, failing_with
+from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
 from rsecho.cli.options import option
 from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
@@ -86,7 +86,8 @@ _COMMON_NAMES = {
 @option(
     "--idle-timeout",
     type=DURATION,
-    help="UDP: end when nothing came for so long. TCP: close a connection over which nothing moved.",
+    help="UDP: end when nothing came for so long. TCP: close a connection over which nothing "
+    "moved.",
 )
 @option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener."
@@ -153,7 +154,7 @@ def command(**given: Any) -> None:
         try:
             common["unpack"] = RecordLayout(given["unpack"], names=given["names"])
         except FormatError as error:
-            raise Failure(str(error), USAGE) from None
+            raise CommandError(str(error), USAGE) from None
         if given["as_jsonl"]:
             common["on_record"] = printer.record
     elif given["names"] is not None:
@@ -231,12 +232,16 @@ def _totals(server: Server) -> dict[str, Any]:
     }
 
 
+# Totals of interest also when they are zero.
+_ALWAYS_SHOWN = ("received_", "sent_", "accepted_")
+
+
 def _words(stats: dict[str, Any]) -> list[str]:
     words = []
     for name, value in stats.items():
         if isinstance(value, dict):
             words += [f"{name}.{reason}={count}" for reason, count in value.items() if count]
-        elif value is not None:
+        elif value or name.startswith(_ALWAYS_SHOWN):
             words.append(f"{name}={value}")
     return words
 
@@ -267,7 +272,7 @@ class Foreground:
         reasons = [server.wait(0.0) for server in self._servers]
         for server, reason in zip(self._servers, reasons, strict=True):
             if reason is not None and not reason.is_healthy:
-                raise Failure(f"{server.url} has ended: {reason.detail}", RUN_TIME)
+                raise CommandError(f"{server.url} has ended: {reason.detail}", RUN_TIME)
 
     def _drain(self, signals: set[signal.Signals], drain_timeout: float) -> None:
         threads = [

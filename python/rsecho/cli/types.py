@@ -23,7 +23,7 @@ _DURATION_UNITS = {
 }
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """Bytes, with K, M or G for 1024, 1024² or 1024³ of them."""
 
     name = "size"
@@ -39,7 +39,7 @@ class Size(click.ParamType):
         return int(match[1]) * _SIZE_UNITS[match[2].upper()]
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, or a number with ns, us, ms, s, m or h."""
 
     name = "duration"
@@ -55,7 +55,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _DURATION_UNITS[(match[2] or "s").lower()]
 
 
-class HostPort(click.ParamType):
+class HostPort(click.ParamType[tuple[str, int]]):
     """HOST:PORT, [IPv6]:PORT, or PORT alone where a default host is known."""
 
     name = "[host:]port"
@@ -78,7 +78,7 @@ class HostPort(click.ParamType):
         return host, port
 
 
-class KeepAlive(click.ParamType):
+class KeepAlive(click.ParamType[tuple[float | None, float | None, int | None]]):
     """IDLE[,INTERVAL[,COUNT]]: two durations and a number of probes."""
 
     name = "idle[,interval[,count]]"
@@ -96,7 +96,7 @@ class KeepAlive(click.ParamType):
         return times[0], times[1] if len(times) > 1 else None, count
 
 
-class CpuList(click.ParamType):
+class CpuList(click.ParamType[list[int]]):
     """Numbers and ranges, as in 0,2-3."""
 
     name = "list"

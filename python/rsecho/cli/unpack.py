@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from rsecho.cli.failure import RUN_TIME, USAGE, Failure
+from rsecho.cli.failure import RUN_TIME, USAGE, CommandError
 from rsecho.cli.output import print_json
 
 
@@ -39,7 +39,7 @@ def command(
     try:
         layout = RecordLayout(format, names=names)
     except FormatError as error:
-        raise Failure(str(error), USAGE) from None
+        raise CommandError(str(error), USAGE) from None
     described = {"format": layout.format, "size_bytes": layout.size, "names": list(layout.names)}
     if data is None:
         if as_json or as_jsonl:
@@ -65,7 +65,7 @@ def command(
             else:
                 click.echo(" ".join(f"{name}={value!r}" for name, value in record.items()))
     except RecordError as error:
-        raise Failure(str(error), RUN_TIME) from None
+        raise CommandError(str(error), RUN_TIME) from None
 
 
 def _read(data: str) -> bytes:
@@ -74,4 +74,6 @@ def _read(data: str) -> bytes:
     try:
         return bytes.fromhex(data.replace(":", " "))
     except ValueError as error:
-        raise Failure(f"cannot read HEX: {error}; write two digits a byte, or -", USAGE) from None
+        raise CommandError(
+            f"cannot read HEX: {error}; write two digits a byte, or -", USAGE
+        ) from None

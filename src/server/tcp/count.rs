@@ -78,13 +78,14 @@ impl Tally {
     /// Tells all of it at once.
     pub(super) fn publish(&mut self, block: &Block<LENGTH>) {
         if self.is_dirty {
-            block.update(|writer| {
+            block.commit(|writer| {
                 for (index, amount) in self.counts.iter().enumerate() {
                     writer.add(index, *amount);
                 }
             });
             *self = Self::default();
         }
+        block.release();
     }
 }
 

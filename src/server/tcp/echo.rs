@@ -13,6 +13,9 @@
 //! is `Bulk`: it is looked at 256 KiB at a time with MSG_PEEK, sent, and then exactly what
 //! was sent is discarded with MSG_TRUNC, so what was not taken never left the kernel. That
 //! takes fewer, longer calls for a bulk transfer and no more memory for a stalled one.
+//! Over loopback that moved as much as plain reads of 256 KiB on one connection and about a
+//! tenth less on eight, where plain reads of 64 KiB lost a quarter and more; splice(2)
+//! through a pipe took a third less processor time but slowed the peers down by as much.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -140,7 +143,11 @@ impl Connection {
             Moved::Failed(broken) => return Next::Ended(broken.into()),
         };
         self.count_received(came, work);
-        let next = match self.stream.send(&work.buffer[..came]) {
+        if work.tells {
+            // Before it is answered: whoever has the reply finds it told.
+            self.tell(came, work);
+        }
+        match self.stream.send(&work.buffer[..came]) {
             Moved::Bytes(sent) => {
                 self.count_sent(sent, work);
                 if sent < came {
@@ -158,11 +165,7 @@ impl Connection {
                 Next::Stalled(false)
             }
             Moved::Failed(broken) => Next::Ended(broken.into()),
-        };
-        if work.tells {
-            self.tell(came, work);
         }
-        next
     }
 
     fn echo_bulk(&mut self, work: &mut Work) -> Next {
@@ -181,10 +184,10 @@ impl Connection {
             Moved::Failed(broken) => return Next::Ended(broken.into()),
         };
         self.count_received(sent, work);
-        self.count_sent(sent, work);
         if work.tells {
             self.tell(sent, work);
         }
+        self.count_sent(sent, work);
         if let Some(reason) = self.consume(sent, work) {
             return Next::Ended(reason);
         }
@@ -293,6 +296,14 @@ impl Connection {
     fn count_sent(&mut self, count: usize, work: &mut Work) {
         self.sent += count as u64;
         work.tally.add(Count::Sent, count);
+        if work.access.is_some() {
+            let answered = What::Answered {
+                peer: self.peer,
+                length: count,
+                dropped: None,
+            };
+            work.observer.frequent(work.time_ns, answered);
+        }
     }
 
     /// Tells the first `count` bytes of the buffer to whoever asked for them.

@@ -47,7 +47,7 @@ pub struct Config {
     ///
     /// `send_timeout` is the server's to keep, as it never waits in a send: a connection
     /// whose peer takes nothing of what is to be sent for that long is reset and counted
-    /// as `stalled`. `reuse_port` is set by itself where there are several workers.
+    /// as `stalled`; none and zero: it may stall for ever (socket(7)). `reuse_port` is set by itself where there are several workers.
     pub socket: SocketOptions,
     /// Connections that may wait to be accepted: listen(2); `None`: as many as the kernel
     /// allows (`net.core.somaxconn`).
@@ -113,20 +113,6 @@ impl Config {
                 "that would close every connection at once",
             );
         }
-        if self.socket.send_timeout == Some(Duration::ZERO) {
-            return refuse(
-                "send_timeout",
-                &0,
-                "that would close whoever is not fastest",
-            );
-        }
-        if self.backlog == Some(0) {
-            return refuse(
-                "backlog",
-                &0,
-                "at least one connection has to be able to wait",
-            );
-        }
         Ok(())
     }
 }
@@ -149,7 +135,7 @@ pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
 }
 
 fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
-    let send_timeout = config.socket.send_timeout;
+    let send_timeout = config.socket.send_timeout.filter(|time| !time.is_zero());
     let mut bound = listen(config.listen, config.socket, config.backlog, config.workers)?;
     let address = bound[0].address;
     let name = url("tcp", address);

@@ -1,6 +1,7 @@
 //! One worker: waits for what is ready, does one step for each, looks at the deadlines.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::event::Observer;
+use crate::event::{Level, Observer};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Interest, Readiness};
@@ -60,6 +61,9 @@ const LAST_ACCEPTS: usize = 4096;
 /// While the server stops: silence after which a peer is not expected to end its stream.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// The same trouble is told once in this time.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
+
 pub(super) struct Worker<R: Readiness> {
     index: usize,
     ready: R,
@@ -71,8 +75,17 @@ pub(super) struct Worker<R: Readiness> {
     now: Instant,
     /// Some deadline depends on when connections move.
     is_timed: bool,
-    /// What the last sweep of a stopping server looks at.
+    /// When it was last said that there are no descriptors.
+    warned: Option<Instant>,
+    /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
+}
+
+impl<R: Readiness> Drop for Worker<R> {
+    fn drop(&mut self) {
+        // Also after a panic: nobody may wait for this worker's counters any more.
+        self.shared.blocks[self.index].release();
+    }
 }
 
 impl<R: Readiness> Worker<R> {
@@ -91,6 +104,7 @@ impl<R: Readiness> Worker<R> {
             shared: Arc::clone(shared),
             now: Instant::now(),
             is_timed: shared.idle_timeout.is_some() || shared.send_timeout.is_some(),
+            warned: None,
             sweep: Vec::new(),
         })
     }
@@ -122,7 +136,7 @@ impl<R: Readiness> Worker<R> {
         if self.is_timed {
             self.now = Instant::now();
         }
-        self.work.begin_batch();
+        self.begin_batch();
         for index in 0..count {
             match self.ready.token(index) {
                 WAKER => self.shared.wakers[self.index].clear(),
@@ -136,6 +150,12 @@ impl<R: Readiness> Worker<R> {
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
         Ok(())
+    }
+
+    /// Before answers go out: whoever has one finds it counted.
+    fn begin_batch(&mut self) {
+        self.shared.blocks[self.index].open();
+        self.work.begin_batch();
     }
 
     fn failed(&self, operation: &'static str, error: &io::Error) -> Error {
@@ -160,8 +180,9 @@ impl<R: Readiness> Worker<R> {
     /// Moves a connection to where its step left it.
     fn settle(&mut self, id: u32, list: usize, next: Next) {
         match next {
+            // Nothing is pending any more, so room to write is not what it waits for.
+            Next::Empty | Next::Moved if list == STALLED => self.watch_for(id, FLOWING),
             Next::Empty => {}
-            Next::Moved if list == STALLED => self.watch_for(id, FLOWING),
             Next::Stalled(_) if list != STALLED => self.watch_for(id, STALLED),
             Next::Moved | Next::Stalled(true) => {
                 if self.is_timed {
@@ -274,7 +295,10 @@ impl<R: Readiness> Worker<R> {
                 Offer::Connection(stream, peer) => self.open(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
-                Offer::Refused => self.work.tally.add(Count::Refused, 1),
+                Offer::Refused => {
+                    self.work.tally.add(Count::Refused, 1);
+                    self.warn("a connection was closed at once");
+                }
                 Offer::Full => {
                     acceptor.wait_for_room(&mut self.ready);
                     break;
@@ -282,6 +306,7 @@ impl<R: Readiness> Worker<R> {
                 Offer::Exhausted => {
                     self.work.tally.add(Count::AcceptErrors, 1);
                     acceptor.rest(&mut self.ready);
+                    self.warn("connections have to wait");
                     break;
                 }
                 Offer::Broken(error) => return Err(self.failed("accept on", &error)),
@@ -290,7 +315,27 @@ impl<R: Readiness> Worker<R> {
         Ok(())
     }
 
-    fn open(&mut self, stream: Stream, peer: std::net::SocketAddr) {
+    /// Says that there are no descriptors, or no memory, at most once a second.
+    #[cold]
+    fn warn(&mut self, what: &str) {
+        let now = Instant::now();
+        if self
+            .warned
+            .is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_WARNINGS)
+        {
+            return;
+        }
+        self.warned = Some(now);
+        let observer = &self.shared.observer;
+        let text = format!(
+            "{}: {what}: no descriptor or no memory is left: raise the limit on open files \
+             (`ulimit -n`), or set max_connections below it",
+            observer.server()
+        );
+        observer.notice(Level::Warning, "exhausted", text);
+    }
+
+    fn open(&mut self, stream: Stream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
         let connection = Connection::new(stream, peer, &mut self.work);
         let id = self.table.insert(connection, FLOWING, self.now);
@@ -309,7 +354,7 @@ impl<R: Readiness> Worker<R> {
     fn drain(&mut self, control: &Control) -> Result<()> {
         self.is_timed = true;
         self.now = Instant::now();
-        self.work.begin_batch();
+        self.begin_batch();
         if !control.time_left().is_zero() {
             let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
             self.accept(waiting.unwrap_or(LAST_ACCEPTS))?;
@@ -319,6 +364,8 @@ impl<R: Readiness> Worker<R> {
         }
         loop {
             let is_busy = self.sweep();
+            // Not held back while this sleeps.
+            self.work.tally.publish(&self.shared.blocks[self.index]);
             let left = control.time_left();
             if self.table.is_empty() || left.is_zero() {
                 return Ok(());
@@ -331,7 +378,7 @@ impl<R: Readiness> Worker<R> {
     /// One step for each connection that may have input; those that have none are
     /// finished. True if some had.
     fn sweep(&mut self) -> bool {
-        self.work.begin_batch();
+        self.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
         let mut next = self.table.oldest(FLOWING).map(|(id, _)| id);

@@ -48,7 +48,7 @@ impl Tally {
 
     /// Adds this to the worker's counters and starts again from zero.
     pub(super) fn publish(&mut self, counters: &Counters) {
-        counters.update(|writer| {
+        counters.commit(|writer| {
             writer.add(0, self.received_packets);
             writer.add(1, self.received_bytes);
             writer.add(2, self.sent_packets);
@@ -64,6 +64,18 @@ impl Tally {
         if self.is_rare() {
             *self = Self::default();
         }
+    }
+
+    /// Publishes what is accounted for already, in the midst of a batch that has to wait.
+    #[cold]
+    pub(super) fn publish_part(&mut self, counters: &Counters) {
+        let accounted = self.sent_packets + self.dropped.iter().sum::<u64>();
+        let (packets, bytes) = (self.received_packets - accounted, self.received_bytes);
+        self.received_packets = accounted;
+        self.received_bytes = 0;
+        self.publish(counters);
+        self.received_packets = packets;
+        self.received_bytes = bytes;
     }
 
     fn is_rare(&self) -> bool {

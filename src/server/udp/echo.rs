@@ -6,7 +6,7 @@
 //! of its batch.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::observe::{DropLog, Teller};
 use super::plan::{Group, Item, Plan};
 use super::wait::{Arrival, Receiver};
 use crate::error::Error;
-use crate::event::{self, Observer};
+use crate::event::{self, Observer, What};
 use crate::guard::sources::Sources;
 use crate::stats::DropReason;
 use crate::sys::message::{self, Mode, Received};
@@ -55,8 +55,20 @@ pub(super) struct Worker<'a, E> {
     verdicts: Vec<Option<DropReason>>,
     tally: Tally,
     drop_log: DropLog,
+    /// How long this batch may still wait for room in the send buffer.
+    patience: Duration,
+    /// Of a batch that is told: when it came, and which messages passed the guard.
+    time_ns: u64,
+    admitted: Vec<bool>,
     /// Peers to whom the path refuses trains (a segment above its MTU).
     refuse_trains: Vec<RawAddress>,
+}
+
+impl<E> Drop for Worker<'_, E> {
+    fn drop(&mut self) {
+        // Also after a panic: nobody may wait for this worker any more.
+        self.counters.release();
+    }
 }
 
 impl<'a, E: Engine> Worker<'a, E> {
@@ -78,6 +90,9 @@ impl<'a, E: Engine> Worker<'a, E> {
             verdicts: Vec::with_capacity(slots),
             tally: Tally::default(),
             drop_log,
+            patience: Duration::ZERO,
+            time_ns: 0,
+            admitted: Vec::new(),
             refuse_trains: Vec::new(),
         }
     }
@@ -129,6 +144,10 @@ impl<'a, E: Engine> Worker<'a, E> {
             match self.engine.receive(0, Mode::DontWait) {
                 Ok(count) => {
                     self.batch(count);
+                    if self.patience.is_zero() {
+                        // The way back is blocked: more of the same would only take time.
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -140,6 +159,8 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Serves `count` messages; true if one of them ends the server.
     fn batch(&mut self, count: usize) -> bool {
+        self.counters.open();
+        self.patience = self.service.send_timeout;
         self.received.clear();
         self.verdicts.clear();
         self.plan.clear();
@@ -158,8 +179,20 @@ impl<'a, E: Engine> Worker<'a, E> {
             }
         }
         self.service.receiver.learn(count, self.plan.groups().len());
+        // Told before it is answered: whoever has the reply finds it told.
+        let access = self.service.observer.access();
+        if access.is_some() || self.service.record_bytes.is_some() {
+            self.tell_received(access);
+        }
         self.send();
-        self.tell();
+        if access.is_some() {
+            self.tell_answered();
+        }
+        if let Some(dropped) = self.tally.dropped() {
+            let last = self.verdicts.iter().rposition(Option::is_some);
+            let peer = last.and_then(|slot| self.received[slot].source.to_std());
+            self.drop_log.add(dropped, peer);
+        }
         self.tally.publish(self.counters);
         end
     }
@@ -288,13 +321,19 @@ impl<'a, E: Engine> Worker<'a, E> {
             .push(self.received[usize::from(group.slot)].source);
     }
 
-    /// Sends one datagram, waiting for room in the send buffer where there is none.
-    fn send_one(&self, slot: u16, offset: usize, length: usize, to: &Received) -> io::Result<()> {
+    /// Sends one datagram, waiting for room in the send buffer where there is none, as long
+    /// as the batch's patience lasts.
+    fn send_one(
+        &mut self,
+        slot: u16,
+        offset: usize,
+        length: usize,
+        to: &Received,
+    ) -> io::Result<()> {
         let fd = self.service.socket.as_raw_fd();
-        let data = self.engine.data(usize::from(slot), offset, length);
-        let mut deadline = None;
         let mut stale_error_taken = false;
         loop {
+            let data = self.engine.data(usize::from(slot), offset, length);
             let error = match message::send(fd, data, &to.source, to.destination) {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
@@ -304,46 +343,31 @@ impl<'a, E: Engine> Worker<'a, E> {
                 // An ICMP error for somebody else's reply, reported to whoever sends next.
                 Some(libc::ECONNREFUSED) if !stale_error_taken => stale_error_taken = true,
                 Some(libc::EAGAIN | libc::ENOBUFS) => {
-                    let now = Instant::now();
-                    let until = *deadline.get_or_insert(now + self.service.send_timeout);
-                    let left = until
-                        .saturating_duration_since(now)
-                        .min(self.control.time_left());
-                    if left.is_zero() {
+                    if self.control.is_stopping() {
+                        self.patience = self.patience.min(STOPPING_PATIENCE);
+                    }
+                    if self.patience.is_zero() {
                         return Err(error);
                     }
-                    // In slices, so that a stop is seen.
-                    sys::wait_writable(fd, None, Some(left.min(Duration::from_millis(50))))?;
-                    if error.raw_os_error() == Some(libc::ENOBUFS) {
-                        // The device's queue is full, which poll(2) does not know of.
-                        std::thread::sleep(left.min(Duration::from_millis(1)));
-                    }
+                    // Whoever asks meanwhile need not wait with us.
+                    self.tally.publish_part(self.counters);
+                    let start = Instant::now();
+                    wait_for_room(fd, self.patience.min(STOPPING_PATIENCE), &error)?;
+                    self.patience = self.patience.saturating_sub(start.elapsed());
                 }
                 _ => return Err(error),
             }
         }
     }
 
-    /// Tells whoever listens; one look a batch where nobody does.
-    fn tell(&mut self) {
-        let access = self.service.observer.access();
-        if access.is_some() || self.service.record_bytes.is_some() {
-            self.tell_each(access);
-        }
-        if let Some(dropped) = self.tally.dropped() {
-            let last = self.verdicts.iter().rposition(Option::is_some);
-            let peer = last.and_then(|slot| self.received[slot].source.to_std());
-            self.drop_log.add(dropped, peer);
-        }
-    }
-
     #[cold]
-    fn tell_each(&mut self, access: Option<usize>) {
+    fn tell_received(&mut self, access: Option<usize>) {
+        self.time_ns = event::now_ns();
         let teller = Teller {
             observer: &self.service.observer,
             access,
             record_bytes: self.service.record_bytes,
-            time_ns: event::now_ns(),
+            time_ns: self.time_ns,
         };
         for (slot, (received, verdict)) in self.received.iter().zip(&self.verdicts).enumerate() {
             let data = self.engine.data(slot, 0, received.length);
@@ -351,8 +375,46 @@ impl<'a, E: Engine> Worker<'a, E> {
             self.tally.records += records;
             self.tally.unfit_records += misfits;
         }
+        self.admitted.clear();
+        self.admitted
+            .extend(self.verdicts.iter().map(Option::is_none));
+    }
+
+    /// What came of the datagrams that were to be answered.
+    #[cold]
+    fn tell_answered(&self) {
+        let outcomes = self.received.iter().zip(&self.verdicts).zip(&self.admitted);
+        for ((received, verdict), _) in outcomes.filter(|(_, admitted)| **admitted) {
+            let Some(peer) = received.source.to_std() else {
+                continue;
+            };
+            let dropped = verdict.map(DropReason::name);
+            for length in received.lengths() {
+                let what = What::Answered {
+                    peer,
+                    length,
+                    dropped,
+                };
+                self.service.observer.frequent(self.time_ns, what);
+            }
+        }
     }
 }
+
+/// Sleeps until there may be room to send, for `most` at most.
+fn wait_for_room(fd: RawFd, most: Duration, error: &io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ENOBUFS) {
+        // The device's queue is full, which poll(2) does not know of.
+        std::thread::sleep(most.min(Duration::from_millis(1)));
+    } else {
+        sys::wait_writable(fd, None, Some(most))?;
+    }
+    Ok(())
+}
+
+/// How long a full send buffer may hold up a server that is to stop; also how often one
+/// that waits looks whether it is to.
+const STOPPING_PATIENCE: Duration = Duration::from_millis(50);
 
 /// The reason under which a refused send is counted.
 fn classify(error: &io::Error) -> DropReason {

@@ -155,7 +155,7 @@ impl Plan {
             && group.bytes as usize + length <= MAX_TRAIN_BYTES
             && same(group.slot)
         {
-            group.open = length % group.segment_bytes as usize == 0;
+            group.open = length.is_multiple_of(group.segment_bytes as usize);
             group.bytes += length as u32;
             group.datagrams += datagrams as u16;
             let last = group.last as usize;
@@ -171,7 +171,7 @@ impl Plan {
             slot: item.slot,
             first: index,
             last: index,
-            open: length > 0 && length % segment == 0,
+            open: length > 0 && length.is_multiple_of(segment),
         });
     }
 }
@@ -284,7 +284,7 @@ mod tests {
                 let mut before = 0usize;
                 for piece in pieces {
                     // Law 3: what came before fills whole segments.
-                    prop_assert!(segment == 0 || before % segment == 0);
+                    prop_assert!(segment == 0 || before.is_multiple_of(segment));
                     let mut at = 0;
                     loop {
                         let length = segment.min(piece.length as usize - at);

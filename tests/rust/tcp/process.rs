@@ -4,7 +4,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rsecho::event::{Level, Queue, What};
 
 use crate::helper::*;
 
@@ -88,7 +91,8 @@ fn child_process() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // stdin, stdout, stderr, and what whoever started the tests let through.
     let inherited = descriptors().into_iter().filter(is_inherited).count();
-    let server = bind(engine, |config| {
+    let queue = Arc::new(Queue::new(16).unwrap());
+    let server = bind_with(engine, Some(Arc::clone(&queue)), |config| {
         config.socket.send_buffer_bytes = Some(16 << 10);
         config.socket.recv_buffer_bytes = Some(64 << 10);
     });
@@ -107,6 +111,7 @@ fn child_process() {
                 answer(0);
             }
             "fork" => answer(fork_and_sleep()),
+            "warnings" => answer(warnings(&queue)),
             "descriptors" => answer(descriptors().len() as u64),
             "inherited" => {
                 let now = descriptors().into_iter().filter(is_inherited).count();
@@ -120,6 +125,20 @@ fn child_process() {
             }
         }
     }
+}
+
+/// How many lines about descriptors were told since the last call.
+fn warnings(queue: &Queue) -> u64 {
+    let events = queue.drain(16).into_iter();
+    let warnings = events.filter(|event| match &event.what {
+        What::Notice {
+            level: Level::Warning,
+            name: "exhausted",
+            text,
+        } => text.contains("ulimit -n"),
+        _ => false,
+    });
+    warnings.count() as u64
 }
 
 /// Makes a child that does nothing but hold copies of all descriptors, for a minute.
@@ -206,6 +225,8 @@ fn f29_out_of_descriptors_others_are_refused_and_service_comes_back(engine: Engi
     eventually("refusals", || server.ask("refused_connections") > 20);
     let busy = server.cpu_percent(Duration::from_millis(500));
     assert!(busy < 10, "{busy} % of a CPU");
+    let warnings = server.ask("warnings");
+    assert!((1..=2).contains(&warnings), "{warnings} lines");
     // Those beyond were told so at once; those before them are served.
     clients.retain(is_served);
     // Numbers below the limit that were not in use come on top of the eight.
@@ -227,6 +248,7 @@ fn f29_without_even_a_spare_it_rests_and_comes_back(engine: Engine) {
     eventually("it noticed", || server.ask("accept_errors") > 0);
     let busy = server.cpu_percent(Duration::from_millis(500));
     assert!(busy < 10, "{busy} % of a CPU");
+    assert!(server.ask("warnings") > 0);
     let start = Instant::now();
     server.ask(&format!("limit {old}"));
     assert!(clients.iter().all(is_served), "they waited in the backlog");

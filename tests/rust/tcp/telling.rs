@@ -45,9 +45,9 @@ fn each_connection_is_told_when_asked_for(engine: Engine) {
     exchange(&client, b"abcdefgh");
     drop(client);
     let mut told = Vec::new();
-    eventually("three events", || {
+    eventually("four events", || {
         told.extend(drain(&queue));
-        told.len() >= 3
+        told.len() >= 4
     });
     match &told[..] {
         [
@@ -57,6 +57,11 @@ fn each_connection_is_told_when_asked_for(engine: Engine) {
                 length,
                 data,
                 dropped: None,
+            },
+            What::Answered {
+                length: 8,
+                dropped: None,
+                ..
             },
             What::Closed {
                 peer: closed,
