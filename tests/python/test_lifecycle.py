@@ -23,32 +23,30 @@ BUSY = """
 
     logging.basicConfig(level=logging.DEBUG, stream=open(os.devnull, "w"))
 
-    def ask(address):
-        with rsecho.UdpClient(*address, timeout=None) as client:
-            try:
-                while True:
-                    client.request(b"busy")
-            except ConnectionRefusedError:
-                # The server went first.
-                pass
-
-    def listen(address):
-        with rsecho.UdpClient(*address, timeout=None) as client:
-            client.receive()
+    def ask(client):
+        try:
+            while True:
+                client.request(b"busy")
+        except (OSError, rsecho.EndOfStreamError):
+            # The server went first.
+            pass
 
     heard = threading.Semaphore(0)
-    servers = [
-        rsecho.UdpServer(
-            "127.0.0.1", engine=engine, unpack="<4s", on_record=lambda _: heard.release()
-        )
-        for engine in ("batch", "portable")
-    ]
-    for server in servers:
-        server.start()
-        for work in (ask, listen):
-            threading.Thread(target=work, args=(server.address,), daemon=True).start()
-        threading.Thread(target=server.wait, daemon=True).start()
-    for _ in range(20):
+    keywords = {"unpack": "<4s", "on_record": lambda record: heard.release()}
+    servers = []
+    for engine in ("batch", "portable"):
+        for serve, connect in (
+            (rsecho.UdpServer, rsecho.UdpClient),
+            (rsecho.TcpServer, rsecho.TcpClient),
+        ):
+            server = serve("127.0.0.1", engine=engine, **keywords)
+            server.start()
+            servers.append(server)
+            asker, listener = (connect(*server.address, timeout=None) for _ in range(2))
+            threading.Thread(target=ask, args=(asker,), daemon=True).start()
+            threading.Thread(target=listener.receive, daemon=True).start()
+            threading.Thread(target=server.wait, daemon=True).start()
+    for _ in range(100):
         assert heard.acquire(timeout=10)
 """
 
