@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Ten times what anything here should take.
 PATIENCE = 20.0
@@ -41,16 +42,18 @@ def run(
     )
 
 
-def spawn(code: str) -> subprocess.Popen[str]:
-    """Starts such a program, with pipes to talk to it."""
-    command = [sys.executable, "-W", "error", "-u", "-c", textwrap.dedent(code)]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextlib.contextmanager
+def spawn(code: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs such a program with pipes to talk to it; it is gone when the block is left."""
+    # Ctrl-C is ignored in what a shell runs in the background, and that is inherited.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-W", "error", "-u", "-c", heed + textwrap.dedent(code)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def open_descriptors() -> dict[int, str]:

@@ -291,7 +291,7 @@ def test_other_threads_run_during_a_wait(udp_peer: socket.socket) -> None:
 
 @pytest.mark.parametrize("wait", ["udp.receive()", "udp.request(b'x')", "tcp.receive()"])
 def test_ctrl_c_ends_every_wait(wait: str) -> None:
-    program = spawn(f"""
+    with spawn(f"""
         import socket
         import rsecho
         peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -306,13 +306,13 @@ def test_ctrl_c_ends_every_wait(wait: str) -> None:
             print("interrupted")
         listener.close()
         peer.close()
-    """)
-    assert program.stdout is not None
-    assert program.stdout.readline() == "waiting\n"
-    # Time to enter the wait; the test holds whether or not it has.
-    time.sleep(0.1)
-    start = time.monotonic()
-    program.send_signal(signal.SIGINT)
-    output, errors = program.communicate(timeout=PATIENCE)
-    assert time.monotonic() - start < 5
-    assert (program.returncode, output, errors) == (0, "interrupted\n", "")
+    """) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "waiting\n"
+        # Time to enter the wait; the test holds whether or not it has.
+        time.sleep(0.1)
+        start = time.monotonic()
+        program.send_signal(signal.SIGINT)
+        output, errors = program.communicate(timeout=PATIENCE)
+        assert time.monotonic() - start < 5
+        assert (program.returncode, output, errors) == (0, "interrupted\n", "")

@@ -23,32 +23,30 @@ BUSY = """
 
     logging.basicConfig(level=logging.DEBUG, stream=open(os.devnull, "w"))
 
-    def ask(address):
-        with rsecho.UdpClient(*address, timeout=None) as client:
-            try:
-                while True:
-                    client.request(b"busy")
-            except ConnectionRefusedError:
-                # The server went first.
-                pass
-
-    def listen(address):
-        with rsecho.UdpClient(*address, timeout=None) as client:
-            client.receive()
+    def ask(client):
+        try:
+            while True:
+                client.request(b"busy")
+        except (OSError, rsecho.EndOfStreamError):
+            # The server went first.
+            pass
 
     heard = threading.Semaphore(0)
-    servers = [
-        rsecho.UdpServer(
-            "127.0.0.1", engine=engine, unpack="<4s", on_record=lambda _: heard.release()
-        )
-        for engine in ("batch", "portable")
-    ]
-    for server in servers:
-        server.start()
-        for work in (ask, listen):
-            threading.Thread(target=work, args=(server.address,), daemon=True).start()
-        threading.Thread(target=server.wait, daemon=True).start()
-    for _ in range(20):
+    keywords = {"unpack": "<4s", "on_record": lambda record: heard.release()}
+    servers = []
+    for engine in ("batch", "portable"):
+        for serve, connect in (
+            (rsecho.UdpServer, rsecho.UdpClient),
+            (rsecho.TcpServer, rsecho.TcpClient),
+        ):
+            server = serve("127.0.0.1", engine=engine, **keywords)
+            server.start()
+            servers.append(server)
+            asker, listener = (connect(*server.address, timeout=None) for _ in range(2))
+            threading.Thread(target=ask, args=(asker,), daemon=True).start()
+            threading.Thread(target=listener.receive, daemon=True).start()
+            threading.Thread(target=server.wait, daemon=True).start()
+    for _ in range(100):
         assert heard.acquire(timeout=10)
 """
 
@@ -174,7 +172,7 @@ def test_f42_threads_that_wait_in_asyncio_do_not_stand_in_the_way() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None:
-    program = spawn("""
+    with spawn("""
         import signal, sys
         import rsecho
 
@@ -191,18 +189,18 @@ def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None
             server.stop()
             stats = server.stats()
             print(stats.received_packets == stats.sent_packets + sum(stats.dropped.values()))
-    """)
-    assert program.stdout is not None
-    port = int(program.stdout.readline())
-    with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
-        client.request(b"awake")
-        for _ in range(1000):
-            client.send(b"load")
-    start = time.monotonic()
-    program.send_signal(number)
-    output, errors = program.communicate(timeout=PATIENCE)
-    assert time.monotonic() - start < 5
-    assert (program.returncode, output, errors) == (0, "True\n", "")
+    """) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
+            client.request(b"awake")
+            for _ in range(1000):
+                client.send(b"load")
+        start = time.monotonic()
+        program.send_signal(number)
+        output, errors = program.communicate(timeout=PATIENCE)
+        assert time.monotonic() - start < 5
+        assert (program.returncode, output, errors) == (0, "True\n", "")
 
 
 def udp_turn() -> None:

@@ -165,7 +165,7 @@ def test_serve_forever_returns_why() -> None:
 
 
 def test_serve_forever_stops_at_ctrl_c() -> None:
-    program = spawn("""
+    with spawn("""
         import rsecho
         server = rsecho.UdpServer("127.0.0.1")
         server.start()
@@ -182,14 +182,14 @@ def test_serve_forever_stops_at_ctrl_c() -> None:
         except KeyboardInterrupt:
             server.wait = wait
             print(server.wait(0).name, server.stats().sent_packets)
-    """)
-    assert program.stdout is not None
-    port = int(program.stdout.readline())
-    with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
-        client.request(b"x")
-    program.send_signal(signal.SIGINT)
-    output, errors = program.communicate(timeout=PATIENCE)
-    assert (program.returncode, output, errors) == (0, "stopped 1\n", "")
+    """) as program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline())
+        with rsecho.UdpClient("127.0.0.1", port, timeout=PATIENCE) as client:
+            client.request(b"x")
+        program.send_signal(signal.SIGINT)
+        output, errors = program.communicate(timeout=PATIENCE)
+        assert (program.returncode, output, errors) == (0, "stopped 1\n", "")
 
 
 def test_async_with_and_wait_async() -> None:
