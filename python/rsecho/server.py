@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -58,7 +59,7 @@ class StopReason:
         return self.name not in ("failed", "panicked")
 
 
-class Server:
+class Server(ABC):
     """What UDP and TCP servers have in common. Not made itself."""
 
     _native: _rsecho.Server
@@ -104,9 +105,9 @@ class Server:
         """True between start and end."""
         return self._native.is_running
 
+    @abstractmethod
     def stats(self) -> UdpStats | TcpStats:
         """What it has counted so far, all of one moment."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Starts the workers and returns.
