@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, udp};
+use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 use rsecho::socket::SocketOptions;
 
 const WINDOW: u64 = 64;
@@ -25,7 +25,7 @@ fn serve(engine: EngineChoice) -> Server {
         workers: 1,
         cpus: Vec::new(),
         engine,
-        wait: udp::Wait::Balanced,
+        wait: Wait::Balanced,
         record_bytes: None,
     };
     let server = Server::udp(config, None).expect("loopback can be bound");

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, udp};
-use rsecho::socket::SocketOptions;
+use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -19,25 +18,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         EngineChoice::Auto
     };
     let wait = match (has("latency"), has("busy")) {
-        (_, true) => udp::Wait::Busy,
-        (true, _) => udp::Wait::Latency,
-        _ => udp::Wait::Balanced,
+        (_, true) => Wait::Busy,
+        (true, _) => Wait::Latency,
+        _ => Wait::Balanced,
+    };
+    let listen = Listen::At {
+        host: "127.0.0.1".into(),
+        port,
+        family: Family::Any,
     };
     let config = udp::Config {
-        listen: Listen::At {
-            host: "127.0.0.1".into(),
-            port,
-            family: Family::Any,
-        },
-        socket: SocketOptions::default(),
-        idle_timeout: None,
-        max_datagram_bytes: None,
-        stop_on_empty: false,
-        workers: 1,
-        cpus: Vec::new(),
         engine,
         wait,
-        record_bytes: None,
+        ..udp::Config::new(listen)
     };
     let server = Server::udp(config, None)?;
     server.start()?;

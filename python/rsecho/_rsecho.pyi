@@ -379,7 +379,9 @@ class Server:
         backlog: int | None,
         max_connections: int | None,
         workers: int,
+        cpus: Sequence[int],
         engine: str,
+        wait: str,
         record_bytes: int | None,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.

@@ -353,7 +353,10 @@ class TcpServer(Server):
             allows (net.core.somaxconn).
         max_connections: Connections at a time; more wait in the backlog.
         workers: Threads, each with a listener of its own (SO_REUSEPORT).
+        cpus: As for `UdpServer`.
         engine: "auto", "batch" (epoll, Linux), or "portable".
+        wait: What a worker does while nothing comes: "balanced" sleeps; "latency" and "busy"
+            as for `UdpServer`.
         unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
         on_record: As for `UdpServer`.
         log_payload_bytes: As for `UdpServer`.
@@ -375,7 +378,9 @@ class TcpServer(Server):
         backlog: int | None = None,
         max_connections: int | None = None,
         workers: int = 1,
+        cpus: Sequence[int] = (),
         engine: Engine = "auto",
+        wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
         log_payload_bytes: int = 128,
@@ -393,7 +398,9 @@ class TcpServer(Server):
             backlog=backlog,
             max_connections=max_connections,
             workers=workers,
+            cpus=cpus,
             engine=engine,
+            wait=wait,
             record_bytes=None if layout is None else layout.size,
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))

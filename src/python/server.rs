@@ -11,7 +11,7 @@ use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
 use super::socket::{self, SocketOptions};
-use super::values::{Seconds, Whole, checked, engine, family, port, wait};
+use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::error::{Error, Result};
 use crate::server::{self, Listen, tcp, udp};
 use crate::worker::Finish;
@@ -71,10 +71,7 @@ impl Server {
                     .transpose()?,
                 stop_on_empty,
                 workers: count(workers)?,
-                cpus: cpus
-                    .into_iter()
-                    .map(|cpu| cpu.to("cpus", "a CPU is a number, 0 or more"))
-                    .collect::<Result<_>>()?,
+                cpus: self::cpus(cpus)?,
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
@@ -98,7 +95,9 @@ impl Server {
         backlog,
         max_connections,
         workers,
+        cpus,
         engine,
+        wait,
         record_bytes,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -114,7 +113,9 @@ impl Server {
         backlog: Option<Whole>,
         max_connections: Option<Whole>,
         workers: Whole,
+        cpus: Vec<Whole>,
         engine: &str,
+        wait: &str,
         record_bytes: Option<usize>,
     ) -> PyResult<Self> {
         let socket = options.0.clone();
@@ -131,7 +132,9 @@ impl Server {
                     .map(|n| n.to("max_connections", "it is a number of connections"))
                     .transpose()?,
                 workers: count(workers)?,
+                cpus: self::cpus(cpus)?,
                 engine: self::engine(engine)?,
+                wait: self::wait(wait)?,
                 record_bytes,
             };
             server::Server::tcp(config, Some(queue))

@@ -9,8 +9,7 @@ use pyo3::prelude::*;
 use super::errors;
 use crate::address::Family;
 use crate::error::{Error, Result};
-use crate::server::EngineChoice;
-use crate::server::udp::Wait;
+use crate::server::{EngineChoice, Wait};
 
 /// An integer of any size, held to 64 bits: what does not fit there breaks every rule that
 /// is checked later, and is a ValueError by that rule's words.
@@ -93,6 +92,15 @@ pub(super) fn family(number: Whole) -> Result<Family> {
         6 => Ok(Family::V6),
         other => Err(refuse("family", other, "a family is 0 (either), 4 or 6")),
     }
+}
+
+/// Numbers of CPUs.
+pub(super) fn cpus(numbers: Vec<Whole>) -> Result<Vec<usize>> {
+    let rule = "a CPU is a number, 0 or more";
+    numbers
+        .into_iter()
+        .map(|cpu| cpu.to("cpus", rule))
+        .collect()
 }
 
 /// As in `--engine`.

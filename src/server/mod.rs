@@ -15,6 +15,9 @@ use crate::worker::{Crew, Finish, Task};
 
 pub mod tcp;
 pub mod udp;
+mod wait;
+
+pub use wait::Wait;
 
 /// Where a server listens.
 #[derive(Debug)]

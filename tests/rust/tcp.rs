@@ -16,3 +16,5 @@ mod process;
 mod stopping;
 #[path = "tcp/telling.rs"]
 mod telling;
+#[path = "tcp/waiting.rs"]
+mod waiting;

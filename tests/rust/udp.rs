@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, udp};
+use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 use rsecho::socket::SocketOptions;
 use rsecho::worker::Finish;
 
@@ -25,7 +25,7 @@ fn config(host: &str, engine: EngineChoice) -> udp::Config {
         workers: 1,
         cpus: Vec::new(),
         engine,
-        wait: udp::Wait::Balanced,
+        wait: Wait::Balanced,
         record_bytes: None,
     }
 }
@@ -329,7 +329,7 @@ mod linux {
 
     #[test]
     fn every_way_of_waiting_echoes_and_stops() {
-        for wait in [udp::Wait::Balanced, udp::Wait::Latency, udp::Wait::Busy] {
+        for wait in [Wait::Balanced, Wait::Latency, Wait::Busy] {
             for engine in [EngineChoice::Batch, EngineChoice::Portable] {
                 let mut config = super::config("127.0.0.1", engine);
                 config.wait = wait;

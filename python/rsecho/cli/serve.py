@@ -25,8 +25,6 @@ _UDP_NAMES = {
     **shared.BUFFER_NAMES,
     **shared.IP_NAMES,
     "max_datagram": "max_datagram_bytes",
-    "wait": "wait",
-    "cpus": "cpus",
     "stop_on_empty": "stop_on_empty",
 }
 _TCP_NAMES = {
@@ -43,6 +41,8 @@ _COMMON_NAMES = {
     "idle_timeout": "idle_timeout",
     "workers": "workers",
     "engine": "engine",
+    "wait": "wait",
+    "cpus": "cpus",
     "log_payload": "log_payload_bytes",
 }
 
@@ -105,10 +105,10 @@ _COMMON_NAMES = {
     type=click.Choice(["balanced", "latency", "busy"]),
     default="balanced",
     show_default=True,
-    help="UDP: what to do while nothing comes. Sleep; ask for 50 us first while traffic is "
-    "dense; never sleep (a whole core a worker).",
+    help="What to do while nothing comes. Sleep; ask for 50 us first while traffic is dense; "
+    "never sleep (a whole core a worker).",
 )
-@option("--cpus", type=CpuList(), help="UDP: CPUs that workers are bound to in turn, as in 0,2-3.")
+@option("--cpus", type=CpuList(), help="CPUs that workers are bound to in turn, as in 0,2-3.")
 @option(
     "--max-datagram", type=SIZE, help="UDP: answer longer datagrams with so many of their bytes."
 )

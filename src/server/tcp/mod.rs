@@ -26,14 +26,17 @@ use std::time::Duration;
 use self::accept::Listener;
 use self::gate::Gate;
 use self::worker::{Shared, Worker};
-use super::{Descriptor, EngineChoice, Listen, Parts, check_workers, resolve_listen, url};
+use super::{
+    Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
+    settle_on_cpu, url,
+};
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Epoll, HAS_EPOLL, Poll, Readiness};
-use crate::worker::Task;
+use crate::worker::{Finish, Task};
 
 /// What a TCP server is to be.
 ///
@@ -63,6 +66,10 @@ pub struct Config {
     /// Threads, 1 by default, each with a listener of its own (SO_REUSEPORT, socket(7)). On
     /// a socket that was passed in they share that one.
     pub workers: usize,
+    /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
+    pub cpus: Vec<usize>,
+    /// What a worker does while nothing comes.
+    pub wait: Wait,
     /// Which way to ask the kernel: [`EngineChoice::Auto`] and [`EngineChoice::Batch`] are
     /// epoll(7), the engine `epoll`; [`EngineChoice::Portable`] is poll(2), `portable`.
     pub engine: EngineChoice,
@@ -82,6 +89,8 @@ impl Config {
             idle_timeout: None,
             max_connections: None,
             workers: 1,
+            cpus: Vec::new(),
+            wait: Wait::Balanced,
             engine: EngineChoice::Auto,
             record_bytes: None,
         }
@@ -92,6 +101,7 @@ impl Config {
             Err(Error::argument("set", format!("{name}={value}"), rule))
         };
         check_workers(self.workers)?;
+        check_cpus(&self.cpus)?;
         match self.record_bytes {
             Some(0) => return refuse("record_bytes", &0, "a record has at least one byte"),
             Some(length) if length > MAX_RECORD_BYTES => {
@@ -159,6 +169,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         idle_timeout: config.idle_timeout,
         send_timeout,
         record_bytes: config.record_bytes,
+        wait: config.wait,
     });
 
     let mut tasks: Vec<Task> = Vec::new();
@@ -168,7 +179,11 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         let ready = R::new().map_err(|error| fail(&error))?;
         sets.extend(ready.descriptor());
         let worker = Worker::new(index, ready, &shared).map_err(|error| fail(&error))?;
-        tasks.push(Box::new(move |control| worker.run(control)));
+        let cpus = config.cpus.clone();
+        tasks.push(Box::new(move |control| match settle_on_cpu(&cpus, index) {
+            Ok(()) => worker.run(control),
+            Err(error) => Finish::Failed(error),
+        }));
     }
     let listeners = shared.listeners.iter().map(AsRawFd::as_raw_fd);
     let wakers = shared.wakers.iter().flat_map(Waker::descriptors);

@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer};
+use crate::server::wait::{Pace, Wait};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Interest, Readiness};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
     pub(super) record_bytes: Option<usize>,
+    pub(super) wait: Wait,
 }
 
 /// The listener of one worker.
@@ -75,6 +77,8 @@ pub(super) struct Worker<R: Readiness> {
     now: Instant,
     /// Some deadline depends on when connections move.
     is_timed: bool,
+    /// Whether to ask before sleeping.
+    pace: Pace,
     /// When it was last said that there are no descriptors.
     warned: Option<Instant>,
     /// What a sweep of a stopping server looks at; kept for its memory.
@@ -104,6 +108,7 @@ impl<R: Readiness> Worker<R> {
             shared: Arc::clone(shared),
             now: Instant::now(),
             is_timed: shared.idle_timeout.is_some() || shared.send_timeout.is_some(),
+            pace: Pace::new(shared.wait),
             warned: None,
             sweep: Vec::new(),
         })
@@ -122,17 +127,51 @@ impl<R: Readiness> Worker<R> {
     fn serve(&mut self, control: &Control) -> Result<()> {
         while !control.is_stopping() {
             let timeout = self.time_to_deadline();
-            self.turn(timeout)?;
+            let count = self.ask_then_sleep(timeout, control)?;
+            self.turn(count)?;
         }
         Ok(())
     }
 
-    /// Waits, and does one step for each that is ready. The clock is read once.
-    fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
-        let count = self
-            .ready
+    /// Waits as long as nothing is ready, asking before it sleeps as the pace says.
+    fn ask_then_sleep(&mut self, timeout: Option<Duration>, control: &Control) -> Result<usize> {
+        let patience = self.pace.patience();
+        if patience.is_zero() && self.pace.wait() == Wait::Balanced {
+            return self.sleep(timeout);
+        }
+        let count = self.sleep(Some(Duration::ZERO))?;
+        if count > 0 {
+            return Ok(count);
+        }
+        // The clock is read only while there is nothing to do.
+        let idle_since = Instant::now();
+        let most = timeout.map_or(patience, |timeout| timeout.min(patience));
+        while idle_since.elapsed() < most && !control.is_stopping() {
+            let count = self.sleep(Some(Duration::ZERO))?;
+            if count > 0 {
+                self.pace.learn(idle_since.elapsed());
+                return Ok(count);
+            }
+            std::hint::spin_loop();
+        }
+        let left = timeout.map(|timeout| timeout.saturating_sub(idle_since.elapsed()));
+        if control.is_stopping() || left == Some(Duration::ZERO) {
+            return Ok(0);
+        }
+        let count = self.sleep(left)?;
+        self.pace.learn(idle_since.elapsed());
+        Ok(count)
+    }
+
+    /// Sleeps until something is ready, for `timeout` at most; how many are.
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<usize> {
+        self.ready
             .wait(timeout)
-            .map_err(|error| self.failed("wait for", &error))?;
+            .map_err(|error| self.failed("wait for", &error))
+    }
+
+    /// Does one step for each of the `count` that are ready. The clock is read once.
+    fn turn(&mut self, count: usize) -> Result<()> {
         if self.is_timed {
             self.now = Instant::now();
         }
@@ -371,7 +410,8 @@ impl<R: Readiness> Worker<R> {
                 return Ok(());
             }
             let sleep = self.time_to_deadline().map_or(left, |time| time.min(left));
-            self.turn(Some(if is_busy { Duration::ZERO } else { sleep }))?;
+            let count = self.sleep(Some(if is_busy { Duration::ZERO } else { sleep }))?;
+            self.turn(count)?;
         }
     }
 

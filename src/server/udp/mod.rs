@@ -11,11 +11,10 @@ use socket2::Socket;
 use self::counters::{Counters, NAMES};
 use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
-pub use self::wait::Wait;
 use self::wait::{Receiver, Sleep, Wake};
 use super::{
-    Descriptor, EngineChoice, Listen, Parts, Stats, check_cpus, check_workers, resolve_listen,
-    settle_on_cpu, url,
+    Descriptor, EngineChoice, Listen, Parts, Stats, Wait, check_cpus, check_workers,
+    resolve_listen, settle_on_cpu, url,
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
@@ -60,6 +59,24 @@ pub struct Config {
     pub wait: Wait,
     /// Datagrams are records of this length, each of which is reported as an event.
     pub record_bytes: Option<usize>,
+}
+
+impl Config {
+    /// A server at `listen` with nothing but defaults.
+    pub fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            socket: SocketOptions::default(),
+            idle_timeout: None,
+            max_datagram_bytes: None,
+            stop_on_empty: false,
+            workers: 1,
+            cpus: Vec::new(),
+            engine: EngineChoice::Auto,
+            wait: Wait::Balanced,
+            record_bytes: None,
+        }
+    }
 }
 
 /// Room for whatever UDP can carry: 65,527 bytes over IPv6 (RFC 768, RFC 8200), and for a

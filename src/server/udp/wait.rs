@@ -8,27 +8,11 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::engine::Engine;
+use crate::server::wait::{Pace, Wait};
 use crate::socket::set_receive_timeout;
 use crate::sys::message::Mode;
 use crate::sys::{self, Ready, Waker};
 use crate::worker::Control;
-
-/// What a worker does while nothing comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wait {
-    /// Sleeps. While datagrams come in groups, a nap of 50 µs lets more of them gather, so
-    /// that they go back in fewer sends: the least CPU time, for 50 µs under load. Take it
-    /// unless something below is worth more to you.
-    #[default]
-    Balanced,
-    /// Asks for up to 50 µs before it sleeps, as long as datagrams usually come within
-    /// 100 µs: saves the 15 to 18 µs of a wake-up, for CPU time between datagrams. Take it
-    /// where the round trip is what counts, and a core can be spent while there is traffic.
-    Latency,
-    /// Asks without ever sleeping: the least latency also after a pause, for a whole core,
-    /// always. Take it with a core to spare for each worker.
-    Busy,
-}
 
 /// How a worker sleeps until something comes.
 pub(super) enum Sleep {
@@ -82,28 +66,19 @@ pub(super) enum Arrival {
     Woken,
 }
 
-/// How long [`Wait::Latency`] asks before it sleeps. A sleep costs 15 to 18 µs on the way
-/// out of it, so a few times that is worth spending.
-const SPIN: Duration = Duration::from_micros(50);
-
-/// Gaps between datagrams above which spinning only burns: it would end in a sleep anyway.
-const SHORT_GAP: Duration = Duration::from_micros(100);
-
 /// How long [`Wait::Balanced`] lets datagrams gather: about what twenty sends cost.
 const NAP: Duration = Duration::from_micros(50);
 
 /// Receives, sleeping, napping or spinning where nothing is there.
 pub(super) struct Receiver {
     fd: RawFd,
-    wait: Wait,
+    pace: Pace,
     sleep: Sleep,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
     /// The last batch had two or more single datagrams a send: letting more gather saves
     /// sends.
     is_grouping: bool,
-    /// Running mean of the gaps after which something came.
-    recent_gap: Duration,
 }
 
 impl Receiver {
@@ -119,17 +94,16 @@ impl Receiver {
         }
         Ok(Self {
             fd: socket.as_raw_fd(),
-            wait,
+            pace: Pace::new(wait),
             sleep,
             timeout,
             is_grouping: true,
-            recent_gap: Duration::ZERO,
         })
     }
 
     /// Makes the calling thread ready for this way of waiting.
     pub(super) fn settle(&self) {
-        if self.wait == Wait::Balanced {
+        if self.pace.wait() == Wait::Balanced {
             sys::thread::sharpen_timers(Duration::from_micros(1));
         }
     }
@@ -150,7 +124,7 @@ impl Receiver {
         engine: &mut E,
         control: &Control,
     ) -> io::Result<Arrival> {
-        match self.wait {
+        match self.pace.wait() {
             Wait::Balanced => {
                 let arrival = self.sleep(engine, control)?;
                 match arrival {
@@ -162,8 +136,7 @@ impl Receiver {
                     _ => Ok(arrival),
                 }
             }
-            Wait::Latency => self.spin_then_sleep(engine, control),
-            Wait::Busy => self.spin(engine, control),
+            Wait::Latency | Wait::Busy => self.ask_then_sleep(engine, control),
         }
     }
 
@@ -193,8 +166,8 @@ impl Receiver {
         }
     }
 
-    /// Asks for a while, if something usually comes in that while, and then sleeps.
-    fn spin_then_sleep<E: Engine>(
+    /// Asks for as long as the pace says, and then sleeps.
+    fn ask_then_sleep<E: Engine>(
         &mut self,
         engine: &mut E,
         control: &Control,
@@ -204,35 +177,15 @@ impl Receiver {
         let Some(idle_since) = nothing_yet(&first) else {
             return arrived(first, control);
         };
-        if self.recent_gap < SHORT_GAP {
-            while idle_since.elapsed() < SPIN && !control.is_stopping() {
-                let next = engine.receive(0, Mode::DontWait);
-                if nothing_yet(&next).is_none() {
-                    self.remember_gap(idle_since.elapsed());
-                    return arrived(next, control);
-                }
-            }
-        }
-        let arrival = self.sleep(engine, control)?;
-        self.remember_gap(idle_since.elapsed());
-        Ok(arrival)
-    }
-
-    fn remember_gap(&mut self, gap: Duration) {
-        // One long pause is no reason to give up on spinning, a few are.
-        self.recent_gap = (self.recent_gap * 3 + gap.min(SHORT_GAP * 4)) / 4;
-    }
-
-    /// Asks until something comes.
-    fn spin<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
-        let first = engine.receive(0, Mode::DontWait);
-        let Some(idle_since) = nothing_yet(&first) else {
-            return arrived(first, control);
-        };
-        while !control.is_stopping() {
+        let patience = self.pace.patience();
+        while idle_since.elapsed() < patience {
             let next = engine.receive(0, Mode::DontWait);
             if nothing_yet(&next).is_none() {
+                self.pace.learn(idle_since.elapsed());
                 return arrived(next, control);
+            }
+            if control.is_stopping() {
+                return Ok(Arrival::Woken);
             }
             if self
                 .timeout
@@ -242,7 +195,9 @@ impl Receiver {
             }
             std::hint::spin_loop();
         }
-        Ok(Arrival::Woken)
+        let arrival = self.sleep(engine, control)?;
+        self.pace.learn(idle_since.elapsed());
+        Ok(arrival)
     }
 }
 
