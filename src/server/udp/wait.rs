@@ -76,8 +76,7 @@ pub(super) struct Receiver {
     sleep: Sleep,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
-    /// The last batch had two or more single datagrams a send: letting more gather saves
-    /// sends.
+    /// Gathering saved sends in the last batch, so it is worth another nap.
     is_grouping: bool,
 }
 
@@ -97,7 +96,7 @@ impl Receiver {
             pace: Pace::new(wait),
             sleep,
             timeout,
-            is_grouping: true,
+            is_grouping: false,
         })
     }
 
@@ -109,13 +108,11 @@ impl Receiver {
     }
 
     /// Told what a batch came to: so many messages, some of them trains, went back in so
-    /// many sends. Trains were gathered by the kernel already: waiting for more of them
-    /// saves next to nothing.
+    /// many sends. Two sends saved are about what a nap costs. Trains were gathered by the
+    /// kernel already: waiting for more of them saves next to nothing.
     pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
-        if messages > 1 {
-            let singles = messages - trains;
-            self.is_grouping = singles > 1 && sends.saturating_sub(trains) * 2 <= singles;
-        }
+        let singles = messages - trains;
+        self.is_grouping = singles >= sends.saturating_sub(trains) + 2;
     }
 
     /// The next datagrams, or why there are none.
@@ -126,14 +123,23 @@ impl Receiver {
     ) -> io::Result<Arrival> {
         match self.pace.wait() {
             Wait::Balanced => {
-                let arrival = self.sleep(engine, control)?;
-                match arrival {
-                    Arrival::Some(count)
-                        if self.is_grouping && count > 1 && count < engine.slots() =>
-                    {
-                        Ok(Arrival::Some(nap(engine, count)))
+                if !self.is_grouping {
+                    return self.sleep(engine, control);
+                }
+                // The nap takes the place of the sleep: one wake-up a batch, not two. But
+                // behind a full batch there is more already, and nobody has to sleep for it.
+                let count = match engine.receive(0, Mode::DontWait) {
+                    Ok(count) if count == engine.slots() => return Ok(Arrival::Some(count)),
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                    Err(error) => return explain(error, control),
+                };
+                match nap(engine, count) {
+                    0 => {
+                        self.is_grouping = false;
+                        self.sleep(engine, control)
                     }
-                    _ => Ok(arrival),
+                    count => Ok(Arrival::Some(count)),
                 }
             }
             Wait::Latency | Wait::Busy => self.ask_then_sleep(engine, control),
