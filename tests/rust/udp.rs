@@ -198,6 +198,7 @@ macro_rules! suite {
                 let start_at = Instant::now();
                 while start_at.elapsed() < Duration::from_millis(1500) {
                     assert_echo(&client, b"busy");
+                    std::thread::sleep(Duration::from_millis(5));
                 }
                 assert!(server.is_running());
                 assert_eq!(server.wait(PATIENCE).unwrap(), Some(Finish::Idle));

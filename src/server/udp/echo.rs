@@ -155,7 +155,9 @@ impl<'a, E: Engine> Worker<'a, E> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // What is no reason to end is no reason to stop draining either.
-                Err(error) => drop(wait::explain(error, self.control)?),
+                Err(error) => {
+                    wait::explain(error, self.control)?;
+                }
             }
         }
         Ok(Finish::Stopped)
