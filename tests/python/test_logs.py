@@ -294,3 +294,29 @@ def test_a_server_about_to_start_keeps_its_sink_when_its_predecessors_end_is_tol
     second.close()
     pump._forget(second.url)
     assert second.url not in pump._sinks
+
+
+def test_a_line_that_waited_has_the_time_at_which_it_happened(logged: Recorder) -> None:
+    blocked, release = threading.Event(), threading.Event()
+
+    def wait(_: logging.LogRecord) -> bool:
+        blocked.set()
+        return release.wait(PATIENCE)
+
+    with (
+        rsecho.UdpServer("127.0.0.1") as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        ACCESS.addFilter(wait)
+        try:
+            client.request(b"holds the log up")
+            assert blocked.wait(PATIENCE)
+            client.request(b"waits behind it")
+            happened = time.time()
+        finally:
+            release.set()
+            ACCESS.removeFilter(wait)
+        assert rsecho.flush_logs(PATIENCE)
+    records = logged.of("rsecho.access")
+    assert [record.__dict__["event"] for record in records] == 2 * ["received", "sent"]
+    assert all(record.created <= happened for record in records)
