@@ -6,8 +6,8 @@
 //! are always kept. Both carry the time at which they happened.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_queue::ArrayQueue;
@@ -146,10 +146,7 @@ impl Queue {
 
     /// Adds a rare event, which is never dropped. Takes a lock: not for hot loops.
     pub fn push(&self, event: Event) {
-        self.kept
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(event);
+        self.kept().push(event);
         self.wake_reader();
     }
 
@@ -161,32 +158,40 @@ impl Queue {
         }
     }
 
-    /// Takes up to `limit` events, in the order of their times.
+    /// Takes up to `limit` frequent events and the rare ones that happened meanwhile, in the
+    /// order of their times. No rare event overtakes what its server reported before: the end
+    /// of a server is the last that is heard of it.
     pub fn drain(&self, limit: usize) -> Vec<Event> {
+        // Taken first: what was reported before these is in the ring by now.
+        let mut kept = std::mem::take(&mut *self.kept());
         let mut events: Vec<Event> = Vec::new();
         while events.len() < limit
             && let Some(event) = self.ring.pop()
         {
             events.push(event);
         }
-        let mut kept = self
-            .kept
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if events.len() == limit {
+            // The ring may hold more; what is later than all of these has to wait for it.
+            let last = events.iter().map(|event| event.time_ns).max().unwrap_or(0);
+            let later = kept.extract_if(.., |event| event.time_ns > last);
+            let mut later: Vec<Event> = later.collect();
+            let mut newer = self.kept();
+            later.append(&mut newer);
+            *newer = later;
+        }
         events.append(&mut kept);
-        drop(kept);
         events.sort_by_key(|event| event.time_ns);
         events
     }
 
+    fn kept(&self) -> MutexGuard<'_, Vec<Event>> {
+        // Whole after every statement, also where one panicked that held the lock.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// True when there is nothing to drain.
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty()
-            && self
-                .kept
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .is_empty()
+        self.ring.is_empty() && self.kept().is_empty()
     }
 
     /// How many events were dropped since the last call.
@@ -339,6 +344,23 @@ mod tests {
         observer.frequent(1, opened());
         let events = queue.drain(8);
         assert_eq!(events[0].time_ns, 1);
+    }
+
+    #[test]
+    fn what_is_rare_overtakes_nothing_that_happened_before_it() {
+        let (queue, observer) = observer(8);
+        for time in 1..=3 {
+            observer.frequent(time, opened());
+        }
+        observer.notice(Level::Info, "stopped", "stopped");
+        let is_notice = |event: &Event| matches!(event.what, What::Notice { .. });
+        assert!(!queue.drain(2).iter().any(is_notice));
+        let rest = queue.drain(2);
+        assert_eq!(
+            rest.iter().map(is_notice).collect::<Vec<_>>(),
+            [false, true]
+        );
+        assert!(queue.is_empty());
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Control {
         })
     }
 
-    fn tell(&self, drain: Duration) {
+    pub(crate) fn tell(&self, drain: Duration) {
         let at = Instant::now().checked_add(drain);
         let mut deadline = lock(&self.deadline);
         // A second stop may shorten the first one's deadline, not lengthen it.
@@ -204,13 +204,27 @@ impl Crew {
                     state.running += 1;
                 }
                 Err(error) => {
-                    drop(state);
-                    self.stop(Duration::ZERO)?;
-                    return Err(Error::system("start a thread of", &self.name, &error));
+                    let error = Error::system("start a thread of", &self.name, &error);
+                    self.give_up(state, &error)?;
+                    return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Ends the workers that were started before one could not be. Says why, so that whoever
+    /// waits for the server does not wait for ever.
+    fn give_up(&self, mut state: MutexGuard<'_, State>, error: &Error) -> Result<()> {
+        let finish = Finish::Failed(error.clone());
+        if state.running == 0
+            && let Some(on_finish) = state.on_finish.take()
+        {
+            on_finish(&finish);
+        }
+        state.finish = Some(finish);
+        drop(state);
+        self.stop(Duration::ZERO)
     }
 
     fn run(self: Arc<Self>, task: Task) {

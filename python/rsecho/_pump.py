@@ -220,8 +220,8 @@ class Pump:
             _emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
 
     def _forget(self, name: str) -> None:
-        # Another server may have taken the address already.
-        if all(server.url != name or not server.is_running for server in live_servers()):
+        # Another server may have taken the address already, and be about to start.
+        if all(server.url != name or server._native.finish() for server in live_servers()):
             self._sinks.pop(name, None)
 
     def _record(self, event: _rsecho._RecordEvent) -> None:

@@ -79,9 +79,10 @@ class TcpServerOptions(_TcpOptions, total=False):
     """Keywords of `TcpServer` that set options of its listener, and so of its connections."""
 
     recv_timeout: float | None
-    """SO_RCVTIMEO, in seconds."""
+    """SO_RCVTIMEO, in seconds; the server never waits in a receive: see `idle_timeout`."""
     send_timeout: float | None
-    """SO_SNDTIMEO, in seconds."""
+    """SO_SNDTIMEO: a connection whose peer takes nothing of what is due to it for so many
+    seconds is reset, and counted as `stalled`."""
 
 
 _Value = bool | int | float | str

@@ -210,6 +210,23 @@ def test_the_command_imports_nothing_that_it_does_not_need() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_where_serve_listens_is_no_matter_to_send(target: list[str]) -> None:
+    done = rsecho("send", *target, "data", env={"RSECHO_TCP": "127.0.0.1:9999"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["info"], ["info", "--json"], ["unpack", "!H", "0001"]])
+def test_output_that_cannot_be_written_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [RSECHO, *words], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    assert b"No space left on device" in done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     with subprocess.Popen([RSECHO, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as done:
         assert done.stdout is not None

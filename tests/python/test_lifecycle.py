@@ -203,6 +203,33 @@ def test_f46_a_signal_under_load_ends_it_drained(number: signal.Signals) -> None
         assert (program.returncode, output, errors) == (0, "True\n", "")
 
 
+def test_a_server_that_could_not_start_says_why_to_whoever_waits() -> None:
+    result = run("""
+        import re, resource
+        from pathlib import Path
+        import rsecho
+
+        # Starts the thread that logs, which is not the one to fail.
+        rsecho.UdpServer("127.0.0.1", stop_on_empty=True).start()
+        server = rsecho.UdpServer("127.0.0.1", workers=2)
+        # Room for the interpreter, none for the stack of a thread.
+        status = Path("/proc/self/status").read_text()
+        used = int(re.search(r"VmSize:\\s+(\\d+)", status)[1]) << 10
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 10), limits[1]))
+        try:
+            server.start()
+        except OSError as error:
+            caught = error
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+        assert "cannot start a thread" in str(caught), caught
+        reason = server.wait(10)
+        assert reason is not None and reason.name == "failed", reason
+        assert "cannot start a thread" in reason.detail
+    """)
+    assert result.returncode == 0, result.stderr
+
+
 def udp_turn() -> None:
     with (
         rsecho.UdpServer("127.0.0.1") as server,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import rsecho
+from rsecho import _lifecycle, _pump
 from rsecho.logs import JsonFormatter, escape_payload
 from support import PATIENCE, run, until
 
@@ -278,3 +279,44 @@ def test_flush_logs_by_the_pump_itself_does_not_wait() -> None:
     ):
         client.request(b"x")
         until(lambda: told == [False])
+
+
+def test_a_server_about_to_start_keeps_its_sink_when_its_predecessors_end_is_told() -> None:
+    with rsecho.UdpServer("127.0.0.1") as first:
+        address = first.address
+    # Bound where the first one was, whose end is told between the two steps of a start.
+    second = rsecho.UdpServer(*address, unpack="!I")
+    pump = _lifecycle.pump()
+    pump.attach(second.url, _pump.Sink(second._layout, None))
+    pump._forget(second.url)
+    assert second.url in pump._sinks
+    second.start()
+    second.close()
+    pump._forget(second.url)
+    assert second.url not in pump._sinks
+
+
+def test_a_line_that_waited_has_the_time_at_which_it_happened(logged: Recorder) -> None:
+    blocked, release = threading.Event(), threading.Event()
+
+    def wait(_: logging.LogRecord) -> bool:
+        blocked.set()
+        return release.wait(PATIENCE)
+
+    with (
+        rsecho.UdpServer("127.0.0.1") as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        ACCESS.addFilter(wait)
+        try:
+            client.request(b"holds the log up")
+            assert blocked.wait(PATIENCE)
+            client.request(b"waits behind it")
+            happened = time.time()
+        finally:
+            release.set()
+            ACCESS.removeFilter(wait)
+        assert rsecho.flush_logs(PATIENCE)
+    records = logged.of("rsecho.access")
+    assert [record.__dict__["event"] for record in records] == 2 * ["received", "sent"]
+    assert all(record.created <= happened for record in records)

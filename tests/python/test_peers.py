@@ -124,22 +124,42 @@ def test_nping_sees_the_replies_over_ipv4_and_ipv6(udp: rsecho.UdpServer) -> Non
         assert udp.stats().sent_packets == 5, done.stdout
 
 
-# What readers of a tutorial type: no connect, no timeout, the name of the host.
+# What readers of a tutorial type, to the letter: no connect, no timeout, the name of the host.
 TUTORIAL = """
-import socket, sys
-port = int(sys.argv[1])
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.sendto(b"data", ("localhost", port))
-    answer, who = s.recvfrom(1024)
-    print(answer, who == ("127.0.0.1", port))
+import logging
+import socket
+
+logging.basicConfig(
+    level=logging.DEBUG, style='{', format='[{processName} ({process})] {message}'
+)
+
+data: bytes = b'data'
+server_address = ('localhost', 9999)
+
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    try:
+
+        client.sendto(data, server_address)
+        logging.debug(f'sent: {data!r}, to: {server_address}')
+
+        data, server_address = client.recvfrom(1024)
+        logging.debug(f'recv: {data!r}, from: {server_address}')
+    except OSError as err:
+        logging.error(err)
 """
 
 
 def test_a_tutorial_client() -> None:
     with rsecho.UdpServer() as server:
         assert server.address[0] == "127.0.0.1"
-        text = run(sys.executable, "-c", TUTORIAL, str(server.address[1]))
-    assert text == b"b'data' True\n"
+        port = server.address[1]
+        program = [sys.executable, "-c", TUTORIAL.replace("9999", str(port))]
+        done = subprocess.run(program, capture_output=True, timeout=PATIENCE, check=True)
+    said = [line.partition("] ")[2] for line in done.stderr.decode().splitlines()]
+    assert said == [
+        f"sent: b'data', to: ('localhost', {port})",
+        f"recv: b'data', from: ('127.0.0.1', {port})",
+    ]
 
 
 def test_pythons_own_sockets_over_tcp(tcp: rsecho.TcpServer) -> None:

@@ -188,6 +188,23 @@ macro_rules! suite {
             }
 
             #[test]
+            fn is_not_idle_while_one_of_its_workers_is_busy() {
+                let mut config = config("127.0.0.1");
+                config.idle_timeout = Some(Duration::from_millis(500));
+                config.workers = 3;
+                let server = start(config);
+                // One peer, which the kernel gives to one worker.
+                let client = client(server.address());
+                let start_at = Instant::now();
+                while start_at.elapsed() < Duration::from_millis(1500) {
+                    assert_echo(&client, b"busy");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                assert!(server.is_running());
+                assert_eq!(server.wait(PATIENCE).unwrap(), Some(Finish::Idle));
+            }
+
+            #[test]
             fn an_empty_datagram_ends_it_only_when_asked_to() {
                 let server = start(config("127.0.0.1"));
                 assert_echo(&client(server.address()), b"");

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rsecho._rsecho import __version__
-from rsecho.cli.failure import CommandError, one_line
+from rsecho.cli.failure import RUN_TIME, CommandError, one_line, reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever read our output has gone. Python would complain of it while it exits.
         sys.stdout = None
-        status = 1
+        status = RUN_TIME
+    except OSError as error:
+        # Commands tell what they know of; what is left is output that cannot be written.
+        click.echo(f"rsecho: cannot go on: {one_line(reason(error))}", err=True)
+        sys.stdout = None
+        status = RUN_TIME
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -10,6 +10,7 @@ import click
 
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, failing_with
+from rsecho.cli.options import option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("info", context_settings={"help_option_names": ["-h", "--help"]})
 @shared.buffer_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(as_json: bool, **given: Any) -> None:
     """Show kernel limits, what this build can do, and what a socket really gets.
 

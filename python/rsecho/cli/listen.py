@@ -66,6 +66,8 @@ class Listeners:
 
     def _adopt(self, descriptor: int) -> None:
         try:
+            # As sd_listen_fds(3) does: what systemd passes is open across exec.
+            os.set_inheritable(descriptor, False)
             with socket.socket(fileno=os.dup(descriptor)) as passed:
                 is_udp = passed.type == socket.SOCK_DGRAM
         except OSError as error:

@@ -15,10 +15,11 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 def option(*names: str, help: str, **settings: Any) -> Callable[[_F], _F]:
-    """An option that also comes from RSECHO_NAME, and says so in its help."""
+    """An option that also comes from RSECHO_NAME, or `envvar`, and says so in its help."""
     long = next(name.split("/")[0] for name in names if name.startswith("--"))
     variable = "RSECHO_" + long.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, help=help, envvar=variable, show_envvar=True, **settings)
+    settings = {"envvar": variable, **settings}
+    return click.option(*names, help=help, show_envvar=True, **settings)
 
 
 def stacked(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:

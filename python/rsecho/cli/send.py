@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 @click.command("send", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("target", type=HostPort(), metavar="HOST:PORT")
 @click.argument("text", required=False)
-@option("--tcp", is_flag=True, help="Over one TCP connection, instead of UDP datagrams.")
-@click.option("--hex", "hex_digits", metavar="HEX", help="Send these bytes.")
-@click.option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
-@click.option("--stdin", is_flag=True, help="Send the bytes of standard input.")
+@option(
+    "--tcp",
+    is_flag=True,
+    # RSECHO_TCP says where `serve` listens, which is no flag.
+    envvar="RSECHO_SEND_TCP",
+    help="Over one TCP connection, instead of UDP datagrams.",
+)
+@option("--hex", "hex_digits", metavar="HEX", help="Send these bytes.")
+@option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
+@option("--stdin", is_flag=True, help="Send the bytes of standard input.")
 @option(
     "--timeout",
     type=DURATION,
@@ -47,8 +53,8 @@ if TYPE_CHECKING:
 @option(
     "--show", type=SIZE, default=128, show_default=True, help="Bytes of each reply that are shown."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a reply.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a reply.")
 def command(target: tuple[str, int], **given: Any) -> None:
     """Send TEXT to an echo server; show the reply, its time, and whether it is equal.
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # How often the foreground looks whether a server has ended by itself.
 _LOOK_SECONDS = 0.2
 
+# How long a reader of our output that hangs may hold up the end.
+_FLUSH_SECONDS = 2.0
+
 _UDP_NAMES = {
     **shared.BUFFER_NAMES,
     **shared.IP_NAMES,
@@ -129,8 +132,8 @@ _COMMON_NAMES = {
     show_default=True,
     help="At the end, answer what has come already for so long at most.",
 )
-@click.option("--json", "as_json", is_flag=True, help="At the end, print one JSON document.")
-@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document an event or record.")
+@option("--json", "as_json", is_flag=True, help="At the end, print one JSON document.")
+@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document an event or record.")
 @shared.log_options
 def command(**given: Any) -> None:
     """Answer UDP and TCP with what was sent (RFC 862).
@@ -255,6 +258,8 @@ class Foreground:
 
     def run(self, drain_timeout: float) -> None:
         """Serves; returns when drained, fails when a server could not go on."""
+        from rsecho import flush_logs
+
         # Taken synchronously, so that no handler runs in the midst of something.
         signals = {signal.SIGINT, signal.SIGTERM}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -268,6 +273,8 @@ class Foreground:
             if signal.sigtimedwait(signals, _LOOK_SECONDS) is not None:
                 self._drain(signals, drain_timeout)
                 break
+        # Records are printed as they are logged: all of them come before the totals.
+        flush_logs(_FLUSH_SECONDS)
         self._printer.totals(self._servers)
         reasons = [server.wait(0.0) for server in self._servers]
         for server, reason in zip(self._servers, reasons, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import click
@@ -31,8 +32,6 @@ class Size(click.ParamType[int]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             self.fail(f"{value!r} is no size; write bytes, or 4K, 2M, 1G", param, ctx)
@@ -47,7 +46,8 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        # Defaults, and what a configuration file has as numbers.
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
             return float(value)
         match = _DURATION.fullmatch(str(value).strip())
         if match is None:
@@ -104,10 +104,10 @@ class CpuList(click.ParamType[list[int]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
-        if isinstance(value, list):
-            return value
+        # A configuration file may have a list of them.
+        parts = value if isinstance(value, list) else str(value).split(",")
         cpus: list[int] = []
-        for part in str(value).split(","):
+        for part in map(str, parts):
             first, dash, last = part.strip().partition("-")
             last = last if dash else first
             if (

@@ -7,20 +7,19 @@ import sys
 import click
 
 from rsecho.cli.failure import RUN_TIME, USAGE, CommandError
+from rsecho.cli.options import option
 from rsecho.cli.output import print_json
 
 
 @click.command("unpack", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("format")
 @click.argument("data", required=False, metavar="[HEX|-]")
-@click.option(
+@option(
     "--names",
-    envvar="RSECHO_NAMES",
-    show_envvar=True,
     help="Names of the fields, separated by spaces or commas.  [default: field_0, field_1, …]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a record.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a record.")
 def command(
     format: str, data: str | None, names: str | None, as_json: bool, as_jsonl: bool
 ) -> None:

@@ -14,9 +14,10 @@ use socket2::Socket;
 
 use super::counters::{Counters, Tally};
 use super::engine::Engine;
+use super::idle::Idle;
 use super::observe::{DropLog, Teller};
 use super::plan::{Group, Item, Plan};
-use super::wait::{Arrival, Receiver};
+use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
 use crate::event::{self, Observer, What};
 use crate::guard::sources::Sources;
@@ -34,7 +35,7 @@ pub(super) struct Service {
     pub(super) observer: Arc<Observer>,
     /// How long a sleep lasts that ends without a datagram.
     pub(super) sleep_time: Option<Duration>,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) idle: Option<Idle>,
     /// How long a reply may wait for room in the send buffer.
     pub(super) send_timeout: Duration,
     /// The user asked for datagrams to be cut, so a cut one is answered.
@@ -109,7 +110,6 @@ impl<'a, E: Engine> Worker<'a, E> {
     }
 
     fn serve(&mut self) -> io::Result<Finish> {
-        let mut idle = Duration::ZERO;
         loop {
             match self
                 .service
@@ -117,16 +117,20 @@ impl<'a, E: Engine> Worker<'a, E> {
                 .receive(&mut self.engine, self.control)?
             {
                 Arrival::Some(count) => {
-                    idle = Duration::ZERO;
+                    if let Some(idle) = &mut self.service.idle {
+                        idle.end_silence();
+                    }
                     if self.batch(count) {
                         return Ok(Finish::Empty);
                     }
                 }
                 Arrival::TimedOut => {
-                    idle += self.service.sleep_time.unwrap_or_default();
                     self.tally.receive_timeouts += 1;
                     self.tally.publish(self.counters);
-                    if self.service.idle_timeout.is_some_and(|most| idle >= most) {
+                    let slept = self.service.sleep_time.unwrap_or_default();
+                    if let Some(idle) = &mut self.service.idle
+                        && idle.add_silence(slept)
+                    {
                         return Ok(Finish::Idle);
                     }
                 }
@@ -150,8 +154,10 @@ impl<'a, E: Engine> Worker<'a, E> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                // What is no reason to end is no reason to stop draining either.
+                Err(error) => {
+                    wait::explain(error, self.control)?;
+                }
             }
         }
         Ok(Finish::Stopped)

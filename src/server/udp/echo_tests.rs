@@ -31,7 +31,8 @@ struct Came {
     maybe_merged: bool,
 }
 
-/// An engine that receives batches from a script and refuses trains with an error.
+/// An engine that receives batches from a script, an empty one standing for an ICMP error,
+/// and refuses trains with an error.
 struct Scripted {
     batches: VecDeque<Vec<Came>>,
     now: Vec<Came>,
@@ -55,6 +56,9 @@ impl Engine for Scripted {
             .batches
             .pop_front()
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        if self.now.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
         Ok(self.now.len())
     }
 
@@ -113,6 +117,10 @@ impl Outcome {
 }
 
 fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
+    serve_under(&Control::default(), batches, refuse_trains)
+}
+
+fn serve_under(control: &Control, batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
     let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
     let own = socket.local_addr().unwrap().as_socket().unwrap();
     let sleep = Sleep::InPoll(Arc::new(Waker::new().unwrap()));
@@ -122,7 +130,7 @@ fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
         sources: Sources::new(own),
         observer: Arc::new(Observer::new("test", None)),
         sleep_time: None,
-        idle_timeout: None,
+        idle: None,
         send_timeout: Duration::from_secs(1),
         answer_truncated: false,
         stop_on_empty: false,
@@ -139,7 +147,7 @@ fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
         sent: Arc::clone(&sent),
     };
     let counters = Counters::new();
-    let finish = Worker::new(service, engine, &counters, &Control::default()).run();
+    let finish = Worker::new(service, engine, &counters, control).run();
     assert!(
         matches!(finish, Finish::Failed(_)),
         "the script ends with EBADF"
@@ -271,4 +279,15 @@ fn the_ghost_of_a_shut_down_socket_counts_as_nothing() {
     let outcome = serve(vec![vec![ghost], vec![plain]], None);
     assert_eq!(outcome.counter("received_packets"), 1);
     assert_eq!(outcome.values[NAMES.len()..].iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn an_error_of_somebody_elses_reply_ends_neither_the_service_nor_the_draining() {
+    let (_socket, plain) = peer();
+    let script = vec![vec![], vec![plain], vec![], vec![plain]];
+    assert_eq!(serve(script.clone(), None).counter("sent_packets"), 2);
+    let stopping = Control::default();
+    stopping.tell(Duration::from_secs(10));
+    let outcome = serve_under(&stopping, script, None);
+    assert_eq!(outcome.counter("sent_packets"), 2);
 }

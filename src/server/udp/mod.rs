@@ -11,6 +11,7 @@ use socket2::Socket;
 use self::counters::{Counters, NAMES};
 use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
+use self::idle::Idle;
 use self::wait::{Receiver, Sleep, Wake};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Stats, Wait, check_cpus, check_workers,
@@ -29,6 +30,7 @@ mod echo;
 #[cfg(test)]
 mod echo_tests;
 mod engine;
+mod idle;
 mod observe;
 mod plan;
 mod wait;
@@ -42,7 +44,7 @@ pub struct Config {
     /// it and goes on); its `send_timeout` how long a reply waits for room in the send
     /// buffer, 1 s by default.
     pub socket: SocketOptions,
-    /// The server ends when nothing came for this long.
+    /// The server ends when nothing came for this long, to none of its workers.
     pub idle_timeout: Option<Duration>,
     /// Longer datagrams are answered with this many bytes of theirs; `None`: as they are,
     /// up to the protocol's limit.
@@ -111,6 +113,9 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
+    let mut idle: Vec<Idle> = config
+        .idle_timeout
+        .map_or_else(Vec::new, |most| Idle::crew(most, workers).collect());
     for (index, bound) in bound.into_iter().enumerate() {
         prepare(&bound, &name)?;
         let socket = Arc::new(bound.socket);
@@ -124,6 +129,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             address,
             socket,
             sleep,
+            idle.pop(),
             Arc::clone(&observer),
         )?;
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
@@ -239,6 +245,7 @@ fn service(
     address: SocketAddr,
     socket: Arc<Socket>,
     sleep: Sleep,
+    idle: Option<Idle>,
     observer: Arc<Observer>,
 ) -> Result<Service> {
     let sleep_time = match (config.socket.recv_timeout, config.idle_timeout) {
@@ -253,7 +260,7 @@ fn service(
         sources: Sources::new(address),
         observer,
         sleep_time,
-        idle_timeout: config.idle_timeout,
+        idle,
         send_timeout: config.socket.send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
         answer_truncated: config.max_datagram_bytes.is_some(),
         stop_on_empty: config.stop_on_empty,

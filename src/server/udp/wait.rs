@@ -230,7 +230,7 @@ fn arrived(received: io::Result<usize>, control: &Control) -> io::Result<Arrival
 }
 
 /// Errors of a receive that are no reason to end.
-fn explain(error: io::Error, control: &Control) -> io::Result<Arrival> {
+pub(super) fn explain(error: io::Error, control: &Control) -> io::Result<Arrival> {
     match error.raw_os_error() {
         // SO_RCVTIMEO passed (socket(7)).
         Some(libc::EAGAIN) if control.is_stopping() => Ok(Arrival::Woken),
