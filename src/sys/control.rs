@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Control {
                 {
                     found.destination = Destination::V6 {
                         addressed: Ipv6Addr::from(info.ipi6_addr.s6_addr),
-                        interface: info.ipi6_ifindex as u32,
+                        interface: info.ipi6_ifindex as _,
                     };
                 }
             }
