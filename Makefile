@@ -10,7 +10,8 @@ CARGO  ?= cargo
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build lint bench clean test-rust test-python typing oracle
+.PHONY: help serve test build lint bench clean test-rust test-python typing oracle \
+	fuzz fuzz-corpus soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +51,34 @@ test-python: build ## The package's tests
 
 oracle: build ## Decode and encode 100,000 generated formats as Python's struct does
 	RSECHO_ORACLE_EXAMPLES=100000 $(BIN)/python -m pytest -s --timeout 3600 tests/python/test_layout_oracle.py
+
+FUZZ_RUNS ?= 1000000
+FUZZ_TARGETS := control plan unpack_format records
+# libFuzzer needs flags that stable compilers keep for themselves; hence RUSTC_BOOTSTRAP.
+# AddressSanitizer where bytes from outside are read, nothing where it would only be slow.
+FUZZ_SANITIZER = $(if $(filter control unpack_format,$1),address,none)
+FUZZ = PATH="$(CURDIR)/target/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run \
+	--target-dir fuzz/target/$(call FUZZ_SANITIZER,$1) -s $(call FUZZ_SANITIZER,$1) $1
+
+target/tools/bin/cargo-fuzz:
+	$(CARGO) install --quiet --locked --root target/tools cargo-fuzz
+
+fuzz: $(FUZZ_TARGETS:%=fuzz-%) ## Fuzz every decoder and the planner (FUZZ_RUNS=10000000: the full run)
+
+fuzz-%: target/tools/bin/cargo-fuzz
+	@mkdir -p fuzz/corpus/$* target/fuzz
+	@echo "fuzzing $*, $(FUZZ_RUNS) executions: target/fuzz/$*.log"
+	@$(call FUZZ,$*) fuzz/corpus/$* tests/corpus/$* -- -runs=$(FUZZ_RUNS) -max_len=256 \
+		>target/fuzz/$*.log 2>&1 || { tail -n 40 target/fuzz/$*.log; exit 1; }
+	@grep 'cov:' target/fuzz/$*.log | tail -n 1
+	@grep '^Done' target/fuzz/$*.log
+
+fuzz-corpus: target/tools/bin/cargo-fuzz ## Keep what fuzzing found new in tests/corpus, for the tests to replay
+	$(foreach target,$(FUZZ_TARGETS),$(call FUZZ,$(target)) \
+		tests/corpus/$(target) fuzz/corpus/$(target) -- -merge=1 -use_counters=0 &&) true
+
+soak: ## Count 10,000,000 datagrams in and out, then load and idle connections (SOAK_SECONDS=600: the full run)
+	$(CARGO) run --quiet --release --locked --example soak
 
 bench: ## Criterion benches, Rust alone
 	$(CARGO) bench --locked

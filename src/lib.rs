@@ -8,6 +8,9 @@ pub mod address;
 pub mod client;
 pub mod error;
 pub mod event;
+#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 pub mod server;
 pub mod socket;

@@ -115,6 +115,9 @@ pub(crate) fn adopt_udp(adopted: Adopted, options: &SocketOptions) -> Result<Bou
         ));
     }
     let report = options.apply(&adopted.socket, adopted.address.is_ipv6(), Target::Udp)?;
+    // A client that vanishes is no error of the server's, and must not take its buffer.
+    sys::option::forget_errors(adopted.socket.as_raw_fd(), adopted.address.is_ipv6())
+        .map_err(|error| Error::system("turn IP_RECVERR off on", &subject, &error))?;
     finish_udp(adopted.socket, report, true, &subject)
 }
 

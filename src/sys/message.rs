@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use super::RawAddress;
+use super::control::{self, Control};
 
 /// The local side of a received datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -173,65 +174,21 @@ pub(super) fn describe(
     }
 }
 
-/// What the control messages of one receive said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Control {
-    pub(super) destination: Destination,
-    pub(super) segment_bytes: usize,
-}
-
-const SOL_UDP: libc::c_int = 17;
-const UDP_GRO: libc::c_int = 104;
-
-/// Reads the control messages of a receive. IP_PKTINFO wins over IPV6_PKTINFO,
-/// since a dual-stack socket gives both for an IPv4 datagram and only the first tells a
-/// broadcast.
+/// Reads the control messages of a receive: see [`control::decode`].
 ///
 /// # Safety
 ///
-/// `message` is as recvmsg(2) left it, its control buffer alive.
+/// `message` is as recvmsg(2) left it, its control buffer a [`ControlRoom`] that is alive.
 pub(super) unsafe fn read_control(message: &libc::msghdr) -> Control {
-    let mut found = Control::default();
-    // SAFETY: cmsg(3): the macros walk a control buffer that recvmsg(2) filled, within
-    // msg_controllen; data is copied out unaligned, only when the message is long enough.
-    unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(message);
-        while let Some(current) = header.as_ref() {
-            let data = libc::CMSG_DATA(header);
-            // size_t on Linux, socklen_t elsewhere.
-            #[allow(clippy::unnecessary_cast)]
-            let room = (current.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-            match (current.cmsg_level, current.cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO)
-                    if room >= mem::size_of::<libc::in_pktinfo>() =>
-                {
-                    let info: libc::in_pktinfo = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    found.destination = Destination::V4 {
-                        addressed: Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)),
-                        reply_from: Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)),
-                    };
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
-                    if room >= mem::size_of::<libc::in6_pktinfo>()
-                        && found.destination == Destination::Unknown =>
-                {
-                    let info: libc::in6_pktinfo = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    found.destination = Destination::V6 {
-                        addressed: Ipv6Addr::from(info.ipi6_addr.s6_addr),
-                        interface: info.ipi6_ifindex as u32,
-                    };
-                }
-                // A C int, not the u16 that a send takes (net/ipv4/udp.c, udp_cmsg_recv).
-                (SOL_UDP, UDP_GRO) if room >= mem::size_of::<libc::c_int>() => {
-                    let size = data.cast::<libc::c_int>().read_unaligned();
-                    found.segment_bytes = usize::try_from(size).unwrap_or(0);
-                }
-                _ => {}
-            }
-            header = libc::CMSG_NXTHDR(message, header);
-        }
+    // size_t on Linux, socklen_t elsewhere.
+    #[allow(clippy::unnecessary_cast)]
+    let length = (message.msg_controllen as usize).min(CONTROL_BYTES);
+    if length == 0 {
+        return Control::default();
     }
-    found
+    // SAFETY: per the contract above a live buffer of CONTROL_BYTES, all of them initialised
+    // (it starts zeroed), which nobody writes to while `message` is borrowed.
+    control::decode(unsafe { std::slice::from_raw_parts(message.msg_control.cast(), length) })
 }
 
 /// Sends one datagram, from the address that `from` names: sendmsg(2), never waiting,
@@ -322,5 +279,28 @@ pub(super) unsafe fn write_source(message: &libc::msghdr, from: Destination) -> 
                 libc::CMSG_SPACE(size) as usize
             }
         }
+    }
+}
+
+#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
+pub(super) mod laws {
+    //! For the laws in `control.rs`: what a send would hand to the kernel.
+
+    use super::*;
+
+    pub(in crate::sys) const UDP_SEGMENT: libc::c_int = 103;
+
+    /// The control bytes of a send.
+    pub(in crate::sys) fn control_of_send(from: Destination, segment_bytes: u16) -> Vec<u8> {
+        let mut control = ControlRoom::EMPTY;
+        // SAFETY: all-zero is a valid msghdr.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = CONTROL_BYTES as _;
+        // SAFETY: the control buffer is aligned, zeroed, and CONTROL_BYTES long.
+        let length = unsafe { crate::sys::mmsg::write_both(&message, from, segment_bytes) };
+        // SAFETY: bytes, all initialised: zero at first.
+        let bytes = unsafe { control.bytes };
+        bytes[..length].to_vec()
     }
 }

@@ -7,12 +7,12 @@ use std::mem;
 use std::os::fd::RawFd;
 
 use super::RawAddress;
+use super::control::SOL_UDP;
 use super::message::{
     self, CONTROL_BYTES, ControlRoom, Destination, Mode, Received, read_control, write_source,
 };
 use super::slab::Slab;
 
-const SOL_UDP: libc::c_int = 17;
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
 
@@ -197,7 +197,11 @@ impl Outbox {
 /// # Safety
 ///
 /// `header`'s control buffer is CONTROL_BYTES long, aligned and zeroed.
-unsafe fn write_both(header: &libc::msghdr, from: Destination, segment_bytes: u16) -> usize {
+pub(super) unsafe fn write_both(
+    header: &libc::msghdr,
+    from: Destination,
+    segment_bytes: u16,
+) -> usize {
     // SAFETY: cmsg(3). The address message is written first and is at most 40 bytes with
     // its header; the segment size goes right behind it, within CONTROL_BYTES.
     unsafe {

@@ -20,6 +20,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod control;
 mod descriptor;
 mod interfaces;
 pub(crate) mod message;

@@ -81,6 +81,26 @@ pub(crate) fn allow_fragments(_: RawFd, _: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Forgets ICMP errors, and has no more of them kept: IP_RECVERR and IPV6_RECVERR off
+/// (ip(7), ipv6(7)). Kept errors that nobody reads take the receive buffer's room until it
+/// holds nothing else, and make poll(2) return at once for ever.
+#[cfg(target_os = "linux")]
+pub(crate) fn forget_errors(fd: RawFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0)?;
+    }
+    // Also on an IPv6 socket, for its IPv4 half; one without may refuse.
+    match set_int(fd, libc::IPPROTO_IP, libc::IP_RECVERR, 0) {
+        Err(_) if v6 => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn forget_errors(_: RawFd, _: bool) -> io::Result<()> {
+    Ok(())
+}
+
 /// How much the kernel dropped at this socket because its queue was full: SO_MEMINFO
 /// (sock_diag(7), `SK_MEMINFO_DROPS`). A UDP receive buffer, or a TCP listener's backlog.
 #[cfg(target_os = "linux")]

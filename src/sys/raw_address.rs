@@ -118,7 +118,7 @@ impl RawAddress {
         unsafe { std::slice::from_raw_parts(self.as_ptr().cast(), self.length as usize) }
     }
 
-    /// A number that differs for most peers: for small tables, not for safety.
+    /// A number whose high bits differ for most peers: for small tables, not for safety.
     pub(crate) fn fingerprint(&self) -> u32 {
         // SAFETY: plain integers in an initialised union; bytes 2 to 7 hold the port and,
         // for IPv4, the address; for IPv6 the end of the address is at bytes 20 to 23.
@@ -126,7 +126,7 @@ impl RawAddress {
             let words: *const u32 = self.as_ptr().cast();
             (self.storage.v4.sin_port, *words.add(1), *words.add(5))
         };
-        // Fibonacci hashing: ports of one host are often consecutive.
+        // Fibonacci hashing: ports of one host are often consecutive, and hosts of a network.
         (u32::from(port) ^ v4.rotate_left(7) ^ v6.rotate_left(13)).wrapping_mul(0x9E37_79B9)
     }
 }

@@ -88,17 +88,22 @@ impl FormatError {
     }
 }
 
-/// At most this many characters of somebody's text go into a message.
+/// At most this many characters of somebody's text go into a message, as they are shown
+/// there: one that is escaped counts as what it becomes.
 const EXCERPT_CHARS: usize = 40;
 
 fn excerpt(text: &str) -> Box<str> {
-    let mut cut: String = text
-        .chars()
-        .take(EXCERPT_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(EXCERPT_CHARS).is_some() {
-        cut.push('…');
+    let mut cut = String::new();
+    let mut left = EXCERPT_CHARS;
+    for escaped in text.chars().map(char::escape_debug) {
+        match left.checked_sub(escaped.len()) {
+            Some(rest) => left = rest,
+            None => {
+                cut.push('…');
+                break;
+            }
+        }
+        cut.extend(escaped);
     }
     cut.into_boxed_str()
 }
@@ -390,5 +395,25 @@ fn integer_range(letter: char) -> (i128, i128) {
         'I' | 'L' => (0, u32::MAX.into()),
         'q' => (i64::MIN.into(), i64::MAX.into()),
         _ => (0, u64::MAX.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_also_where_it_is_escaped() {
+        for (text, shown) in [
+            ("!I".to_owned(), "!I".to_owned()),
+            ("é".repeat(40), "é".repeat(40)),
+            ("é".repeat(41), "é".repeat(40) + "…"),
+            ("\0".repeat(20), "\\0".repeat(20)),
+            ("\0".repeat(21), "\\0".repeat(20) + "…"),
+            // Six characters each.
+            ("\x7f".repeat(1000), "\\u{7f}".repeat(6) + "…"),
+        ] {
+            assert_eq!(*excerpt(&text), *shown);
+        }
     }
 }

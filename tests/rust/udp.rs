@@ -77,6 +77,84 @@ fn assert_conserved(server: &Server) {
     );
 }
 
+/// Runs a test that looks at the whole process in a process of its own: this binary, told
+/// to run that test alone.
+#[track_caller]
+fn alone(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "RSECHO_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{shown}\n{errors}");
+    assert!(shown.contains("1 passed"), "{shown}");
+}
+
+/// CPU time of this process: getrusage(2).
+fn cpu_time() -> Duration {
+    // SAFETY: zero is a value of rusage (plain integers).
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: getrusage(2) fills one live structure.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    assert_eq!(done, 0);
+    [usage.ru_utime, usage.ru_stime]
+        .iter()
+        .map(|t| Duration::from_secs(t.tv_sec as u64) + Duration::from_micros(t.tv_usec as u64))
+        .sum()
+}
+
+/// Each has got its datagrams back, the first byte of which is their number.
+#[track_caller]
+fn assert_answered_in_order(clients: &[UdpSocket], datagrams: u8) {
+    let mut buffer = [0; 100];
+    for client in clients {
+        for number in 0..datagrams {
+            assert_eq!(client.recv(&mut buffer).unwrap(), 30);
+            assert_eq!(buffer[..30], [number; 30]);
+        }
+    }
+}
+
+/// Fault 18, on a server that is not started yet.
+fn clients_vanish(server: &Server, address: SocketAddr) {
+    let staying = client(address);
+    let vanish = || {
+        // Its port is closed when the replies come: each is answered by an ICMP error.
+        let gone = client(address);
+        for _ in 0..3 {
+            gone.send(&[0xEE; 100]).unwrap();
+        }
+    };
+    for number in 0..20 {
+        vanish();
+        staying.send(&[number; 100]).unwrap();
+    }
+    server.start().unwrap();
+    let mut buffer = [0; 200];
+    for number in 0..20 {
+        assert_eq!(staying.recv(&mut buffer).unwrap(), 100);
+        assert_eq!(buffer[..100], [number; 100]);
+    }
+    for number in 0..200 {
+        vanish();
+        assert_echo(&staying, &[number; 50]);
+    }
+    let (before, start) = (cpu_time(), Instant::now());
+    std::thread::sleep(Duration::from_millis(600));
+    let used = cpu_time() - before;
+    assert!(used * 20 < start.elapsed(), "{used:?} while idle");
+    assert_echo(&staying, b"still here");
+    server.stop(PATIENCE).unwrap();
+    assert_eq!(server.stats().get("received_packets"), 4 * 220 + 1);
+    assert_conserved(server);
+}
+
 macro_rules! suite {
     ($engine:ident, $choice:expr, $name:literal) => {
         mod $engine {
@@ -173,6 +251,76 @@ macro_rules! suite {
                     assert_eq!(buffer[0], number);
                 }
                 assert_conserved(&server);
+            }
+
+            #[test]
+            fn f18_a_client_that_vanishes_costs_nothing_and_nobody_else() {
+                alone(
+                    concat!(
+                        stringify!($engine),
+                        "::f18_a_client_that_vanishes_costs_nothing_and_nobody_else"
+                    ),
+                    || {
+                        let server = Server::udp(config("127.0.0.1"), None).unwrap();
+                        assert_eq!(server.engine(), $name);
+                        clients_vanish(&server, server.address());
+                    },
+                );
+            }
+
+            #[test]
+            fn f23_what_is_queued_for_each_of_several_workers_is_answered() {
+                let mut config = config("127.0.0.1");
+                config.workers = 4;
+                let server = Server::udp(config, None).unwrap();
+                let clients: Vec<UdpSocket> = (0..64).map(|_| client(server.address())).collect();
+                for number in 0..5u8 {
+                    for client in &clients {
+                        client.send(&[number; 30]).unwrap();
+                    }
+                }
+                server.start().unwrap();
+                server.stop(PATIENCE).unwrap();
+                assert_answered_in_order(&clients, 5);
+                assert_eq!(server.stats().get("received_packets"), 5 * 64);
+                assert_eq!(server.stats().get("sent_packets"), 5 * 64);
+            }
+
+            #[test]
+            fn f23_one_of_several_servers_of_a_port_ends_and_loses_nothing() {
+                let sharing = |port| {
+                    let mut config = config("127.0.0.1");
+                    config.socket.reuse_port = Some(true);
+                    let Listen::At { port: at, .. } = &mut config.listen else {
+                        unreachable!("see above");
+                    };
+                    *at = port;
+                    Server::udp(config, None).unwrap()
+                };
+                let first = sharing(0);
+                let second = sharing(first.address().port());
+                assert_eq!((first.engine(), second.engine()), ($name, $name));
+                let clients: Vec<UdpSocket> = (0..64).map(|_| client(first.address())).collect();
+                for number in 0..5u8 {
+                    for client in &clients {
+                        client.send(&[number; 30]).unwrap();
+                    }
+                }
+                // It answers what the kernel gave it, and what comes later is the other's.
+                first.start().unwrap();
+                first.stop(PATIENCE).unwrap();
+                second.start().unwrap();
+                assert_answered_in_order(&clients, 5);
+                for client in &clients {
+                    assert_echo(client, b"one is left");
+                }
+                second.stop(PATIENCE).unwrap();
+                let counts = [&first, &second].map(|server| {
+                    assert_conserved(server);
+                    server.stats().get("sent_packets")
+                });
+                assert!(counts[0] > 0 && counts[1] > 64, "{counts:?}");
+                assert_eq!(counts.iter().sum::<u64>(), 6 * 64);
             }
 
             #[test]
@@ -287,6 +435,37 @@ mod linux {
 
     const UDP_SEGMENT: libc::c_int = 103;
 
+    /// Fault 18 where the errors really come: on a socket that somebody passed in having
+    /// asked for them (IP_RECVERR, ip(7)).
+    fn vanish_on_a_socket_that_tells_errors(engine: EngineChoice) {
+        let own = socket2::Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let on: libc::c_int = 1;
+        // SAFETY: setsockopt(2) reads one live integer.
+        let done = unsafe {
+            let on = (&raw const on).cast();
+            libc::setsockopt(own.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, on, 4)
+        };
+        assert_eq!(done, 0);
+        let mut config = super::config("", engine);
+        config.listen = Listen::On(rsecho::socket::adopt(own.as_raw_fd()).unwrap());
+        let server = Server::udp(config, None).unwrap();
+        clients_vanish(&server, own.local_addr().unwrap().as_socket().unwrap());
+    }
+
+    #[test]
+    fn f18_with_errors_told_batch() {
+        alone("linux::f18_with_errors_told_batch", || {
+            vanish_on_a_socket_that_tells_errors(EngineChoice::Batch);
+        });
+    }
+
+    #[test]
+    fn f18_with_errors_told_portable() {
+        alone("linux::f18_with_errors_told_portable", || {
+            vanish_on_a_socket_that_tells_errors(EngineChoice::Portable);
+        });
+    }
+
     #[test]
     fn f07_a_train_comes_back_as_the_datagrams_that_it_was() {
         let server = super::start(super::config("127.0.0.1", EngineChoice::Batch));
@@ -392,10 +571,19 @@ mod linux {
     }
 
     #[test]
-    fn f12_interleaved_peers_never_get_each_others_payloads() {
+    fn f12_interleaved_peers_never_get_each_others_payloads_batch() {
+        interleave_peers(EngineChoice::Batch);
+    }
+
+    #[test]
+    fn f12_interleaved_peers_never_get_each_others_payloads_portable() {
+        interleave_peers(EngineChoice::Portable);
+    }
+
+    fn interleave_peers(engine: EngineChoice) {
         const PEERS: usize = 200;
         let rounds: usize = 1_000_000 / PEERS;
-        let mut config = super::config("127.0.0.1", EngineChoice::Batch);
+        let mut config = super::config("127.0.0.1", engine);
         config.socket.recv_buffer_bytes = Some(4 << 20);
         let server = super::start(config);
         let clients: Vec<UdpSocket> = (0..PEERS).map(|_| client(server.address())).collect();

@@ -71,6 +71,20 @@ fn f41_hostile_formats_are_one_typed_error_within_1_mib() {
         assert!(message.len() < 300, "{message}");
     }
 
+    // What a fuzzer kept: two bytes of length, a format, and data.
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/unpack_format");
+    for entry in std::fs::read_dir(kept).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let Some((length, rest)) = bytes.split_first_chunk() else {
+            continue;
+        };
+        let length = rest.len().min(u16::from_le_bytes(*length).into());
+        if let Ok(text) = str::from_utf8(&rest[..length]) {
+            let (_, bytes) = allocated(|| Layout::compile(text));
+            assert!(bytes <= 1 << 20, "{text:?}: {bytes} bytes allocated");
+        }
+    }
+
     // The costliest formats that are accepted.
     let runs = format!("<{}", "hH".repeat(MAX_FORMAT_BYTES / 2 - 1));
     for text in ["<65535h", "<1048576s", "<1048576x", &runs] {

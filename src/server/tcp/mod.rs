@@ -18,6 +18,9 @@ mod records;
 mod table;
 mod worker;
 
+#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
+pub(crate) use self::records::laws_hold_for as record_laws;
+
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;

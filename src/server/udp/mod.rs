@@ -35,6 +35,9 @@ mod observe;
 mod plan;
 mod wait;
 
+#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
+pub(crate) use self::plan::laws;
+
 /// What a UDP server is to be.
 #[derive(Debug)]
 pub struct Config {
