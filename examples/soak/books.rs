@@ -30,7 +30,7 @@ pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> 
         workers: 1,
         cpus: Vec::new(),
         engine,
-        wait: udp::Wait::Balanced,
+        wait: Wait::Balanced,
         record_bytes: None,
     }
 }
