@@ -56,7 +56,13 @@ pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> 
     } else if text.matches(':').count() > 1 {
         return Err(malformed("an IPv6 address needs brackets"));
     } else {
-        text.split_once(':').unwrap_or(("", text))
+        match text.split_once(':') {
+            Some(pair) => pair,
+            None if text.bytes().any(|byte| !byte.is_ascii_digit()) => {
+                return Err(malformed("it has no port"));
+            }
+            None => ("", text),
+        }
     };
     let host = if host.is_empty() { default_host } else { host };
     Ok((host.to_owned(), parse_port(port)?))

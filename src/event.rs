@@ -34,6 +34,8 @@ pub struct Event {
     pub time_ns: u64,
     /// Which server, as in `udp://127.0.0.1:9999`.
     pub server: std::sync::Arc<str>,
+    /// Its number in this process: several servers may share an address (SO_REUSEPORT).
+    pub server_id: u64,
     /// What.
     pub what: What,
 }
@@ -232,16 +234,21 @@ impl Queue {
 #[derive(Debug)]
 pub struct Observer {
     server: std::sync::Arc<str>,
+    id: u64,
     queue: Option<std::sync::Arc<Queue>>,
     /// 0: each datagram is not of interest; n + 1: it is, with n bytes of its payload.
     access: AtomicU32,
 }
+
+/// The number of the next server.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Observer {
     /// Events of `server` go to `queue`, if there is one.
     pub fn new(server: &str, queue: Option<std::sync::Arc<Queue>>) -> Self {
         Self {
             server: server.into(),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             queue,
             access: AtomicU32::new(0),
         }
@@ -250,6 +257,11 @@ impl Observer {
     /// Which server this is, as in `udp://127.0.0.1:9999`.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Its number in this process.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Turns events for each datagram on, with this many bytes of payload, or off.
@@ -294,6 +306,7 @@ impl Observer {
         Event {
             time_ns,
             server: std::sync::Arc::clone(&self.server),
+            server_id: self.id,
             what,
         }
     }

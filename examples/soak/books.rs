@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, Stats, udp};
+use rsecho::server::{EngineChoice, Listen, Server, Stats, Wait, udp};
 use rsecho::socket::SocketOptions;
 
 use crate::traffic::Traffic;

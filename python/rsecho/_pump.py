@@ -80,17 +80,17 @@ class Pump:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closing = False
-        self._sinks: dict[str, Sink] = {}
+        self._sinks: dict[int, Sink] = {}
         self._flushes: list[threading.Event] = []
         self._next_look = 0.0
         self._lost = 0
         self._lost_limiter = Limiter()
         self._fault_limiter = Limiter()
 
-    def attach(self, server: str, sink: Sink) -> None:
-        """Makes ready for events of `server`."""
+    def attach(self, server_id: int, sink: Sink) -> None:
+        """Makes ready for the events of a server."""
         with self._lock:
-            self._sinks[server] = sink
+            self._sinks[server_id] = sink
             if self._thread is None:
                 self._is_closing = False
                 self.queue.reopen()
@@ -125,7 +125,8 @@ class Pump:
             except SystemExit:
                 # The interpreter is going and nobody has told us otherwise.
                 return
-            self._take()
+            while self._take() == _BATCH:
+                self._look()
             self._look()
         while self._take():
             pass
@@ -136,9 +137,9 @@ class Pump:
         with self._lock:
             flushes = list(self._flushes)
         events = self.queue.drain(_BATCH)
-        for event in events:
+        for server_id, event in events:
             try:
-                self._dispatch(event)
+                self._dispatch(server_id, event)
             except BaseException as error:
                 self._fault(error)
         if len(events) < _BATCH:
@@ -189,22 +190,23 @@ class Pump:
 
         self._fault_limiter.offer(write)
 
-    def _dispatch(self, event: _rsecho._Event) -> None:
+    def _dispatch(self, server_id: int, event: _rsecho._Event) -> None:
         if event[0] == "notice":
             _, when, server, level, name, text = event
             if name == "wake":
                 return
             _emit(SERVER, level, when, text, event=name, server=server)
             if name == "stopped":
-                self._forget(server)
+                # The last that is heard of it.
+                self._sinks.pop(server_id, None)
         elif event[0] == "received":
             _received(event)
         elif event[0] == "answered":
             _answered(event)
         elif event[0] == "record":
-            self._record(event)
+            self._record(self._sinks.get(server_id), event)
         elif event[0] == "unfit":
-            self._unfit(event)
+            self._unfit(self._sinks.get(server_id), event)
         elif event[0] == "opened":
             _, when, server, peer = event
             text = f"{server} opened by {_host_port(peer)}"
@@ -219,14 +221,8 @@ class Pump:
             parts |= {"received_bytes": received, "sent_bytes": sent}
             _emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
 
-    def _forget(self, name: str) -> None:
-        # Another server may have taken the address already, and be about to start.
-        if all(server.url != name or server._native.finish() for server in live_servers()):
-            self._sinks.pop(name, None)
-
-    def _record(self, event: _rsecho._RecordEvent) -> None:
+    def _record(self, sink: Sink | None, event: _rsecho._RecordEvent) -> None:
         _, when, server, peer, data = event
-        sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
             return
         record = Record(when, server, peer, data, sink.layout, sink.layout.unpack(data))
@@ -258,9 +254,8 @@ class Pump:
 
             sink.failed.offer(write)
 
-    def _unfit(self, event: _rsecho._UnfitEvent) -> None:
+    def _unfit(self, sink: Sink | None, event: _rsecho._UnfitEvent) -> None:
         _, when, server, peer, length, data = event
-        sink = self._sinks.get(server)
         if sink is None or sink.layout is None:
             return
         size = sink.layout.size

@@ -310,7 +310,7 @@ class EventQueue:
     """
 
     def __new__(cls, capacity: int = 4096) -> EventQueue: ...
-    def drain(self, limit: int, /) -> list[_Event]:
+    def drain(self, limit: int, /) -> list[tuple[int, _Event]]:
         """Take up to `limit` frequent events and all rare ones, in the order of their times."""
 
     def take_dropped(self) -> int:
@@ -392,6 +392,10 @@ class Server:
     @property
     def name(self) -> str:
         """As in `udp://127.0.0.1:9999`, with the real port."""
+
+    @property
+    def id(self) -> int:
+        """Its number in this process, by which its events name it."""
 
     @property
     def address(self) -> _Address:

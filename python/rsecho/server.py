@@ -118,8 +118,8 @@ class Server(ABC):
         from rsecho import _pump
 
         sink = _pump.Sink(self._layout, self._on_record)
-        if not self._native.is_foreign:
-            _lifecycle.pump().attach(self.url, sink)
+        if not (self._native.is_foreign or self._is_started):
+            _lifecycle.pump().attach(self._native.id, sink)
             self._follow_levels()
         self._native.start()
         self._is_started = True

@@ -30,13 +30,17 @@ impl EventQueue {
         Ok(Self(Arc::new(queue)))
     }
 
-    /// Takes up to `limit` events, in the order of their times.
+    /// Takes up to `limit` events, in the order of their times, each with its server's number.
     #[pyo3(signature = (limit, /))]
-    fn drain<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+    fn drain<'py>(
+        &self,
+        py: Python<'py>,
+        limit: usize,
+    ) -> PyResult<Vec<(u64, Bound<'py, PyTuple>)>> {
         self.0
             .drain(limit)
             .iter()
-            .map(|event| tuple(py, event))
+            .map(|event| Ok((event.server_id, tuple(py, event)?)))
             .collect()
     }
 

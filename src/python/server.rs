@@ -148,6 +148,11 @@ impl Server {
     }
 
     #[getter]
+    fn id(&self) -> u64 {
+        self.0.id()
+    }
+
+    #[getter]
     fn address(&self) -> (String, u16) {
         pair(self.0.address())
     }

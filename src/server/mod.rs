@@ -169,6 +169,11 @@ impl Server {
         &self.name
     }
 
+    /// Its number in this process, by which its events name it.
+    pub fn id(&self) -> u64 {
+        self.observer.id()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import rsecho
-from rsecho import _lifecycle, _pump
+from rsecho import _lifecycle
 from rsecho.logs import JsonFormatter, escape_payload
 from support import PATIENCE, run, until
 
@@ -281,19 +281,14 @@ def test_flush_logs_by_the_pump_itself_does_not_wait() -> None:
         until(lambda: told == [False])
 
 
-def test_a_server_about_to_start_keeps_its_sink_when_its_predecessors_end_is_told() -> None:
-    with rsecho.UdpServer("127.0.0.1") as first:
-        address = first.address
-    # Bound where the first one was, whose end is told between the two steps of a start.
-    second = rsecho.UdpServer(*address, unpack="!I")
+def test_a_server_that_has_ended_leaves_nothing_with_the_pump() -> None:
+    server = rsecho.UdpServer("127.0.0.1", unpack="!I")
+    server.start()
     pump = _lifecycle.pump()
-    pump.attach(second.url, _pump.Sink(second._layout, None))
-    pump._forget(second.url)
-    assert second.url in pump._sinks
-    second.start()
-    second.close()
-    pump._forget(second.url)
-    assert second.url not in pump._sinks
+    assert server._native.id in pump._sinks
+    server.close()
+    assert rsecho.flush_logs(PATIENCE)
+    assert server._native.id not in pump._sinks
 
 
 def test_a_line_that_waited_has_the_time_at_which_it_happened(logged: Recorder) -> None:
@@ -320,3 +315,22 @@ def test_a_line_that_waited_has_the_time_at_which_it_happened(logged: Recorder) 
     records = logged.of("rsecho.access")
     assert [record.__dict__["event"] for record in records] == 2 * ["received", "sent"]
     assert all(record.created <= happened for record in records)
+
+
+def test_servers_that_share_an_address_keep_their_records_apart() -> None:
+    first: list[rsecho.Record] = []
+    second: list[rsecho.Record] = []
+    with (
+        rsecho.UdpServer("127.0.0.1", reuse_port=True, unpack="!I", on_record=first.append) as one,
+        rsecho.UdpServer(
+            *one.address, reuse_port=True, unpack="!I", on_record=second.append
+        ) as other,
+    ):
+        # The kernel gives each client to one of the two, by its port.
+        for number in range(40):
+            with rsecho.UdpClient(*one.address, timeout=10) as client:
+                client.request(number.to_bytes(4, "big"))
+        rsecho.flush_logs()
+        assert len(first) == one.stats().records
+        assert len(second) == other.stats().records
+    assert len(first) + len(second) == 40

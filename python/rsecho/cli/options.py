@@ -79,7 +79,9 @@ tcp_options = stacked(
         "--keep-alive", type=KeepAlive(), help="TCP keep-alive probes, as in 30s,5s,3 (tcp(7))."
     ),
     option(
-        "--linger", type=DURATION, help="SO_LINGER: how long close waits for unsent data; 0 resets."
+        "--linger",
+        type=DURATION,
+        help="SO_LINGER: 0 resets connections at their end. More is refused: close would wait.",
     ),
     option("--congestion", metavar="NAME", help="TCP_CONGESTION, as in cubic or reno."),
 )

@@ -119,6 +119,13 @@ impl Config {
         if self.max_connections == Some(0) {
             return refuse("max_connections", &0, "that would serve nobody");
         }
+        if self.socket.linger.is_some_and(|time| !time.is_zero()) {
+            let rule = "close(2) would hold up every other connection for that long";
+            return Err(Error::argument("set", "linger", rule).or(
+                "leave it out (the kernel delivers what was sent in the background), or take 0 \
+                 to reset",
+            ));
+        }
         if self.idle_timeout == Some(Duration::ZERO) {
             return refuse(
                 "idle_timeout",

@@ -35,6 +35,8 @@ pub(super) struct Service {
     pub(super) observer: Arc<Observer>,
     /// How long a sleep lasts that ends without a datagram.
     pub(super) sleep_time: Option<Duration>,
+    /// The user asked for receives that time out.
+    pub(super) counts_timeouts: bool,
     pub(super) idle: Option<Idle>,
     /// How long a reply may wait for room in the send buffer.
     pub(super) send_timeout: Duration,
@@ -125,7 +127,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                     }
                 }
                 Arrival::TimedOut => {
-                    self.tally.receive_timeouts += 1;
+                    self.tally.receive_timeouts += u64::from(self.service.counts_timeouts);
                     self.tally.publish(self.counters);
                     let slept = self.service.sleep_time.unwrap_or_default();
                     if let Some(idle) = &mut self.service.idle
@@ -197,13 +199,18 @@ impl<'a, E: Engine> Worker<'a, E> {
         if access.is_some() {
             self.tell_answered();
         }
+        self.log_drops();
+        self.tally.publish(self.counters);
+        end
+    }
+
+    /// Tells of what is dropped in the tally, before that is published and forgotten.
+    fn log_drops(&mut self) {
         if let Some(dropped) = self.tally.dropped() {
             let last = self.verdicts.iter().rposition(Option::is_some);
             let peer = last.and_then(|slot| self.received[slot].source.to_std());
             self.drop_log.add(dropped, peer);
         }
-        self.tally.publish(self.counters);
-        end
     }
 
     /// Counts a message in, and says why it is not to be answered.
@@ -279,17 +286,7 @@ impl<'a, E: Engine> Worker<'a, E> {
     /// A send was refused: wait for room, cut the train up, or count it as dropped.
     #[cold]
     fn refused(&mut self, group: Group, error: &io::Error) {
-        if group.datagrams > 1 {
-            match error.raw_os_error() {
-                // A segment above the MTU of this peer's path (udp(7)): others may take trains.
-                Some(libc::EMSGSIZE) => self.remember_refusal(group),
-                // The kernel or the driver does not do it at all, or no longer.
-                Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
-                    self.engine.limit_segments(usize::from(group.datagrams));
-                }
-                _ => {}
-            }
-        }
+        let mut any_sent = false;
         // Each datagram by itself: what the error was for is dropped, the rest goes.
         let segment = group.segment_bytes.max(1) as usize;
         let to = self.received[usize::from(group.slot)];
@@ -303,6 +300,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                 let length = segment.min(end - at);
                 match self.send_one(piece.slot, at, length, &to) {
                     Ok(()) => {
+                        any_sent = true;
                         self.tally.sent_packets += 1;
                         self.tally.sent_bytes += length as u64;
                     }
@@ -316,6 +314,18 @@ impl<'a, E: Engine> Worker<'a, E> {
                 if at >= end {
                     break;
                 }
+            }
+        }
+        // By themselves they go, so it was the train that was refused, not the peer.
+        if group.datagrams > 1 && any_sent {
+            match error.raw_os_error() {
+                // A segment above the MTU of this peer's path (udp(7)): others may take trains.
+                Some(libc::EMSGSIZE) => self.remember_refusal(group),
+                // The kernel or the driver does not do it at all, or no longer.
+                Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
+                    self.engine.limit_segments(usize::from(group.datagrams));
+                }
+                _ => {}
             }
         }
     }
@@ -359,6 +369,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                         return Err(error);
                     }
                     // Whoever asks meanwhile need not wait with us.
+                    self.log_drops();
                     self.tally.publish_part(self.counters);
                     let start = Instant::now();
                     wait_for_room(fd, self.patience.min(STOPPING_PATIENCE), &error)?;

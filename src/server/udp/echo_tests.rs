@@ -130,6 +130,7 @@ fn serve_under(control: &Control, batches: Vec<Vec<Came>>, refuse_trains: Option
         sources: Sources::new(own),
         observer: Arc::new(Observer::new("test", None)),
         sleep_time: None,
+        counts_timeouts: false,
         idle: None,
         send_timeout: Duration::from_secs(1),
         answer_truncated: false,

@@ -263,6 +263,7 @@ fn service(
         sources: Sources::new(address),
         observer,
         sleep_time,
+        counts_timeouts: config.socket.recv_timeout.is_some(),
         idle,
         send_timeout: config.socket.send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
         answer_truncated: config.max_datagram_bytes.is_some(),

@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rsecho::server::Server;
+use rsecho::server::tcp::Config;
+
 use crate::helper::*;
 
 fn connections_above_the_limit_wait_for_their_turn(engine: Engine) {
@@ -172,6 +175,17 @@ fn f28_a_full_receive_buffer_is_read_in_pieces(engine: Engine) {
     });
     exchange(&connect(server.address()), b"unaffected");
     assert_balance(&server);
+}
+
+#[test]
+fn a_positive_linger_is_refused_since_close_would_wait() {
+    let mut config = Config::new(loopback());
+    config.socket.linger = Some(Duration::from_secs(4));
+    let error = Server::tcp(config, None).unwrap_err();
+    assert!(
+        error.is_argument() && error.to_string().contains("linger"),
+        "{error}"
+    );
 }
 
 on_both_engines!(
