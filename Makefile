@@ -84,4 +84,4 @@ bench: ## Criterion benches, Rust alone
 	$(CARGO) bench --locked
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) target fuzz/target fuzz/corpus fuzz/artifacts dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rsecho::address::Family;
 use rsecho::server::{EngineChoice, Listen, Server, Stats, Wait, udp};
-use rsecho::socket::SocketOptions;
+use rsecho::socket::{SocketOptions, Value};
 
 use crate::traffic::Traffic;
 
-const BUFFER: usize = 4 << 20;
+pub(crate) const BUFFER: usize = 4 << 20;
 
 pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> udp::Config {
     udp::Config {
@@ -22,6 +22,7 @@ pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> 
         },
         socket: SocketOptions {
             recv_buffer_bytes,
+            force_buffers: true,
             ..SocketOptions::default()
         },
         idle_timeout: None,
@@ -35,6 +36,15 @@ pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> 
     }
 }
 
+/// What may be on its way to a server at a time: well within what its receive buffer got.
+pub(crate) fn window(server: &Server) -> usize {
+    let buffer = server.report().get("recv_buffer_bytes");
+    match buffer.and_then(|option| option.effective.as_ref()) {
+        Some(Value::Number(bytes)) => *bytes as usize / 4,
+        _ => 32 << 10,
+    }
+}
+
 fn assert_balanced(stats: &Stats) {
     let (received, answered) = (stats.get("received_packets"), stats.get("sent_packets"));
     assert_eq!(received, answered + stats.reasons_total(), "{stats:?}");
@@ -44,7 +54,7 @@ fn assert_balanced(stats: &Stats) {
 pub(crate) fn balance(engine: EngineChoice, datagrams: u64) -> Result<(), Box<dyn Error>> {
     let server = Server::udp(config(engine, Some(BUFFER)), None)?;
     server.start()?;
-    let mut traffic = Traffic::new(server.address(), BUFFER / 2)?;
+    let mut traffic = Traffic::new(server.address(), window(&server))?;
     let start = Instant::now();
     let (is_over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| -> Result<(), Box<dyn Error>> {

@@ -14,8 +14,6 @@ use rsecho::server::{EngineChoice, Listen, Server, tcp};
 use crate::books;
 use crate::traffic::Traffic;
 
-const BUFFER: usize = 4 << 20;
-
 /// Growth in the second half of the load that is no growth: pages touched late.
 const SLACK_KIB: u64 = 1024;
 
@@ -25,7 +23,10 @@ const IDLE_BYTES: u64 = 1024;
 /// The child: a server until standard input ends.
 pub(crate) fn serve(role: &str) -> Result<(), Box<dyn Error>> {
     let server = match role {
-        "udp" => Server::udp(books::config(EngineChoice::Batch, Some(BUFFER)), None)?,
+        "udp" => Server::udp(
+            books::config(EngineChoice::Batch, Some(books::BUFFER)),
+            None,
+        )?,
         _ => Server::tcp(
             tcp::Config::new(Listen::At {
                 host: "127.0.0.1".into(),
@@ -36,7 +37,7 @@ pub(crate) fn serve(role: &str) -> Result<(), Box<dyn Error>> {
         )?,
     };
     server.start()?;
-    println!("{}", server.address());
+    println!("{} {}", server.address(), books::window(&server));
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(server.stop(Duration::from_secs(10))?)
 }
@@ -44,6 +45,8 @@ pub(crate) fn serve(role: &str) -> Result<(), Box<dyn Error>> {
 struct Process {
     child: Child,
     address: SocketAddr,
+    /// What may be on its way to it at a time.
+    window: usize,
 }
 
 impl Process {
@@ -56,8 +59,12 @@ impl Process {
         let output = child.stdout.take().ok_or("no standard output")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().parse()?;
-        Ok(Self { child, address })
+        let (address, window) = line.trim().split_once(' ').ok_or("no address")?;
+        Ok(Self {
+            child,
+            address: address.parse()?,
+            window: window.parse()?,
+        })
     }
 
     /// A line of /proc/PID/smaps_rollup, in KiB (proc(5)).
@@ -93,8 +100,8 @@ pub(crate) fn measure(time: Duration, connections: usize) -> Result<(), Box<dyn 
     let middle = end - time / 2;
     let loads = [
         thread::spawn({
-            let address = udp.address;
-            move || load_udp(address, end).expect("the server answers")
+            let (address, window) = (udp.address, udp.window);
+            move || load_udp(address, window, end).expect("the server answers")
         }),
         thread::spawn({
             let address = tcp.address;
@@ -138,8 +145,8 @@ pub(crate) fn measure(time: Duration, connections: usize) -> Result<(), Box<dyn 
     Ok(())
 }
 
-fn load_udp(address: SocketAddr, end: Instant) -> io::Result<u64> {
-    let mut traffic = Traffic::new(address, BUFFER / 2)?;
+fn load_udp(address: SocketAddr, window: usize, end: Instant) -> io::Result<u64> {
+    let mut traffic = Traffic::new(address, window)?;
     while Instant::now() < end {
         traffic.exchange()?;
     }
