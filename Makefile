@@ -10,7 +10,7 @@ CARGO  ?= cargo
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build lint bench clean test-rust test-python typing oracle
+.PHONY: help serve test build lint bench bench-compare clean test-rust test-python typing oracle
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,10 @@ $(VENV)/.tools: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	touch $@
 
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
@@ -53,6 +57,9 @@ oracle: build ## Decode and encode 100,000 generated formats as Python's struct 
 
 bench: ## Criterion benches, Rust alone
 	$(CARGO) bench --locked
+
+bench-compare: build $(VENV)/.bench ## Against asyncio, uvloop and C, into target/compare (ARGS='--scale', '--help')
+	CARGO=$(CARGO) $(BIN)/python benches/compare/compare.py $(ARGS)
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
