@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -52,10 +53,12 @@ WORKLOADS = {
     "one_peer": Workload("udp", "--window 64", "one client, 64 datagrams on the way"),
     "peers64": Workload("udp", "--clients 64", "64 clients, one datagram on the way each"),
     "gso_source": Workload(
-        "udp", "--window 64 --send-trains 64", "one client sends trains of 64 (GSO)"
+        "udp", "--window 64 --send-trains 64", "one client sends trains of 64, takes singles"
     ),
     "trains": Workload(
-        "udp", "--window 64 --send-trains 64 --take-trains", "... and takes trains (GRO)"
+        "udp",
+        "--window 64 --send-trains 64 --take-trains",
+        "one client sends and takes trains of 64",
     ),
     "conns50": Workload("tcp", "--clients 50", "50 connections, one message on the way each"),
     "bulk": Workload(
@@ -118,7 +121,9 @@ class Place:
 
     @classmethod
     def choose(cls, wanted: str | None) -> Place:
-        """Two cores of one package where there are two; both roles on any CPU otherwise."""
+        """Two cores of one package where there are two; any CPU for both otherwise."""
+        if wanted == "none":
+            return cls(None, None)
         if wanted is not None:
             server, _, load = wanted.partition(",")
             return cls(int(server), int(load))
@@ -132,12 +137,12 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """One CPU for all: a load that never sleeps would starve the server."""
+        """No CPU for each: a load that never sleeps could starve the server."""
         return self.load is None
 
     def __str__(self) -> str:
         if self.is_shared:
-            return "one CPU for servers and load, which sleeps"
+            return "servers and load on any CPU, and a load that sleeps"
         return f"servers on CPU {self.server}, load on CPU {self.load}"
 
 
@@ -218,10 +223,9 @@ def build_plain_loop(folder: Path) -> str:
 def uvloop_version() -> str | None:
     """None: it is not installed."""
     try:
-        import uvloop
-    except ImportError:
+        return importlib.metadata.version("uvloop")
+    except importlib.metadata.PackageNotFoundError:
         return None
-    return str(uvloop.__version__)
 
 
 class Running:
@@ -282,6 +286,7 @@ class Plan:
     servers: dict[str, dict[str, str]]
     reps: int
     seconds: float
+    warmup: float
     attempts: int
     place: Place
     load: str
@@ -343,7 +348,7 @@ class Plan:
         """Runs the load generator once."""
         words = [self.load, workload.protocol, "--json", "--server", server.address]
         words += ["--pid", str(server.process.pid), "--seconds", str(self.seconds)]
-        words += shlex.split(workload.options)
+        words += ["--warmup", str(self.warmup), *shlex.split(workload.options)]
         if self.place.is_shared:
             words += ["--sleep"]
         else:
@@ -356,7 +361,7 @@ class Plan:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=self.seconds + 60,
+                timeout=self.warmup + self.seconds + 60,
                 preexec_fn=lambda: settle(self.place.load),
             )
         except subprocess.TimeoutExpired:
@@ -376,9 +381,10 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reps", type=int, default=5, help="repetitions [5]")
     parser.add_argument("--seconds", type=float, default=0.5, help="measured a cell [0.5]")
+    parser.add_argument("--warmup", type=float, default=0.3, help="unmeasured before it [0.3]")
     parser.add_argument("--attempts", type=int, default=3, help="at a disturbed cell [3]")
     parser.add_argument("--workloads", help=f"of {', '.join(WORKLOADS)}; or all")
-    parser.add_argument("--servers", help=f"of {', '.join(SERVERS)}; or all")
+    parser.add_argument("--servers", help=f"of {', '.join(SERVERS)}; all; or ''")
     parser.add_argument(
         "--server",
         action="append",
@@ -389,7 +395,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", action="store_true", help="instead: CPU per echo as the work grows"
     )
-    parser.add_argument("--cpus", metavar="SERVER,LOAD", help="CPUs to keep to")
+    parser.add_argument("--cpus", metavar="SERVER,LOAD", help="CPUs to keep to; or none")
     parser.add_argument(
         "--out", type=Path, default=PROJECT / "target" / "compare", help="folder for the results"
     )
@@ -427,6 +433,8 @@ def choose_servers(options: argparse.Namespace) -> dict[str, dict[str, str]]:
         if not equals or name in SERVERS or "{protocol}" not in command:
             raise CompareError(f"--server is NAME='COMMAND {{protocol}}' with a new name: {text}")
         servers[name] = dict.fromkeys(("udp", "tcp"), command)
+    if not servers:
+        raise CompareError("there is no server to measure")
     return servers
 
 
@@ -469,7 +477,7 @@ def about(options: argparse.Namespace, plan: Plan) -> dict[str, str]:
         "place": str(plan.place),
         "versions": f"{version.stdout.strip()}, Python {platform.python_version()}{uvloop}",
         "congestion control": f"{plan.congestion or 'the system default'} on the load's side",
-        "repetitions": f"{options.reps} of {options.seconds} s",
+        "repetitions": f"{options.reps} repetitions of {options.seconds} s",
         "command": f"make bench-compare ARGS='{' '.join(given)}'"
         if given
         else "make bench-compare",
@@ -494,6 +502,7 @@ def main() -> int:
         servers=servers,
         reps=options.reps,
         seconds=options.seconds,
+        warmup=options.warmup,
         attempts=options.attempts,
         place=Place.choose(options.cpus),
         load=build_load(options.profile),
@@ -517,7 +526,7 @@ def main() -> int:
     for trouble in troubles:
         print(f"WARNING {trouble}")
     stem = "scale" if options.scale else "compare"
-    meanings = {name: workload.meaning for name, workload in workloads.items()}
+    meanings = {name: f"{w.protocol.upper()}: {w.meaning}" for name, w in workloads.items()}
     document = {"about": setting, "servers": servers, "workloads": meanings, "cells": cells}
     (options.out / f"{stem}.json").write_text(json.dumps({**document, "warnings": troubles}))
     (options.out / f"{stem}.md").write_text(results.markdown(meanings, scale=options.scale))

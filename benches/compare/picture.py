@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ def draw(results: Results, meanings: dict[str, str], path: Path) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.5, high * 1.8)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_yticks(
         [row * group + (len(servers) - 1) / 2 for row in range(len(workloads))],
         [f"{name}\n{meanings[name]}" for name in workloads],
@@ -85,7 +87,7 @@ def draw(results: Results, meanings: dict[str, str], path: Path) -> None:
         loc="lower left", bbox_to_anchor=(0, 1), ncols=len(servers), frameon=False, labelcolor=INK
     )
     about = results.about
-    note = f"{about['date']}, {about['kernel']}, {about['cpu']}; {about['repetitions']}"
+    note = f"{about['date']}, {about['kernel']}, {about['cpu']}; medians of {about['repetitions']}"
     figure.supxlabel(note, fontsize=7.5, color=INK, x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None, "Title": "CPU time per echo"})

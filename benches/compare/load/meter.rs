@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use crate::options::Options;
 use crate::sys;
 
+const FIRST_ECHO: Duration = Duration::from_secs(5);
+
 /// All clocks at one moment.
 pub(crate) struct Reading {
     at: Instant,
@@ -42,8 +44,11 @@ impl Reading {
         })
     }
 
-    pub(crate) fn at(&self) -> Instant {
-        self.at
+    /// True when the measurement that began here is to end: after its time, and with an
+    /// answer to speak of, for which a server that gets no CPU time is given a while.
+    pub(crate) fn is_over(&self, now: Instant, options: &Options, has_answers: bool) -> bool {
+        let spent = now - self.at;
+        spent >= options.measured && (has_answers || spent >= options.measured + FIRST_ECHO)
     }
 }
 

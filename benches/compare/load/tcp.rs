@@ -18,7 +18,6 @@ use crate::sys::{self, Epoll};
 
 /// Until every connection has had an echo, and for what is on the way at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LAST_ECHOES: Duration = Duration::from_secs(1);
 /// Local addresses that connections take in turn: closed ones linger for a minute
 /// (TIME_WAIT), and would use up the ports of a single address.
 const SOURCES: u32 = 4096;
@@ -100,7 +99,11 @@ impl Load<'_> {
                     self.is_measuring = true;
                     begin = Some((Reading::begin(self.options)?, self.echoes));
                 }
-                Some((reading, _)) if now - reading.at() >= self.options.measured => break,
+                Some((reading, before))
+                    if reading.is_over(now, self.options, self.echoes + self.bad > *before) =>
+                {
+                    break;
+                }
                 _ => {}
             }
         }
@@ -139,7 +142,7 @@ impl Load<'_> {
     fn end(&mut self) -> io::Result<()> {
         self.is_ending = true;
         let start = Instant::now();
-        while self.waiting() > 0 && start.elapsed() < LAST_ECHOES {
+        while self.waiting() > 0 && start.elapsed() < PATIENCE {
             self.turn()?;
         }
         self.failed += self.waiting() as u64;

@@ -20,8 +20,11 @@ use crate::sys::{self, Epoll, Inbox};
 /// Client's number (4 bytes) and sequence number (8 bytes).
 pub(crate) const HEADER: usize = 12;
 
-/// Silence of a socket after which nothing more is expected of what it sent.
+/// Silence of a socket after which nothing more is expected of what it sent. It doubles each
+/// time, up to a limit, until there is a good echo: a server that is slow for want of CPU
+/// time would otherwise be late for ever.
 const SILENCE: Duration = Duration::from_millis(50);
+const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// Datagrams a receive or a sendmmsg.
 const BATCH: usize = 64;
 /// Bytes in a train, below what an IPv4 datagram carries.
@@ -43,6 +46,8 @@ struct Client {
     given_up: u64,
     in_flight: usize,
     last_echo: Instant,
+    /// The silence after which it gives up.
+    patience: Duration,
     /// Sequence number modulo length: the last datagrams sent.
     sent: Vec<OnTheWay>,
 }
@@ -78,6 +83,7 @@ impl Client {
             given_up: 0,
             in_flight: 0,
             last_echo: now,
+            patience: SILENCE,
             sent: vec![none; remembered],
         })
     }
@@ -166,7 +172,11 @@ impl Load<'_> {
                     self.is_measuring = true;
                     begin = Some((Reading::begin(self.options)?, self.echoes, self.lost));
                 }
-                Some((reading, ..)) if now - reading.at() >= self.options.measured => break,
+                Some((reading, before, _))
+                    if reading.is_over(now, self.options, self.echoes + self.bad > *before) =>
+                {
+                    break;
+                }
                 _ => {}
             }
             if now - looked >= SILENCE {
@@ -230,6 +240,7 @@ impl Load<'_> {
         }
         if self.echoes != before {
             self.clients[number].last_echo = now;
+            self.clients[number].patience = SILENCE;
             self.fill_window(number, Instant::now())?;
         }
         Ok(())
@@ -286,7 +297,9 @@ impl Load<'_> {
     fn give_up(&mut self, now: Instant) -> io::Result<()> {
         for number in 0..self.clients.len() {
             let client = &mut self.clients[number];
-            if client.in_flight > 0 && now.saturating_duration_since(client.last_echo) >= SILENCE {
+            let silence = now.saturating_duration_since(client.last_echo);
+            if client.in_flight > 0 && silence >= client.patience {
+                client.patience = (client.patience * 2).min(MAX_SILENCE);
                 self.lost += client.in_flight as u64;
                 client.in_flight = 0;
                 client.given_up = client.next;
