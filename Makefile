@@ -10,8 +10,8 @@ CARGO  ?= cargo
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test build lint bench clean test-rust test-python typing oracle \
-	fuzz fuzz-corpus soak
+.PHONY: help serve test build lint bench bench-compare clean test-rust test-python typing \
+	oracle fuzz fuzz-corpus soak
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,10 @@ $(VENV)/.tools: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	touch $@
 
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
@@ -82,6 +86,9 @@ soak: ## Count 10,000,000 datagrams in and out, then load and idle connections (
 
 bench: ## Criterion benches, Rust alone
 	$(CARGO) bench --locked
+
+bench-compare: build $(VENV)/.bench ## Against asyncio, uvloop and C, into target/compare (ARGS='--scale', '--help')
+	CARGO=$(CARGO) $(BIN)/python benches/compare/compare.py $(ARGS)
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target fuzz/target fuzz/corpus fuzz/artifacts dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -46,6 +46,10 @@ fn client(server: &Server) -> UdpSocket {
 
 fn udp_echo(c: &mut Criterion) {
     let mut group = c.benchmark_group("udp_echo");
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     for (name, engine) in [
         ("batch", EngineChoice::Auto),
         ("portable", EngineChoice::Portable),

@@ -147,9 +147,8 @@ impl<'a, E: Engine> Worker<'a, E> {
     /// Answers what is queued already, until there is nothing more or the time is over.
     fn drain(&mut self) -> io::Result<Finish> {
         while !self.control.time_left().is_zero() {
-            match self.engine.receive(0, Mode::DontWait) {
-                Ok(count) => {
-                    self.batch(count);
+            match self.turn() {
+                Ok(_) => {
                     if self.patience.is_zero() {
                         // The way back is blocked: more of the same would only take time.
                         break;
@@ -163,6 +162,13 @@ impl<'a, E: Engine> Worker<'a, E> {
             }
         }
         Ok(Finish::Stopped)
+    }
+
+    /// Serves what one receive has without waiting; how many messages that was.
+    pub(super) fn turn(&mut self) -> io::Result<usize> {
+        let count = self.engine.receive(0, Mode::DontWait)?;
+        self.batch(count);
+        Ok(count)
     }
 
     /// Serves `count` messages; true if one of them ends the server.

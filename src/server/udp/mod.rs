@@ -25,6 +25,8 @@ use crate::stats::{self, DropReason};
 use crate::sys;
 use crate::worker::{Control, Finish, Task};
 
+#[doc(hidden)]
+pub mod bench_support;
 mod counters;
 mod echo;
 #[cfg(test)]
