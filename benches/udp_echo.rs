@@ -5,28 +5,14 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
-use rsecho::socket::SocketOptions;
+use rsecho::server::{EngineChoice, Listen, Server, udp};
 
 const WINDOW: u64 = 64;
 
 fn serve(engine: EngineChoice) -> Server {
     let config = udp::Config {
-        listen: Listen::At {
-            host: "127.0.0.1".into(),
-            port: 0,
-            family: Family::Any,
-        },
-        socket: SocketOptions::default(),
-        idle_timeout: None,
-        max_datagram_bytes: None,
-        stop_on_empty: false,
-        workers: 1,
-        cpus: Vec::new(),
         engine,
-        wait: Wait::Balanced,
-        record_bytes: None,
+        ..udp::Config::new(Listen::at("127.0.0.1", 0))
     };
     let server = Server::udp(config, None).expect("loopback can be bound");
     server.start().expect("a thread can be started");

@@ -16,10 +16,8 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
-use rsecho::address::Family;
 use rsecho::server::udp::bench_support::{Planner, serve_by_hand};
 use rsecho::server::{EngineChoice, Listen, udp};
-use rsecho::socket::SocketOptions;
 
 const LENGTHS: [usize; 4] = [64, 512, 1472, 8192];
 const PEERS: [usize; 3] = [1, 16, 64];
@@ -232,20 +230,8 @@ fn brief(group: &mut BenchmarkGroup<'_, WallTime>) {
 
 fn config(engine: EngineChoice) -> udp::Config {
     udp::Config {
-        listen: Listen::At {
-            host: "127.0.0.1".into(),
-            port: 0,
-            family: Family::Any,
-        },
-        socket: SocketOptions::default(),
-        idle_timeout: None,
-        max_datagram_bytes: None,
-        stop_on_empty: false,
-        workers: 1,
-        cpus: Vec::new(),
         engine,
-        wait: udp::Wait::Balanced,
-        record_bytes: None,
+        ..udp::Config::new(Listen::at("127.0.0.1", 0))
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use rsecho::address::Family;
 use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,11 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (true, _) => Wait::Latency,
         _ => Wait::Balanced,
     };
-    let listen = Listen::At {
-        host: "127.0.0.1".into(),
-        port,
-        family: Family::Any,
-    };
+    let listen = Listen::at("127.0.0.1", port);
     let config = udp::Config {
         engine,
         wait,

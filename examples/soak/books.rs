@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rsecho::address::Family;
-use rsecho::server::{EngineChoice, Listen, Server, Stats, Wait, udp};
+use rsecho::server::{EngineChoice, Listen, Server, Stats, udp};
 use rsecho::socket::{SocketOptions, Value};
 
 use crate::traffic::Traffic;
@@ -14,25 +13,15 @@ use crate::traffic::Traffic;
 pub(crate) const BUFFER: usize = 4 << 20;
 
 pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> udp::Config {
+    let socket = SocketOptions {
+        recv_buffer_bytes,
+        force_buffers: true,
+        ..SocketOptions::default()
+    };
     udp::Config {
-        listen: Listen::At {
-            host: "127.0.0.1".into(),
-            port: 0,
-            family: Family::Any,
-        },
-        socket: SocketOptions {
-            recv_buffer_bytes,
-            force_buffers: true,
-            ..SocketOptions::default()
-        },
-        idle_timeout: None,
-        max_datagram_bytes: None,
-        stop_on_empty: false,
-        workers: 1,
-        cpus: Vec::new(),
+        socket,
         engine,
-        wait: Wait::Balanced,
-        record_bytes: None,
+        ..udp::Config::new(Listen::at("127.0.0.1", 0))
     }
 }
 

@@ -35,6 +35,17 @@ pub enum Listen {
     On(Adopted),
 }
 
+impl Listen {
+    /// At a host and a port, of either family.
+    pub fn at(host: &str, port: u16) -> Self {
+        Self::At {
+            host: host.to_owned(),
+            port,
+            family: Family::Any,
+        }
+    }
+}
+
 /// Which way a server asks the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EngineChoice {

@@ -3,9 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rsecho::address::Family;
 use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
-use rsecho::socket::SocketOptions;
 use rsecho::worker::Finish;
 
 /// Far more than any of this takes.
@@ -13,20 +11,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn config(host: &str, engine: EngineChoice) -> udp::Config {
     udp::Config {
-        listen: Listen::At {
-            host: host.into(),
-            port: 0,
-            family: Family::Any,
-        },
-        socket: SocketOptions::default(),
-        idle_timeout: None,
-        max_datagram_bytes: None,
-        stop_on_empty: false,
-        workers: 1,
-        cpus: Vec::new(),
         engine,
-        wait: Wait::Balanced,
-        record_bytes: None,
+        ..udp::Config::new(Listen::at(host, 0))
     }
 }
 
