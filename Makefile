@@ -74,8 +74,8 @@ fuzz-%: target/tools/bin/cargo-fuzz
 	@echo "fuzzing $*, $(FUZZ_RUNS) executions: target/fuzz/$*.log"
 	@$(call FUZZ,$*) fuzz/corpus/$* tests/corpus/$* -- -runs=$(FUZZ_RUNS) -max_len=256 \
 		>target/fuzz/$*.log 2>&1 || { tail -n 40 target/fuzz/$*.log; exit 1; }
-	@grep 'cov:' target/fuzz/$*.log | tail -n 1
-	@grep '^Done' target/fuzz/$*.log
+	@grep -a 'cov:' target/fuzz/$*.log | tail -n 1
+	@grep -a '^Done' target/fuzz/$*.log
 
 fuzz-corpus: target/tools/bin/cargo-fuzz ## Keep what fuzzing found new in tests/corpus, for the tests to replay
 	$(foreach target,$(FUZZ_TARGETS),$(call FUZZ,$(target)) \
