@@ -99,8 +99,6 @@ DEFAULT_SERVERS = ["rsecho", "asyncio", "uvloop", "plain_loop"]
 
 START_SECONDS = 10.0
 NICE = -10
-# Cores that others used on the two CPUs while a cell was measured, above which it is repeated.
-FOREIGN_CORES = 0.15
 # Descriptors of a server or a load beside those of its connections.
 SPARE_DESCRIPTORS = 100
 
@@ -340,7 +338,7 @@ class Plan:
         attempts: list[dict[str, Any]] = []
         for _ in range(self.attempts):
             attempts.append(self.measure(workload, server))
-            if (attempts[-1]["foreign_cores"] or 0) <= FOREIGN_CORES:
+            if (attempts[-1]["foreign_cores"] or 0) <= report.FOREIGN_CORES:
                 break
         return min(attempts, key=lambda cell: cell["foreign_cores"] or 0)
 
@@ -521,6 +519,7 @@ def main() -> int:
     troubles: list[str] = []
     cells = plan.run(troubles)
     results = report.Results(setting, list(servers), list(workloads), cells)
+    has_failed = bool(troubles)
     troubles += results.troubles()
     print(results.text(scale=options.scale))
     for trouble in troubles:
@@ -534,7 +533,7 @@ def main() -> int:
     if not options.scale and cells:
         written += draw(results, meanings, options.svg or options.out / "cpu-per-echo.svg")
     print(f"written to {options.out}: {', '.join(written)}")
-    return 1 if results.wrong_echoes() or results.is_incomplete(options.reps) else 0
+    return 1 if has_failed or results.wrong_echoes() else 0
 
 
 def draw(results: report.Results, meanings: dict[str, str], path: Path) -> list[str]:

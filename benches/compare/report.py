@@ -14,6 +14,9 @@ SERIES_SEPARATOR = "/"
 # The part of the datagrams that may be lost before it is worth a warning.
 LOSS = 0.001
 
+# Cores that others used on the two CPUs while a cell was measured: more disturb it.
+FOREIGN_CORES = 0.15
+
 # (figure, heading), in the order in which they are of interest.
 FIGURES = [
     ("cpu_ns", "Server CPU time per echo, ns"),
@@ -74,11 +77,6 @@ class Results:
         """Echoes that should not have been."""
         return sum(cell["bad"] + cell["twice"] for cell in self.cells)
 
-    def is_incomplete(self, reps: int) -> bool:
-        """True when a server gave no figure where it should have."""
-        protocol_cells = {(c["server"], c["workload"]) for c in self.cells}
-        return not self.cells or any(len(self.of(s, w)) < reps for s, w in protocol_cells)
-
     def troubles(self) -> list[str]:
         """What a reader of the figures has to know."""
         lines = []
@@ -95,7 +93,7 @@ class Results:
                 lost = sum(cell["lost"] for cell in cells)
                 if lost > LOSS * (lost + sum(cell["echoes"] for cell in cells)):
                     lines.append(f"{server}, {workload}: {lost} datagrams lost")
-        disturbed = sum((cell["foreign_cores"] or 0) > 0.15 for cell in self.cells)
+        disturbed = sum((cell["foreign_cores"] or 0) > FOREIGN_CORES for cell in self.cells)
         if disturbed:
             lines.append(f"{disturbed} of {len(self.cells)} cells were disturbed by other work")
         return lines
