@@ -4,6 +4,7 @@
 
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use super::RawAddress;
@@ -77,22 +78,27 @@ impl Inbox {
         }
     }
 
-    /// Receives into the slots from `start` on; at least one message, or an error.
-    pub(crate) fn receive(&mut self, fd: RawFd, start: usize, mode: Mode) -> io::Result<usize> {
-        let room = self.slots() - start;
+    /// Receives into these slots; at least one message, or an error.
+    pub(crate) fn receive(
+        &mut self,
+        fd: RawFd,
+        slots: Range<usize>,
+        mode: Mode,
+    ) -> io::Result<usize> {
+        assert!(!slots.is_empty() && slots.end <= self.slots());
         let flags = match mode {
             Mode::Block => libc::MSG_WAITFORONE,
             Mode::DontWait => libc::MSG_DONTWAIT,
         };
-        // SAFETY: recvmmsg(2): `room` headers from `start` on, each pointing to memory that
+        // SAFETY: recvmmsg(2): the headers of these slots, all there are (see above), each pointing to memory that
         // this inbox owns and nobody else refers to now (`&mut self`), with its true
         // lengths. A null timeout means none.
         let count = unsafe {
-            let headers = self.headers.ptr(start);
+            let headers = self.headers.ptr(slots.start);
             libc::recvmmsg(
                 fd,
                 headers,
-                room as libc::c_uint,
+                slots.len() as libc::c_uint,
                 flags,
                 std::ptr::null_mut(),
             )

@@ -166,7 +166,9 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Serves what one receive has without waiting; how many messages that was.
     pub(super) fn turn(&mut self) -> io::Result<usize> {
-        let count = self.engine.receive(0, Mode::DontWait)?;
+        let count = self
+            .engine
+            .receive(0..self.engine.slots(), Mode::DontWait)?;
         self.batch(count);
         Ok(count)
     }

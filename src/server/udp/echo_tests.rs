@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ impl Engine for Scripted {
         64
     }
 
-    fn receive(&mut self, _start: usize, _mode: Mode) -> io::Result<usize> {
+    fn receive(&mut self, _slots: Range<usize>, _mode: Mode) -> io::Result<usize> {
         // EBADF after the last ends the loop.
         self.now = self
             .batches

@@ -1,6 +1,7 @@
 //! The ways to ask the kernel for datagrams, behind one interface that costs nothing.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 use super::plan::Plan;
@@ -20,8 +21,8 @@ pub(super) trait Engine: Send + 'static {
     /// How many messages one receive may bring.
     fn slots(&self) -> usize;
 
-    /// Receives into the slots from `start` on; at least one message, or an error.
-    fn receive(&mut self, start: usize, mode: Mode) -> io::Result<usize>;
+    /// Receives into these slots; at least one message, or an error.
+    fn receive(&mut self, slots: Range<usize>, mode: Mode) -> io::Result<usize>;
 
     /// What came into a slot. Once a receive: it makes the slot ready for the next.
     fn take(&mut self, slot: usize) -> Received;
@@ -69,7 +70,7 @@ impl Engine for Portable {
         1
     }
 
-    fn receive(&mut self, _start: usize, mode: Mode) -> io::Result<usize> {
+    fn receive(&mut self, _slots: Range<usize>, mode: Mode) -> io::Result<usize> {
         self.last = Some(message::receive(self.fd, &mut self.buffer, mode)?);
         Ok(1)
     }

@@ -32,6 +32,7 @@ mod echo;
 #[cfg(test)]
 mod echo_tests;
 mod engine;
+mod gather;
 mod idle;
 mod observe;
 mod plan;

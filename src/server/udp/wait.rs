@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::engine::Engine;
+use super::gather::Gather;
 use crate::server::wait::{Pace, Wait};
 use crate::socket::set_receive_timeout;
 use crate::sys::message::Mode;
@@ -76,8 +77,7 @@ pub(super) struct Receiver {
     sleep: Sleep,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
-    /// Gathering saved sends in the last batch, so it is worth another nap.
-    is_grouping: bool,
+    gather: Gather,
 }
 
 impl Receiver {
@@ -96,7 +96,7 @@ impl Receiver {
             pace: Pace::new(wait),
             sleep,
             timeout,
-            is_grouping: false,
+            gather: Gather::default(),
         })
     }
 
@@ -107,12 +107,9 @@ impl Receiver {
         }
     }
 
-    /// Told what a batch came to: so many messages, some of them trains, went back in so
-    /// many sends. Two sends saved are about what a nap costs. Trains were gathered by the
-    /// kernel already: waiting for more of them saves next to nothing.
+    /// Told what a batch came to: see [`Gather::learn`].
     pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
-        let singles = messages - trains;
-        self.is_grouping = singles >= sends.saturating_sub(trains) + 2;
+        self.gather.learn(messages, trains, sends);
     }
 
     /// The next datagrams, or why there are none.
@@ -123,12 +120,13 @@ impl Receiver {
     ) -> io::Result<Arrival> {
         match self.pace.wait() {
             Wait::Balanced => {
-                if !self.is_grouping {
+                if !self.gather.is_napping() {
                     return self.sleep(engine, control);
                 }
                 // The nap takes the place of the sleep: one wake-up a batch, not two. But
                 // behind a full batch there is more already, and nobody has to sleep for it.
-                let count = match engine.receive(0, Mode::DontWait) {
+                let all = 0..engine.slots();
+                let count = match engine.receive(all, Mode::DontWait) {
                     Ok(count) if count == engine.slots() => return Ok(Arrival::Some(count)),
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -136,7 +134,7 @@ impl Receiver {
                 };
                 match nap(engine, count) {
                     0 => {
-                        self.is_grouping = false;
+                        self.gather.stop_napping();
                         self.sleep(engine, control)
                     }
                     count => Ok(Arrival::Some(count)),
@@ -148,25 +146,31 @@ impl Receiver {
 
     fn sleep<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
         match &self.sleep {
-            Sleep::InReceive => match engine.receive(0, Mode::Block) {
-                Ok(count) => Ok(Arrival::Some(count)),
-                Err(error) => explain(error, control),
-            },
-            Sleep::InPoll(waker) => match engine.receive(0, Mode::DontWait) {
+            Sleep::InReceive => {
+                match engine.receive(0..self.gather.most(engine.slots()), Mode::Block) {
+                    Ok(count) => Ok(Arrival::Some(count)),
+                    Err(error) => explain(error, control),
+                }
+            }
+            Sleep::InPoll(waker) => match engine
+                .receive(0..self.gather.most(engine.slots()), Mode::DontWait)
+            {
                 Ok(count) => Ok(Arrival::Some(count)),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => explain(error, control),
                 Err(_) => match sys::wait_readable(self.fd, Some(waker), self.timeout)? {
                     // Left up: every worker of the server is to see it.
                     Ready::Woken => Ok(Arrival::Woken),
                     Ready::TimedOut => Ok(Arrival::TimedOut),
-                    Ready::Socket => match engine.receive(0, Mode::DontWait) {
-                        Ok(count) => Ok(Arrival::Some(count)),
-                        // Another reader was faster, or the checksum was wrong.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            Ok(Arrival::Woken)
+                    Ready::Socket => {
+                        match engine.receive(0..self.gather.most(engine.slots()), Mode::DontWait) {
+                            Ok(count) => Ok(Arrival::Some(count)),
+                            // Another reader was faster, or the checksum was wrong.
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                                Ok(Arrival::Woken)
+                            }
+                            Err(error) => explain(error, control),
                         }
-                        Err(error) => explain(error, control),
-                    },
+                    }
                 },
             },
         }
@@ -179,13 +183,13 @@ impl Receiver {
         control: &Control,
     ) -> io::Result<Arrival> {
         // The clock is read only while there is nothing to do.
-        let first = engine.receive(0, Mode::DontWait);
+        let first = engine.receive(0..self.gather.most(engine.slots()), Mode::DontWait);
         let Some(idle_since) = nothing_yet(&first) else {
             return arrived(first, control);
         };
         let patience = self.pace.patience();
         while idle_since.elapsed() < patience {
-            let next = engine.receive(0, Mode::DontWait);
+            let next = engine.receive(0..self.gather.most(engine.slots()), Mode::DontWait);
             if nothing_yet(&next).is_none() {
                 self.pace.learn(idle_since.elapsed());
                 return arrived(next, control);
@@ -211,7 +215,10 @@ impl Receiver {
 fn nap<E: Engine>(engine: &mut E, count: usize) -> usize {
     std::thread::sleep(NAP);
     // Whatever is wrong now is there to be found by the next receive.
-    count + engine.receive(count, Mode::DontWait).unwrap_or(0)
+    count
+        + engine
+            .receive(count..engine.slots(), Mode::DontWait)
+            .unwrap_or(0)
 }
 
 /// The time, where nothing was there.

@@ -83,8 +83,8 @@ impl Engine for Batch {
         SLOTS
     }
 
-    fn receive(&mut self, start: usize, mode: Mode) -> io::Result<usize> {
-        self.mailbox.inbox.receive(self.fd, start, mode)
+    fn receive(&mut self, slots: Range<usize>, mode: Mode) -> io::Result<usize> {
+        self.mailbox.inbox.receive(self.fd, slots, mode)
     }
 
     fn take(&mut self, slot: usize) -> Received {
