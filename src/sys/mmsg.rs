@@ -86,28 +86,43 @@ impl Inbox {
         mode: Mode,
     ) -> io::Result<usize> {
         assert!(!slots.is_empty() && slots.end <= self.slots());
+        if slots.len() == 1 {
+            return self.receive_one(fd, slots.start, mode);
+        }
         let flags = match mode {
             Mode::Block => libc::MSG_WAITFORONE,
             Mode::DontWait => libc::MSG_DONTWAIT,
         };
-        // SAFETY: recvmmsg(2): the headers of these slots, all there are (see above), each pointing to memory that
-        // this inbox owns and nobody else refers to now (`&mut self`), with its true
-        // lengths. A null timeout means none.
+        // SAFETY: recvmmsg(2): the headers of these slots, all there are (see above), each
+        // pointing to memory that this inbox owns and nobody else refers to now (`&mut
+        // self`), with its true lengths. A null timeout means none.
         let count = unsafe {
             let headers = self.headers.ptr(slots.start);
-            libc::recvmmsg(
-                fd,
-                headers,
-                slots.len() as libc::c_uint,
-                flags,
-                std::ptr::null_mut(),
-            )
+            let count = slots.len() as libc::c_uint;
+            libc::recvmmsg(fd, headers, count, flags, std::ptr::null_mut())
         };
         if count < 0 {
             Err(io::Error::last_os_error())
         } else {
             Ok(count as usize)
         }
+    }
+
+    /// The plain call is the cheaper one for a single message.
+    fn receive_one(&mut self, fd: RawFd, slot: usize, mode: Mode) -> io::Result<usize> {
+        let flags = if mode == Mode::DontWait {
+            libc::MSG_DONTWAIT
+        } else {
+            0
+        };
+        // SAFETY: recvmsg(2): as above, for one header.
+        let length =
+            unsafe { libc::recvmsg(fd, &raw mut (*self.headers.ptr(slot)).msg_hdr, flags) };
+        if length < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.headers.get_mut(slot).msg_len = length as libc::c_uint;
+        Ok(1)
     }
 
     /// What came into `slot`, and makes the slot ready for the next receive.
@@ -277,19 +292,30 @@ impl Mailbox {
     pub(crate) fn send(&mut self, fd: RawFd, start: usize) -> io::Result<usize> {
         let count = self.outbox.headers_used - start;
         const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: sendmmsg(2) and sendmsg(2): `count` headers from `start` on, whose names,
-        // vectors and control buffers this mailbox owns; the bytes lie in its inbox, which
-        // `&mut self` keeps still. The plain call is the cheaper one for a single send.
+        // SAFETY: sendmmsg(2), sendmsg(2), sendto(2): `count` headers from `start` on, whose
+        // names, vectors and control buffers this mailbox owns; the bytes lie in its inbox,
+        // which `&mut self` keeps still. The plainer the call, the cheaper.
         let sent = unsafe {
             let headers = self.outbox.headers.ptr(start);
-            if count == 1 {
-                if libc::sendmsg(fd, &raw const (*headers).msg_hdr, FLAGS) < 0 {
-                    -1
-                } else {
-                    1
-                }
-            } else {
+            if count > 1 {
                 libc::sendmmsg(fd, headers, count as libc::c_uint, FLAGS)
+            } else {
+                let one = &(*headers).msg_hdr;
+                let sent = if one.msg_iovlen == 1 && one.msg_controllen == 0 {
+                    let data = &*one.msg_iov;
+                    let name = one.msg_name.cast::<libc::sockaddr>();
+                    libc::sendto(
+                        fd,
+                        data.iov_base,
+                        data.iov_len,
+                        FLAGS,
+                        name,
+                        one.msg_namelen,
+                    )
+                } else {
+                    libc::sendmsg(fd, one, FLAGS)
+                };
+                if sent < 0 { -1 } else { 1 }
             }
         };
         if sent < 0 {
