@@ -334,7 +334,7 @@ class UdpServer(Server):
 
     def stats(self) -> UdpStats:
         """What it has counted so far, all of one moment."""
-        return stats.build(stats.UdpStats, "dropped", self._native.stats())
+        return stats.build(stats.UdpStats, self.engine, "dropped", self._native.stats())
 
 
 class TcpServer(Server):
@@ -407,7 +407,7 @@ class TcpServer(Server):
 
     def stats(self) -> TcpStats:
         """What it has counted so far, all of one moment."""
-        return stats.build(stats.TcpStats, "closed", self._native.stats())
+        return stats.build(stats.TcpStats, self.engine, "closed", self._native.stats())
 
 
 def _layout(unpack: RecordLayout | str | None, on_record: OnRecord | None) -> RecordLayout | None:

@@ -15,6 +15,8 @@ class UdpStats:
     `received_packets` is `sent_packets` plus all of `dropped`, exactly.
     """
 
+    engine: str = ""
+    """The engine that really ran."""
     received_packets: int = 0
     received_bytes: int = 0
     sent_packets: int = 0
@@ -44,6 +46,8 @@ class TcpStats:
     `sent_bytes`, `discarded_bytes` and `pending_bytes` together, exactly.
     """
 
+    engine: str = ""
+    """The engine that really ran."""
     accepted_connections: int = 0
     active_connections: int = 0
     refused_connections: int = 0
@@ -73,12 +77,19 @@ _Stats = TypeVar("_Stats", UdpStats, TcpStats)
 
 
 def build(
-    kind: type[_Stats], reasons: str, native: tuple[dict[str, int], dict[str, int], int | None]
+    kind: type[_Stats],
+    engine: str,
+    reasons: str,
+    native: tuple[dict[str, int], dict[str, int], int | None],
 ) -> _Stats:
     """The native counters as `kind`, whose field for the reasons is `reasons`."""
     counters, by_reason, kernel_drops = native
     names = {field.name for field in fields(kind)}
-    values: dict[str, Any] = {reasons: by_reason, "kernel_drops": kernel_drops}
+    values: dict[str, Any] = {
+        "engine": engine,
+        reasons: by_reason,
+        "kernel_drops": kernel_drops,
+    }
     values |= {n: value for n, value in counters.items() if n in names}
     more = {n: value for n, value in counters.items() if n not in names}
     return kind(**values, more=more)
