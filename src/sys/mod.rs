@@ -15,8 +15,8 @@
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
-//! All `unsafe` of this crate is below this folder (and in `python/buffer.rs`, which says
-//! why). Each block argues from the man page.
+//! All `unsafe` of this crate is below this folder, but for Python's buffer protocol
+//! (`python/buffer.rs` says why). Each block argues from the man page.
 
 #![allow(unsafe_code)]
 

@@ -103,7 +103,7 @@ def test_silence_has_its_own_message() -> None:
 
 
 def test_an_unreachable_peer_has_its_own_message() -> None:
-    # The reserved block of RFC 5737 with a TTL that ends here, in a namespace without routes.
+    # An address that is nobody's (RFC 5737), asked from a namespace without routes.
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("a namespace without routes needs root on Linux")
     done = subprocess.run(
