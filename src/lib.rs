@@ -11,7 +11,9 @@ pub mod event;
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod guard;
+pub mod guard;
+pub mod impair;
+pub mod respond;
 pub mod server;
 pub mod socket;
 pub mod stats;

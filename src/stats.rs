@@ -122,6 +122,32 @@ pub enum DropReason {
     Truncated,
     /// Control data was lost, so it may be several datagrams that look like one.
     Merged,
+    /// The source is on no `allow` list, or on the `deny` list.
+    Denied,
+    /// The source port is one of a service that answers whatever it gets.
+    ServicePort,
+    /// It went round and round between this server and another one.
+    EchoLoop,
+    /// The source has sent too much that looks like a loop, and is left alone for a while.
+    Quarantined,
+    /// The source has used up its rate.
+    RateLimited,
+    /// All sources together have used up their rate.
+    RateLimitedTotal,
+    /// The reply would be so much longer than the request that a forger could use it.
+    Amplification,
+    /// It is an error reply, which is not answered with an error.
+    ErrorReply,
+    /// The responder did not want to answer.
+    NoReply,
+    /// The responder failed.
+    ResponderFailed,
+    /// An impairment lost it.
+    ImpairLost,
+    /// An impairment's queue was full.
+    ImpairOverflow,
+    /// The server ended before the answer was due.
+    Stopped,
     /// No room in the send buffer within the send timeout.
     SendBufferFull,
     /// A packet filter forbade the reply (EPERM).
@@ -138,7 +164,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All, in the order of their numbers.
-    pub const ALL: [(DropReason, &'static str); 16] = [
+    pub const ALL: [(DropReason, &'static str); 29] = [
         (DropReason::SourcePortZero, "source_port_zero"),
         (DropReason::SourceUnspecified, "source_unspecified"),
         (DropReason::SourceZeroNetwork, "source_zero_network"),
@@ -149,6 +175,19 @@ impl DropReason {
         (DropReason::ToMulticast, "to_multicast"),
         (DropReason::Truncated, "truncated"),
         (DropReason::Merged, "merged"),
+        (DropReason::Denied, "denied"),
+        (DropReason::ServicePort, "service_port"),
+        (DropReason::EchoLoop, "echo_loop"),
+        (DropReason::Quarantined, "quarantined"),
+        (DropReason::RateLimited, "rate_limited"),
+        (DropReason::RateLimitedTotal, "rate_limited_total"),
+        (DropReason::Amplification, "amplification"),
+        (DropReason::ErrorReply, "error_reply"),
+        (DropReason::NoReply, "no_reply"),
+        (DropReason::ResponderFailed, "responder_failed"),
+        (DropReason::ImpairLost, "impair_lost"),
+        (DropReason::ImpairOverflow, "impair_overflow"),
+        (DropReason::Stopped, "stopped"),
         (DropReason::SendBufferFull, "send_buffer_full"),
         (DropReason::SendFiltered, "send_filtered"),
         (DropReason::SendUnreachable, "send_unreachable"),

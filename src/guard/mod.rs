@@ -1,3 +1,68 @@
 //! WHETHER to answer. One file a protection, one drop reason each.
 
+use std::net::IpAddr;
+
 pub(crate) mod sources;
+
+/// A network in CIDR notation (RFC 4632), as in `192.0.2.0/24` or `2001:db8::/32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Its address, of which only the first `prefix` bits count.
+    pub address: IpAddr,
+    /// How many bits those are: 0 to 32, or 0 to 128.
+    pub prefix: u8,
+}
+
+/// So many a second on average, so many at once: a token bucket (RFC 2697).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Tokens a second, more than 0.
+    pub per_second: f64,
+    /// Tokens that an untouched bucket holds, at least 1.
+    pub burst: u32,
+}
+
+/// Which protections a server has. Those that do not say otherwise are on by default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Only these may ask; empty: anyone. Off by default.
+    pub allow: Vec<Network>,
+    /// These may not, even where `allow` names them. Off by default.
+    pub deny: Vec<Network>,
+    /// UDP: answers also to source ports below 1024, 2049 and 11211 off loopback, whose owner
+    /// may be a service that answers back (CVE-2024-2169).
+    pub answer_service_ports: bool,
+    /// UDP: finds datagrams that go round and round between this server and another one.
+    pub loop_guard: bool,
+    /// UDP: datagrams from one source, which is an IPv4 address or an IPv6 /64. Off by default.
+    pub rate_per_source: Option<Rate>,
+    /// UDP: datagrams from all sources together. Off by default.
+    pub rate_total: Option<Rate>,
+    /// UDP: how many times the bytes of a request on the wire a reply to it may be. By default
+    /// 3 (RFC 9000 §8.1), and for sources on loopback, which nobody outside can forge, any.
+    pub max_amplification: Option<f64>,
+    /// TCP: connections from one source at a time. `None`: [`Policy::CONNECTIONS_PER_SOURCE`]
+    /// off loopback, any number on it; 0: any number.
+    pub connections_per_source: Option<usize>,
+}
+
+impl Policy {
+    /// Connections from one source off loopback, unless said otherwise: a load balancer's many
+    /// users may come from one address.
+    pub const CONNECTIONS_PER_SOURCE: usize = 4096;
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            answer_service_ports: false,
+            loop_guard: true,
+            rate_per_source: None,
+            rate_total: None,
+            max_amplification: None,
+            connections_per_source: None,
+        }
+    }
+}
