@@ -180,7 +180,12 @@ impl Crew {
     }
 
     /// Starts one thread a task, `NAME-0`, `NAME-1` and so on. Once only.
-    pub(crate) fn start(self: &Arc<Self>, thread_name: &str, tasks: Vec<Task>) -> Result<()> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        thread_name: &str,
+        stack_bytes: usize,
+        tasks: Vec<Task>,
+    ) -> Result<()> {
         self.check_process("start")?;
         let mut state = lock(&self.state);
         if state.started {
@@ -196,7 +201,7 @@ impl Crew {
             let crew = Arc::clone(self);
             let spawned = thread::Builder::new()
                 .name(format!("{thread_name}-{index}"))
-                .stack_size(STACK_BYTES)
+                .stack_size(stack_bytes)
                 .spawn(move || crew.run(task));
             match spawned {
                 Ok(thread) => {
@@ -331,7 +336,10 @@ impl Crew {
 }
 
 /// Workers keep their buffers on the heap.
-const STACK_BYTES: usize = 256 << 10;
+pub(crate) const STACK_BYTES: usize = 256 << 10;
+
+/// Those that run somebody else's code have what a program's main thread has.
+pub(crate) const LARGE_STACK_BYTES: usize = 8 << 20;
 
 /// How long the others may drain when one worker has ended.
 const DRAIN_WITH_OTHERS: Duration = Duration::from_secs(1);
@@ -362,22 +370,30 @@ mod tests {
             || {},
             move |finish| told.send(finish.clone()).unwrap(),
         );
-        crew.start("test", vec![Box::new(until_told), Box::new(until_told)])
-            .unwrap();
+        crew.start(
+            "test",
+            STACK_BYTES,
+            vec![Box::new(until_told), Box::new(until_told)],
+        )
+        .unwrap();
         assert!(crew.is_running());
         assert_eq!(crew.wait(Duration::from_millis(1)).unwrap(), None);
         crew.stop(Duration::from_secs(1)).unwrap();
         crew.stop(Duration::ZERO).unwrap();
         assert_eq!(crew.wait(Duration::ZERO).unwrap(), Some(Finish::Stopped));
         assert_eq!(finishes.try_iter().collect::<Vec<_>>(), [Finish::Stopped]);
-        assert!(crew.start("test", vec![]).unwrap_err().is_state());
+        assert!(
+            crew.start("test", STACK_BYTES, vec![])
+                .unwrap_err()
+                .is_state()
+        );
     }
 
     #[test]
     fn f43_a_panic_ends_the_server_and_is_told() {
         let crew = Crew::new("test".into(), || {}, |_| {});
         let panics: Task = Box::new(|_| panic!("on purpose"));
-        crew.start("test", vec![Box::new(until_told), panics])
+        crew.start("test", STACK_BYTES, vec![Box::new(until_told), panics])
             .unwrap();
         let finish = crew
             .wait(Duration::from_secs(20))

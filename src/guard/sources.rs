@@ -15,15 +15,18 @@ use crate::sys::{self, RawAddress};
 pub(crate) struct Sources {
     own: SocketAddr,
     local: LocalAddresses,
+    /// What was sent to a broadcast or multicast address is answered as well.
+    answers_groups: bool,
 }
 
 impl Sources {
     /// For a socket bound to `own`.
-    pub(crate) fn new(own: SocketAddr) -> Self {
+    pub(crate) fn new(own: SocketAddr, answers_groups: bool) -> Self {
         let own = crate::address::plain(own);
         Self {
             own,
             local: LocalAddresses::default(),
+            answers_groups,
         }
     }
 
@@ -40,7 +43,7 @@ impl Sources {
         if let Some(reason) = judge_address(ip, source.port()) {
             return Some(reason);
         }
-        if destination.is_group() {
+        if destination.is_group() && !self.answers_groups {
             let multicast = destination.ip().is_some_and(|ip| ip.is_multicast());
             return Some(if multicast {
                 DropReason::ToMulticast
@@ -114,7 +117,7 @@ mod tests {
 
     fn judge(own: &str, source: &str, destination: Destination) -> Option<DropReason> {
         let source = RawAddress::from(source.parse::<SocketAddr>().unwrap());
-        Sources::new(own.parse().unwrap()).judge(&source, destination)
+        Sources::new(own.parse().unwrap(), false).judge(&source, destination)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! interpreter to attach, a clock to read) is paid once for all of it. Plain echo is not
 //! here: it sends back the bytes where they lie (`server/udp/echo.rs`, `server/tcp/echo.rs`).
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ pub enum Outcome {
 /// Answers requests.
 pub trait Respond: Send {
     /// Says what is to become of each of `requests`, in their order, by one call a request
-    /// on `replies`.
+    /// on `replies`: of all of them, or at least of the first. One that takes its time may
+    /// leave the rest, for which it is asked again unless the server was told to end.
     fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies);
 
     /// Where its late answers come in; `None` for one that gives no tickets.
@@ -50,8 +52,58 @@ pub trait Respond: Send {
     }
 }
 
-/// Makes one responder for each worker, by the worker's number.
-pub type MakeResponder = Arc<dyn Fn(usize) -> Box<dyn Respond> + Send + Sync>;
+/// stub
+pub(crate) fn is_error_reply(data: &[u8]) -> bool {
+    data.starts_with(b"Error: ")
+}
+
+/// Makes one responder for each worker.
+#[derive(Clone)]
+pub struct MakeResponder {
+    make: Arc<dyn Fn(usize) -> Box<dyn Respond> + Send + Sync>,
+    around: Option<Around>,
+}
+
+/// Runs a worker from its beginning to its end, with whatever its responder needs.
+pub type Around = fn(&mut (dyn FnMut() + Send));
+
+impl MakeResponder {
+    /// From a function of the worker's number.
+    pub fn new(make: impl Fn(usize) -> Box<dyn Respond> + Send + Sync + 'static) -> Self {
+        Self {
+            make: Arc::new(make),
+            around: None,
+        }
+    }
+
+    /// Its workers run within `around`, which calls what it is given once, on their threads.
+    #[must_use]
+    pub fn around(mut self, around: Around) -> Self {
+        self.around = Some(around);
+        self
+    }
+
+    /// The responder of one worker.
+    pub fn make(&self, worker: usize) -> Box<dyn Respond> {
+        (self.make)(worker)
+    }
+
+    /// Runs a worker.
+    pub(crate) fn run<T: Send>(&self, serve: impl FnOnce() -> T + Send) -> T {
+        let Some(around) = self.around else {
+            return serve();
+        };
+        let (mut serve, mut result) = (Some(serve), None);
+        around(&mut || result = serve.take().map(|serve| serve()));
+        result.expect("a worker is run by what is around it")
+    }
+}
+
+impl fmt::Debug for MakeResponder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MakeResponder")
+    }
+}
 
 /// The outcomes of a batch and the bytes of its replies, in memory that is used again.
 #[derive(Debug, Default)]

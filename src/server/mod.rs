@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::address::{self, Family};
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer, Queue};
+use crate::impair::Tape;
 use crate::socket::{Adopted, Severity, SocketReport};
 use crate::sys;
-use crate::worker::{Crew, Finish, Task};
+use crate::worker::{Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 
 pub mod tcp;
 pub mod udp;
@@ -93,9 +94,21 @@ impl Stats {
     }
 }
 
+/// What a server is to spoil from now on: see [`Server::impair`].
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// In the grammar of the server's protocol; empty: nothing.
+    pub spec: String,
+    /// UDP: where decisions are recorded, or where they are taken from instead of being drawn.
+    pub tape: Option<Arc<Tape>>,
+}
+
 /// The number of a descriptor, for as long as it is open and ours: a forked child must
 /// never let go of a stranger's.
 pub(crate) type Descriptor = Box<dyn Fn() -> Option<RawFd> + Send + Sync>;
+
+/// Changes what a server spoils.
+pub(crate) type Impair = Box<dyn Fn(&Change) -> Result<()> + Send + Sync>;
 
 /// What a protocol's `open` hands to the [`Server`] that will run it.
 pub(crate) struct Parts {
@@ -107,6 +120,9 @@ pub(crate) struct Parts {
     pub(crate) report: SocketReport,
     /// One a worker.
     pub(crate) tasks: Vec<Task>,
+    /// Workers run a responder, which may be anybody's code.
+    pub(crate) has_responder: bool,
+    pub(crate) impair: Impair,
     /// Makes every worker look at its `Control`.
     pub(crate) wake: Box<dyn Fn() + Send + Sync>,
     pub(crate) stats: Box<dyn Fn() -> Stats + Send + Sync>,
@@ -125,6 +141,8 @@ pub struct Server {
     stats: Arc<dyn Fn() -> Stats + Send + Sync>,
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
+    stack_bytes: usize,
+    impair: Impair,
     crew: Arc<Crew>,
 }
 
@@ -171,6 +189,12 @@ impl Server {
             stats,
             descriptors: parts.descriptors,
             observer: parts.observer,
+            stack_bytes: if parts.has_responder {
+                LARGE_STACK_BYTES
+            } else {
+                STACK_BYTES
+            },
+            impair: parts.impair,
             crew,
         }
     }
@@ -217,7 +241,7 @@ impl Server {
         if !tasks.is_empty() && !self.is_foreign() {
             self.observe_start();
         }
-        self.crew.start(thread_name, tasks)
+        self.crew.start(thread_name, self.stack_bytes, tasks)
     }
 
     fn observe_start(&self) {
@@ -303,6 +327,17 @@ impl Server {
     /// or off.
     pub fn set_access(&self, payload_bytes: Option<u32>) {
         self.observer.set_access(payload_bytes);
+    }
+
+    /// Spoils this from now on: a datagram that is sent after this returned meets it, and so
+    /// does what comes over connections that are open. What an earlier impairment holds back
+    /// goes on its way.
+    ///
+    /// # Errors
+    ///
+    /// A text that is not in the grammar, or asks for what this protocol cannot do.
+    pub fn impair(&self, change: &Change) -> Result<()> {
+        (self.impair)(change)
     }
 
     /// True in a child after `fork`: this handle is dead there.

@@ -250,10 +250,13 @@ pub(super) unsafe fn write_both(
 /// all but strange cases.
 const SENDS_PER_SLOT: usize = 4;
 
-/// An inbox and the outbox that sends its bytes back, without a copy.
+/// An inbox and the outbox that sends its bytes back, without a copy; or those of a page
+/// that was lent to it.
 pub(crate) struct Mailbox {
     pub(crate) inbox: Inbox,
     outbox: Outbox,
+    /// What is sent instead of the inbox's bytes. Not touched as long as it is here.
+    page: Option<Vec<u8>>,
 }
 
 impl Mailbox {
@@ -261,6 +264,27 @@ impl Mailbox {
         Self {
             inbox: Inbox::new(slots, slot_bytes),
             outbox: Outbox::new((slots * SENDS_PER_SLOT).max(128)),
+            page: None,
+        }
+    }
+
+    /// Takes a page of bytes, which [`Mailbox::add`] then refers to.
+    pub(crate) fn lend(&mut self, page: Vec<u8>) {
+        self.outbox.clear();
+        self.page = Some(page);
+    }
+
+    /// Gives the page back; nothing refers to it any more.
+    pub(crate) fn give_back(&mut self) -> Vec<u8> {
+        self.outbox.clear();
+        self.page.take().unwrap_or_default()
+    }
+
+    /// The bytes that [`Mailbox::add`] would add.
+    pub(crate) fn data(&self, slot: usize, offset: usize, length: usize) -> &[u8] {
+        match &self.page {
+            Some(page) => &page[offset..offset + length],
+            None => &self.inbox.data(slot, offset + length)[offset..],
         }
     }
 
@@ -280,10 +304,14 @@ impl Mailbox {
         self.outbox.open(to, from, segment_bytes);
     }
 
-    /// Adds bytes of a slot to the send opened last.
+    /// Adds bytes to the send opened last: of a slot, or of the page where there is one.
     pub(crate) fn add(&mut self, slot: usize, offset: usize, length: usize) {
-        assert!(offset + length <= self.inbox.slot_bytes);
-        let base = self.inbox.buffers.ptr(slot * self.inbox.stride + offset);
+        let base = if let Some(page) = &self.page {
+            page[offset..offset + length].as_ptr().cast_mut()
+        } else {
+            assert!(offset + length <= self.inbox.slot_bytes);
+            self.inbox.buffers.ptr(slot * self.inbox.stride + offset)
+        };
         self.outbox.add_piece(base.cast(), length);
     }
 
@@ -293,8 +321,8 @@ impl Mailbox {
         let count = self.outbox.headers_used - start;
         const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: sendmmsg(2), sendmsg(2), sendto(2): `count` headers from `start` on, whose
-        // names, vectors and control buffers this mailbox owns; the bytes lie in its inbox,
-        // which `&mut self` keeps still. The plainer the call, the cheaper.
+        // names, vectors and control buffers this mailbox owns; the bytes lie in its inbox or
+        // in the page that it holds, which `&mut self` keeps still, and are only read. The plainer the call, the cheaper.
         let sent = unsafe {
             let headers = self.outbox.headers.ptr(start);
             if count > 1 {

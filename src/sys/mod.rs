@@ -38,4 +38,6 @@ mod wake;
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
 pub(crate) use interfaces::{interface_name, local_addresses};
 pub(crate) use raw_address::RawAddress;
-pub(crate) use wake::{Ready, Waker, wait_either, wait_readable, wait_writable};
+pub(crate) use wake::{
+    Ready, Waker, wait_either, wait_readable, wait_readable_precisely, wait_writable,
+};

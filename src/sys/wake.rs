@@ -109,6 +109,41 @@ pub(crate) fn wait_readable(
     wait(fd, libc::POLLIN, waker, timeout)
 }
 
+/// As [`wait_readable`], with a timeout to the nanosecond where the system can (ppoll(2)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn wait_readable_precisely(
+    fd: RawFd,
+    waker: Option<&Waker>,
+    timeout: Duration,
+) -> io::Result<Ready> {
+    let mut polled = watched(fd, libc::POLLIN, waker);
+    let time = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos() as _,
+    };
+    // SAFETY: ppoll(2) reads and writes the `polled` array of the length given, and reads the
+    // time; no signal mask is set.
+    let ready = unsafe {
+        libc::ppoll(
+            polled.as_mut_ptr(),
+            polled.len() as _,
+            &raw const time,
+            std::ptr::null(),
+        )
+    };
+    outcome(ready, &polled)
+}
+
+/// As [`wait_readable`]: this system's timeouts are milliseconds.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn wait_readable_precisely(
+    fd: RawFd,
+    waker: Option<&Waker>,
+    timeout: Duration,
+) -> io::Result<Ready> {
+    wait_readable(fd, waker, Some(timeout))
+}
+
 /// Sleeps until `fd` can be written, `waker` is used, or `timeout` has passed.
 pub(crate) fn wait_writable(
     fd: RawFd,
@@ -133,9 +168,20 @@ fn wait(
     waker: Option<&Waker>,
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
+    let mut polled = watched(fd, events, waker);
+    // Rounded up: waking a moment early would make callers spin until their deadline.
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
+    });
+    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
+    outcome(ready, &polled)
+}
+
+fn watched(fd: RawFd, events: libc::c_short, waker: Option<&Waker>) -> [libc::pollfd; 2] {
     // poll(2) ignores negative descriptors, which is how a missing waker is said.
     let waker_fd = waker.map_or(-1, AsRawFd::as_raw_fd);
-    let mut polled = [
+    [
         libc::pollfd {
             fd,
             events,
@@ -146,13 +192,10 @@ fn wait(
             events: libc::POLLIN,
             revents: 0,
         },
-    ];
-    // Rounded up: waking a moment early would make callers spin until their deadline.
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
-    });
-    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
+    ]
+}
+
+fn outcome(ready: libc::c_int, polled: &[libc::pollfd; 2]) -> io::Result<Ready> {
     if ready < 0 {
         let error = io::Error::last_os_error();
         // A signal: the caller looks around and comes back.

@@ -219,6 +219,8 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
             count::stats(&shared.blocks, drops.sum())
         }),
+        has_responder: false,
+        impair: Box::new(|_| Ok(())),
         name,
     })
 }

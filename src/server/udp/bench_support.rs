@@ -10,11 +10,12 @@ use socket2::Socket;
 use super::counters::Counters;
 use super::echo::Worker;
 use super::engine::{Engine, Portable};
+use super::impairing::{Impairing, Setting};
 use super::plan::{Item, Plan};
-use super::wait::Sleep;
+use super::wait::{Receiver, Sleep};
 use super::{Config, SLOT_BYTES, service};
 use crate::event::Observer;
-use crate::sys::RawAddress;
+use crate::sys::{RawAddress, Waker};
 use crate::worker::Control;
 
 /// Plans batches; sends nothing.
@@ -43,6 +44,7 @@ impl Planner {
         self.plan.clear();
         for (slot, peer) in self.peers.iter().enumerate() {
             let item = Item {
+                start: 0,
                 slot: slot as u16,
                 peer,
                 length: self.length,
@@ -72,7 +74,10 @@ pub fn serve_by_hand(
     let fail = |error: io::Error| crate::error::Error::system("serve", "a bench's socket", &error);
     let own = socket.local_addr().map_err(fail)?;
     let own = own.as_socket().expect("a UDP socket has an IP address");
-    let (sleep, _) = Sleep::new(&socket, true).map_err(fail)?;
+    let waker = Arc::new(Waker::new().map_err(fail)?);
+    let (sleep, _) = Sleep::new(&socket, false, &waker);
+    let receiver = Receiver::new(&socket, config.wait, sleep, waker, None).map_err(fail)?;
+    let impairing = Impairing::new(Setting::of(config.impair.clone()), Vec::new());
     let observer = Arc::new(Observer::new("bench", None));
     let fd = std::os::fd::AsRawFd::as_raw_fd(&*socket);
     let service = service(
@@ -80,10 +85,10 @@ pub fn serve_by_hand(
         "bench",
         own,
         Arc::clone(&socket),
-        sleep,
-        None,
+        receiver,
         observer,
-    )?;
+        Arc::new(impairing),
+    );
     let (counters, control) = (Counters::new(), Control::default());
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !is_portable {

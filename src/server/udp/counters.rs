@@ -5,7 +5,7 @@ use crate::stats::{Block, DropReason, Writer};
 const REASONS: usize = DropReason::ALL.len();
 
 /// Counters before the reasons, by name.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 12] = [
     "received_packets",
     "received_bytes",
     "sent_packets",
@@ -14,9 +14,18 @@ pub(super) const NAMES: [&str; 8] = [
     "records",
     "unfit_records",
     "receive_timeouts",
+    "duplicated_packets",
+    "corrupted_packets",
+    "delayed_packets",
+    "error_replies",
 ];
 
 pub(super) const COUNTERS: usize = NAMES.len() + REASONS;
+
+/// received + duplicated = sent + Σ dropped + pending, at any moment.
+pub(super) fn pending(values: &[u64; COUNTERS], dropped: u64) -> u64 {
+    values[0] + values[8] - values[2] - dropped
+}
 
 pub(super) type Counters = Block<COUNTERS>;
 
@@ -31,6 +40,10 @@ pub(super) struct Tally {
     pub(super) records: u64,
     pub(super) unfit_records: u64,
     pub(super) receive_timeouts: u64,
+    pub(super) duplicated_packets: u64,
+    pub(super) corrupted_packets: u64,
+    pub(super) delayed_packets: u64,
+    pub(super) error_replies: u64,
     dropped: [u64; REASONS],
     any_dropped: bool,
 }
@@ -82,6 +95,11 @@ impl Tally {
         self.any_dropped
             || self.truncated_packets | self.records | self.unfit_records | self.receive_timeouts
                 != 0
+            || self.duplicated_packets
+                | self.corrupted_packets
+                | self.delayed_packets
+                | self.error_replies
+                != 0
     }
 
     #[cold]
@@ -90,6 +108,10 @@ impl Tally {
         writer.add(5, self.records);
         writer.add(6, self.unfit_records);
         writer.add(7, self.receive_timeouts);
+        writer.add(8, self.duplicated_packets);
+        writer.add(9, self.corrupted_packets);
+        writer.add(10, self.delayed_packets);
+        writer.add(11, self.error_replies);
         for (index, packets) in self.dropped.iter().enumerate() {
             writer.add(NAMES.len() + index, *packets);
         }
@@ -119,14 +141,18 @@ mod tests {
             records: 6,
             unfit_records: 7,
             receive_timeouts: 8,
+            duplicated_packets: 9,
+            corrupted_packets: 10,
+            delayed_packets: 11,
+            error_replies: 12,
             ..Tally::default()
         };
-        tally.drop(DropReason::SendFailed, 9);
+        tally.drop(DropReason::SendFailed, 13);
         tally.publish(&counters);
         tally.publish(&counters);
         let values = counters.snapshot();
-        assert_eq!(values[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(values[COUNTERS - 1], 9);
-        assert_eq!(values.iter().sum::<u64>(), 45);
+        assert_eq!(values[..12], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(values[COUNTERS - 1], 13);
+        assert_eq!(values.iter().sum::<u64>(), 91);
     }
 }

@@ -6,21 +6,26 @@
 //! of its batch.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use super::compose::{Broadcast, Composer};
 use super::counters::{Counters, Tally};
 use super::engine::Engine;
 use super::idle::Idle;
+use super::impairing::Impairing;
 use super::observe::{DropLog, Teller};
 use super::plan::{Group, Item, Plan};
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
 use crate::event::{self, Observer, What};
+use crate::guard::Policy;
 use crate::guard::sources::Sources;
+use crate::respond::Respond;
 use crate::stats::DropReason;
 use crate::sys::message::{self, Mode, Received};
 use crate::sys::{self, RawAddress};
@@ -44,27 +49,41 @@ pub(super) struct Service {
     pub(super) answer_truncated: bool,
     pub(super) stop_on_empty: bool,
     pub(super) record_bytes: Option<usize>,
+    /// What answers, where that is not plain echo.
+    pub(super) responder: Option<Box<dyn Respond>>,
+    /// Answers what was sent to a broadcast address.
+    pub(super) broadcast: Option<Broadcast>,
+    pub(super) policy: Policy,
+    /// What is spoiled; may change at any time.
+    pub(super) impairing: Arc<Impairing>,
+    pub(super) own: SocketAddr,
 }
 
 /// One worker: its service, its engine, and memory that every batch uses again.
 pub(super) struct Worker<'a, E> {
-    service: Service,
-    engine: E,
-    counters: &'a Counters,
-    control: &'a Control,
-    plan: Plan,
-    received: Vec<Received>,
+    pub(super) service: Service,
+    pub(super) engine: E,
+    pub(super) counters: &'a Counters,
+    pub(super) control: &'a Control,
+    pub(super) plan: Plan,
+    pub(super) received: Vec<Received>,
     /// Why each message is not answered, if so.
-    verdicts: Vec<Option<DropReason>>,
-    tally: Tally,
+    pub(super) verdicts: Vec<Option<DropReason>>,
+    pub(super) tally: Tally,
     drop_log: DropLog,
     /// How long this batch may still wait for room in the send buffer.
     patience: Duration,
     /// Of a batch that is told: when it came, and which messages passed the guard.
     time_ns: u64,
-    admitted: Vec<bool>,
+    pub(super) admitted: Vec<bool>,
     /// Peers to whom the path refuses trains (a segment above its MTU).
     refuse_trains: Vec<RawAddress>,
+    /// What is answered and spoiled, where that is not plain echo: see `compose.rs`.
+    pub(super) composer: Option<Box<Composer>>,
+    /// A composed batch is being served.
+    pub(super) is_composing: bool,
+    /// The state of `service.impairing` that the composer has.
+    pub(super) generation: u32,
 }
 
 impl<E> Drop for Worker<'_, E> {
@@ -97,12 +116,16 @@ impl<'a, E: Engine> Worker<'a, E> {
             time_ns: 0,
             admitted: Vec::new(),
             refuse_trains: Vec::new(),
+            composer: None,
+            is_composing: false,
+            generation: 0,
         }
     }
 
     /// Serves until told to stop, or until it cannot go on.
     pub(super) fn run(mut self) -> Finish {
         self.service.receiver.settle();
+        self.settle_composer();
         let finish = match self.serve() {
             Ok(finish) => finish,
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
@@ -113,11 +136,7 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     fn serve(&mut self) -> io::Result<Finish> {
         loop {
-            match self
-                .service
-                .receiver
-                .receive(&mut self.engine, self.control)?
-            {
+            match self.receive()? {
                 Arrival::Some(count) => {
                     if let Some(idle) = &mut self.service.idle {
                         idle.end_silence();
@@ -136,11 +155,25 @@ impl<'a, E: Engine> Worker<'a, E> {
                         return Ok(Finish::Idle);
                     }
                 }
-                Arrival::Woken => {}
+                Arrival::Due | Arrival::Woken => self.compose_late(),
             }
             if self.control.is_stopping() {
-                return self.drain();
+                let finish = self.drain()?;
+                self.drain_composer();
+                return Ok(finish);
             }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Arrival> {
+        let receiver = &mut self.service.receiver;
+        match self
+            .composer
+            .as_ref()
+            .and_then(|composer| composer.next_due())
+        {
+            None => receiver.receive(&mut self.engine, self.control),
+            Some(due) => receiver.receive_until(&mut self.engine, self.control, due),
         }
     }
 
@@ -175,10 +208,13 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Serves `count` messages; true if one of them ends the server.
     fn batch(&mut self, count: usize) -> bool {
-        self.counters.open();
-        self.patience = self.service.send_timeout;
-        self.received.clear();
-        self.verdicts.clear();
+        if self.service.impairing.has_changed(self.generation) {
+            self.settle_composer();
+        }
+        if self.composer.is_some() {
+            return self.compose(count);
+        }
+        self.begin();
         self.plan.clear();
         self.engine.begin();
         let mut end = false;
@@ -193,7 +229,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             self.received.push(received);
             self.verdicts.push(verdict);
             if verdict.is_none() {
-                self.plan_answer(slot);
+                self.plan_answer(slot, 0);
             }
         }
         let sends = self.plan.groups().len();
@@ -207,9 +243,30 @@ impl<'a, E: Engine> Worker<'a, E> {
         if access.is_some() {
             self.tell_answered();
         }
+        self.end();
+        end
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.counters.open();
+        self.patience = self.service.send_timeout;
+        self.received.clear();
+        self.verdicts.clear();
+    }
+
+    pub(super) fn end(&mut self) {
         self.log_drops();
         self.tally.publish(self.counters);
-        end
+    }
+
+    /// Publishes what is accounted for, in the midst of a batch.
+    fn publish_part(&mut self) {
+        if self.is_composing {
+            // What is not accounted for is pending.
+            self.tally.publish(self.counters);
+        } else {
+            self.tally.publish_part(self.counters);
+        }
     }
 
     /// Tells of what is dropped in the tally, before that is published and forgotten.
@@ -222,7 +279,7 @@ impl<'a, E: Engine> Worker<'a, E> {
     }
 
     /// Counts a message in, and says why it is not to be answered.
-    fn judge(&mut self, received: &Received) -> Option<DropReason> {
+    pub(super) fn judge(&mut self, received: &Received) -> Option<DropReason> {
         if received.source.is_empty() && received.length == 0 {
             // What a receive gives on a socket that was shut down: nobody sent it.
             return Some(DropReason::SourceUnspecified);
@@ -249,7 +306,8 @@ impl<'a, E: Engine> Worker<'a, E> {
         verdict
     }
 
-    fn plan_answer(&mut self, slot: usize) {
+    /// Plans the answer to what came in a slot, whose bytes start at `start`.
+    pub(super) fn plan_answer(&mut self, slot: usize, start: usize) {
         let received = &self.received[slot];
         let max_segments =
             if !self.refuse_trains.is_empty() && self.refuse_trains.contains(&received.source) {
@@ -260,6 +318,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         let item = Item {
             slot: slot as u16,
             peer: &received.source,
+            start,
             length: received.length,
             segment_bytes: received.segment_bytes,
             max_segments,
@@ -271,7 +330,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         });
     }
 
-    fn send(&mut self) {
+    pub(super) fn send(&mut self) {
         let mut next = 0;
         while next < self.plan.groups().len() {
             match self.engine.send(&self.plan, &self.received, next) {
@@ -378,7 +437,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                     }
                     // Whoever asks meanwhile need not wait with us.
                     self.log_drops();
-                    self.tally.publish_part(self.counters);
+                    self.publish_part();
                     let start = Instant::now();
                     wait_for_room(fd, self.patience.min(STOPPING_PATIENCE), &error)?;
                     self.patience = self.patience.saturating_sub(start.elapsed());
@@ -389,7 +448,7 @@ impl<'a, E: Engine> Worker<'a, E> {
     }
 
     #[cold]
-    fn tell_received(&mut self, access: Option<usize>) {
+    pub(super) fn tell_received(&mut self, access: Option<usize>) {
         self.time_ns = event::now_ns();
         let teller = Teller {
             observer: &self.service.observer,
@@ -410,7 +469,7 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// What came of the datagrams that were to be answered.
     #[cold]
-    fn tell_answered(&self) {
+    pub(super) fn tell_answered(&self) {
         let outcomes = self.received.iter().zip(&self.verdicts).zip(&self.admitted);
         for ((received, verdict), _) in outcomes.filter(|(_, admitted)| **admitted) {
             let Some(peer) = received.source.to_std() else {

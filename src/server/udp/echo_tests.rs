@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+use super::Config;
 use super::counters::{COUNTERS, Counters, NAMES};
-use super::echo::{Service, Worker};
+use super::echo::Worker;
 use super::engine::Engine;
+use super::impairing::{Impairing, Setting};
 use super::plan::Plan;
 use super::wait::{Receiver, Sleep};
 use crate::event::Observer;
-use crate::guard::sources::Sources;
-use crate::server::Wait;
+use crate::server::{Listen, Wait};
 use crate::stats::DropReason;
 use crate::sys::message::{Destination, Mode, Received};
 use crate::sys::{RawAddress, Waker};
@@ -79,6 +80,12 @@ impl Engine for Scripted {
         &self.data[offset..offset + length]
     }
 
+    fn lend(&mut self, _page: Vec<u8>) {}
+
+    fn give_back(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
     fn max_segments(&self) -> usize {
         self.max_segments
     }
@@ -124,21 +131,18 @@ fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
 fn serve_under(control: &Control, batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
     let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
     let own = socket.local_addr().unwrap().as_socket().unwrap();
-    let sleep = Sleep::InPoll(Arc::new(Waker::new().unwrap()));
-    let service = Service {
-        name: "test".into(),
-        receiver: Receiver::new(&socket, Wait::Latency, sleep, None).unwrap(),
-        sources: Sources::new(own),
-        observer: Arc::new(Observer::new("test", None)),
-        sleep_time: None,
-        counts_timeouts: false,
-        idle: None,
-        send_timeout: Duration::from_secs(1),
-        answer_truncated: false,
-        stop_on_empty: false,
-        record_bytes: None,
+    let waker = Arc::new(Waker::new().unwrap());
+    let receiver = Receiver::new(&socket, Wait::Latency, Sleep::InPoll, waker, None).unwrap();
+    let config = Config::new(Listen::at("127.0.0.1", 0));
+    let service = super::service(
+        &config,
+        "test",
+        own,
         socket,
-    };
+        receiver,
+        Arc::new(Observer::new("test", None)),
+        Arc::new(Impairing::new(Setting::default(), Vec::new())),
+    );
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let engine = Scripted {
         batches: batches.into(),

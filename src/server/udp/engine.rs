@@ -27,8 +27,14 @@ pub(super) trait Engine: Send + 'static {
     /// What came into a slot. Once a receive: it makes the slot ready for the next.
     fn take(&mut self, slot: usize) -> Received;
 
-    /// Bytes of a slot.
+    /// Bytes of a slot; of the page, where there is one.
     fn data(&self, slot: usize, offset: usize, length: usize) -> &[u8];
+
+    /// From now on sends are of this page, in which a plan's offsets lie.
+    fn lend(&mut self, page: Vec<u8>);
+
+    /// The page back: sends are of what came into the slots again.
+    fn give_back(&mut self) -> Vec<u8>;
 
     /// Datagrams that one send may carry; 1: it knows no trains.
     fn max_segments(&self) -> usize;
@@ -50,6 +56,7 @@ pub(super) struct Portable {
     fd: RawFd,
     buffer: Box<[u8]>,
     last: Option<Received>,
+    page: Option<Vec<u8>>,
 }
 
 impl Portable {
@@ -59,6 +66,7 @@ impl Portable {
             fd,
             buffer: vec![0; slot_bytes].into_boxed_slice(),
             last: None,
+            page: None,
         }
     }
 }
@@ -80,7 +88,15 @@ impl Engine for Portable {
     }
 
     fn data(&self, _slot: usize, offset: usize, length: usize) -> &[u8] {
-        &self.buffer[offset..offset + length]
+        &self.page.as_deref().unwrap_or(&self.buffer)[offset..offset + length]
+    }
+
+    fn lend(&mut self, page: Vec<u8>) {
+        self.page = Some(page);
+    }
+
+    fn give_back(&mut self) -> Vec<u8> {
+        self.page.take().unwrap_or_default()
     }
 
     fn max_segments(&self) -> usize {
@@ -94,7 +110,9 @@ impl Engine for Portable {
     fn send(&mut self, plan: &Plan, received: &[Received], start: usize) -> io::Result<usize> {
         let group = &plan.groups()[start];
         let of = &received[usize::from(group.slot)];
-        let data = self.data(0, 0, group.bytes as usize);
+        // One datagram a group: this engine's trains are of one.
+        let offset = plan.pieces(group).next().map_or(0, |piece| piece.offset);
+        let data = self.data(0, offset as usize, group.bytes as usize);
         message::send(self.fd, data, &of.source, of.destination)?;
         Ok(1)
     }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+pub use self::compose::Broadcast;
 use self::counters::{Counters, NAMES};
 use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
 use self::idle::Idle;
+use self::impairing::{Impairing, Setting};
 use self::wait::{Receiver, Sleep, Wake};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Stats, Wait, check_cpus, check_workers,
@@ -19,14 +21,18 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
+use crate::guard::Policy;
 use crate::guard::sources::Sources;
+use crate::impair::DatagramImpairments;
+use crate::respond::MakeResponder;
 use crate::socket::{self, Bound, SocketOptions};
 use crate::stats::{self, DropReason};
-use crate::sys;
+use crate::sys::{self, Waker};
 use crate::worker::{Control, Finish, Task};
 
 #[doc(hidden)]
 pub mod bench_support;
+mod compose;
 mod counters;
 mod echo;
 #[cfg(test)]
@@ -34,6 +40,7 @@ mod echo_tests;
 mod engine;
 mod gather;
 mod idle;
+mod impairing;
 mod observe;
 mod plan;
 mod wait;
@@ -67,6 +74,14 @@ pub struct Config {
     pub wait: Wait,
     /// Datagrams are records of this length, each of which is reported as an event.
     pub record_bytes: Option<usize>,
+    /// What is answered; `None`: each datagram's own bytes.
+    pub responder: Option<MakeResponder>,
+    /// Answers what was sent to a broadcast or multicast address too; `None`: never.
+    pub broadcast: Option<Broadcast>,
+    /// Whom is answered.
+    pub guard: Policy,
+    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
+    pub impair: DatagramImpairments,
 }
 
 impl Config {
@@ -83,6 +98,10 @@ impl Config {
             engine: EngineChoice::Auto,
             wait: Wait::Balanced,
             record_bytes: None,
+            responder: None,
+            broadcast: None,
+            guard: Policy::default(),
+            impair: DatagramImpairments::default(),
         }
     }
 }
@@ -122,22 +141,46 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let mut idle: Vec<Idle> = config
         .idle_timeout
         .map_or_else(Vec::new, |most| Idle::crew(most, workers).collect());
+    let wakers: std::io::Result<Vec<_>> =
+        (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
+    let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
+    let impairing = Arc::new(Impairing::new(
+        Setting::of(std::mem::take(&mut config.impair)),
+        wakers.clone(),
+    ));
     for (index, bound) in bound.into_iter().enumerate() {
         prepare(&bound, &name)?;
         let socket = Arc::new(bound.socket);
-        let (sleep, wake) = Sleep::new(&socket, bound.is_shared)
-            .map_err(|error| Error::system("make a waker for", &name, &error))?;
+        let responder = config.responder.as_ref().map(|make| make.make(index));
+        let completions = responder.as_ref().and_then(|one| one.completions());
+        // A receive is woken for good; late answers need a worker that can be woken again.
+        let in_receive = !bound.is_shared && completions.is_none();
+        let (sleep, wake) = Sleep::new(&socket, in_receive, &wakers[index]);
+        if let Some(completions) = completions {
+            let waker = Arc::clone(&wakers[index]);
+            completions.on_complete(move || waker.wake());
+        }
         wakes.push(wake);
         handles.push(Arc::downgrade(&socket));
-        let service = service(
+        let receiver = Receiver::new(
+            &socket,
+            config.wait,
+            sleep,
+            Arc::clone(&wakers[index]),
+            sleep_time(&config),
+        )
+        .map_err(|error| Error::system("set the receive timeout of", &name, &error))?;
+        let mut service = service(
             &config,
             &name,
             address,
             socket,
-            sleep,
-            idle.pop(),
+            receiver,
             Arc::clone(&observer),
-        )?;
+            Arc::clone(&impairing),
+        );
+        service.idle = idle.pop();
+        service.responder = responder;
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
     let descriptors = handles.iter().cloned().map(descriptor).collect();
@@ -148,6 +191,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         tasks,
         descriptors,
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
+        has_responder: config.responder.is_some(),
+        impair: Box::new(move |change| impairing.change(change)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
         name,
@@ -250,30 +295,37 @@ fn service(
     name: &str,
     address: SocketAddr,
     socket: Arc<Socket>,
-    sleep: Sleep,
-    idle: Option<Idle>,
+    receiver: Receiver,
     observer: Arc<Observer>,
-) -> Result<Service> {
-    let sleep_time = match (config.socket.recv_timeout, config.idle_timeout) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    let receiver = Receiver::new(&socket, config.wait, sleep, sleep_time)
-        .map_err(|error| Error::system("set the receive timeout of", name, &error))?;
-    Ok(Service {
+    impairing: Arc<Impairing>,
+) -> Service {
+    Service {
         name: name.to_owned(),
         receiver,
-        sources: Sources::new(address),
+        sources: Sources::new(address, config.broadcast.is_some()),
         observer,
-        sleep_time,
+        sleep_time: sleep_time(config),
         counts_timeouts: config.socket.recv_timeout.is_some(),
-        idle,
+        idle: None,
         send_timeout: config.socket.send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
         answer_truncated: config.max_datagram_bytes.is_some(),
         stop_on_empty: config.stop_on_empty,
         record_bytes: config.record_bytes,
+        responder: None,
+        broadcast: config.broadcast,
+        policy: config.guard.clone(),
+        impairing,
+        own: crate::address::plain(address),
         socket,
-    })
+    }
+}
+
+/// How long a sleep lasts that ends without a datagram.
+fn sleep_time(config: &Config) -> Option<Duration> {
+    match (config.socket.recv_timeout, config.idle_timeout) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 fn task(
@@ -287,7 +339,8 @@ fn task(
     // A train cannot be cut datagram by datagram.
     let offload = config.max_datagram_bytes.is_none();
     let cpus = config.cpus.clone();
-    Box::new(move |control: &Control| {
+    let responder = config.responder.clone();
+    let serve = move |control: &Control| {
         if let Err(error) = settle_on_cpu(&cpus, index) {
             return Finish::Failed(error);
         }
@@ -302,7 +355,11 @@ fn task(
         let drops = socket::kernel_drops(&socket).unwrap_or(0);
         group.final_drops[index].store(drops, Ordering::Relaxed);
         finish
-    })
+    };
+    match responder {
+        None => Box::new(serve),
+        Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -350,8 +407,12 @@ impl Group {
             }
         });
         let reasons = DropReason::ALL.into_iter().zip(&values[NAMES.len()..]);
+        let dropped: u64 = values[NAMES.len()..].iter().sum();
+        let mut counters: Vec<_> = NAMES.into_iter().zip(values).collect();
+        // Datagrams that are held back, or whose answer has been promised.
+        counters.push(("pending_packets", counters::pending(&values, dropped)));
         Stats {
-            counters: NAMES.into_iter().zip(values).collect(),
+            counters,
             reasons: reasons.map(|((_, name), value)| (name, *value)).collect(),
             kernel_drops: cfg!(target_os = "linux").then(|| drops.sum()),
         }

@@ -48,6 +48,8 @@ const END: u32 = u32::MAX;
 pub(super) struct Item<'a> {
     pub(super) slot: u16,
     pub(super) peer: &'a RawAddress,
+    /// Where its bytes start in the slot, or in the page that is sent.
+    pub(super) start: usize,
     pub(super) length: usize,
     /// 0 where it is a single datagram.
     pub(super) segment_bytes: usize,
@@ -141,7 +143,7 @@ impl Plan {
         let index = self.pieces.len() as u32;
         self.pieces.push(Piece {
             slot: item.slot,
-            offset: offset as u32,
+            offset: (item.start + offset) as u32,
             length: length as u32,
             next: END,
         });
@@ -221,6 +223,7 @@ pub(crate) mod laws {
             let item = Item {
                 slot: slot as u16,
                 peer: &peers[slot],
+                start: 0,
                 length: now.length,
                 segment_bytes: now.segment_bytes,
                 max_segments: now.max_segments,

@@ -22,8 +22,8 @@ pub(super) enum Sleep {
     /// (net/ipv4/af_inet.c, `inet_shutdown`), and which leaves what is queued readable. Not
     /// for a socket that others use too: it stays shut down.
     InReceive,
-    /// In poll(2), with a waker beside it.
-    InPoll(Arc<Waker>),
+    /// In poll(2), with the waker beside it.
+    InPoll,
 }
 
 /// What stops a worker's sleep, held by the server's handle.
@@ -33,13 +33,13 @@ pub(super) enum Wake {
 }
 
 impl Sleep {
-    /// The way to sleep on `socket`, and the way to wake.
-    pub(super) fn new(socket: &Arc<Socket>, is_shared: bool) -> io::Result<(Self, Wake)> {
-        if cfg!(target_os = "linux") && !is_shared {
-            return Ok((Sleep::InReceive, Wake::Shutdown(Arc::downgrade(socket))));
+    /// The way to sleep on `socket`, and the way to wake it for its end.
+    pub(super) fn new(socket: &Arc<Socket>, in_receive: bool, waker: &Arc<Waker>) -> (Self, Wake) {
+        if cfg!(target_os = "linux") && in_receive {
+            (Sleep::InReceive, Wake::Shutdown(Arc::downgrade(socket)))
+        } else {
+            (Sleep::InPoll, Wake::Waker(Arc::clone(waker)))
         }
-        let waker = Arc::new(Waker::new()?);
-        Ok((Sleep::InPoll(Arc::clone(&waker)), Wake::Waker(waker)))
     }
 }
 
@@ -63,8 +63,10 @@ pub(super) enum Arrival {
     Some(usize),
     /// One timeout's worth of nothing.
     TimedOut,
-    /// The worker is to look at its control.
+    /// The worker is to look at its control, and at answers that came late.
     Woken,
+    /// It is time for what was held back.
+    Due,
 }
 
 /// How long [`Wait::Balanced`] lets datagrams gather: about what twenty sends cost.
@@ -75,6 +77,7 @@ pub(super) struct Receiver {
     fd: RawFd,
     pace: Pace,
     sleep: Sleep,
+    waker: Arc<Waker>,
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
     gather: Gather,
@@ -85,6 +88,7 @@ impl Receiver {
         socket: &Socket,
         wait: Wait,
         sleep: Sleep,
+        waker: Arc<Waker>,
         timeout: Option<Duration>,
     ) -> io::Result<Self> {
         if let (Sleep::InReceive, Some(timeout)) = (&sleep, timeout) {
@@ -95,6 +99,7 @@ impl Receiver {
             fd: socket.as_raw_fd(),
             pace: Pace::new(wait),
             sleep,
+            waker,
             timeout,
             gather: Gather::default(),
         })
@@ -144,6 +149,48 @@ impl Receiver {
         }
     }
 
+    /// Sleeps, whatever comes, until the time is over or the worker is woken.
+    pub(super) fn rest(&self, time: Duration) {
+        if let Ok(Ready::Woken) = sys::wait_readable_precisely(-1, Some(&self.waker), time) {
+            self.waker.clear();
+        }
+    }
+
+    /// As [`Receiver::receive`], but until `due` at most.
+    #[cold]
+    pub(super) fn receive_until<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        control: &Control,
+        due: Instant,
+    ) -> io::Result<Arrival> {
+        let all = 0..engine.slots();
+        match engine.receive(all.clone(), Mode::DontWait) {
+            Ok(count) => return Ok(Arrival::Some(count)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return explain(error, control);
+            }
+            Err(_) => {}
+        }
+        let left = due.saturating_duration_since(Instant::now());
+        let is_due_first = self.timeout.is_none_or(|timeout| left <= timeout);
+        let sleep = self.timeout.map_or(left, |timeout| left.min(timeout));
+        match sys::wait_readable_precisely(self.fd, Some(&self.waker), sleep)? {
+            Ready::Woken => {
+                self.waker.clear();
+                Ok(Arrival::Woken)
+            }
+            Ready::TimedOut if is_due_first => Ok(Arrival::Due),
+            Ready::TimedOut => Ok(Arrival::TimedOut),
+            Ready::Socket => match engine.receive(all, Mode::DontWait) {
+                Ok(count) => Ok(Arrival::Some(count)),
+                // Another reader was faster, or the checksum was wrong.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Arrival::Woken),
+                Err(error) => explain(error, control),
+            },
+        }
+    }
+
     fn sleep<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
         match &self.sleep {
             Sleep::InReceive => {
@@ -152,14 +199,17 @@ impl Receiver {
                     Err(error) => explain(error, control),
                 }
             }
-            Sleep::InPoll(waker) => match engine
+            Sleep::InPoll => match engine
                 .receive(0..self.gather.most(engine.slots()), Mode::DontWait)
             {
                 Ok(count) => Ok(Arrival::Some(count)),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => explain(error, control),
-                Err(_) => match sys::wait_readable(self.fd, Some(waker), self.timeout)? {
-                    // Left up: every worker of the server is to see it.
-                    Ready::Woken => Ok(Arrival::Woken),
+                Err(_) => match sys::wait_readable(self.fd, Some(&self.waker), self.timeout)? {
+                    Ready::Woken => {
+                        // Whoever wakes said why before; a later wake-up is another one.
+                        self.waker.clear();
+                        Ok(Arrival::Woken)
+                    }
                     Ready::TimedOut => Ok(Arrival::TimedOut),
                     Ready::Socket => {
                         match engine.receive(0..self.gather.most(engine.slots()), Mode::DontWait) {

@@ -92,7 +92,17 @@ impl Engine for Batch {
     }
 
     fn data(&self, slot: usize, offset: usize, length: usize) -> &[u8] {
-        &self.mailbox.inbox.data(slot, offset + length)[offset..]
+        self.mailbox.data(slot, offset, length)
+    }
+
+    fn lend(&mut self, page: Vec<u8>) {
+        self.mailbox.lend(page);
+        self.ready = 0..0;
+    }
+
+    fn give_back(&mut self) -> Vec<u8> {
+        self.ready = 0..0;
+        self.mailbox.give_back()
     }
 
     fn max_segments(&self) -> usize {

@@ -1,0 +1,268 @@
+//! Answers from Python: a callable asked on the worker's own thread, a coroutine function asked
+//! on an event loop's, and the built-in ones by name.
+//!
+//! The one place where a worker runs Python. It attaches once for a batch, keeps its thread
+//! state for as long as it lives, and touches nothing of the interpreter between batches.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyType};
+
+use super::address::pair;
+use super::buffer::Input;
+use super::errors;
+use crate::respond::{Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond};
+
+/// What a server answers with; given to a server when it is made. Immutable.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+pub(super) struct Responder(pub(super) Option<MakeResponder>);
+
+#[pymethods]
+impl Responder {
+    /// A built-in one, as on the command line.
+    #[staticmethod]
+    #[pyo3(signature = (text, /, *, upper))]
+    fn named(py: Python<'_>, text: &str, upper: bool) -> PyResult<Self> {
+        let choice = text.parse::<Choice>().and_then(|choice| choice.with_upper(upper));
+        let choice = choice.map_err(|error| errors::raise(py, &error))?;
+        Ok(Self(choice.make()))
+    }
+
+    /// `function(data, peer)` for each request; `report(error, peer)` where that raises.
+    #[staticmethod]
+    #[pyo3(signature = (function, report, error_reply, /))]
+    fn callable(function: Py<PyAny>, report: Py<PyAny>, error_reply: Option<Vec<u8>>) -> Self {
+        let shared = Arc::new((function, report, error_reply));
+        let make = MakeResponder::new(move |_| {
+            Box::new(Callable {
+                shared: Arc::clone(&shared),
+                peers: HashMap::new(),
+            })
+        });
+        Self(Some(make.around(keep_thread_state)))
+    }
+
+    /// `dispatch(requests, answers)` for each batch: a list of (ticket, data, peer), each to be
+    /// ended by one call on `answers`, at any time and from any thread.
+    #[staticmethod]
+    #[pyo3(signature = (dispatch, report, error_reply, /))]
+    fn deferred(dispatch: Py<PyAny>, report: Py<PyAny>, error_reply: Option<Vec<u8>>) -> Self {
+        let shared = Arc::new((dispatch, report, error_reply));
+        let make = MakeResponder::new(move |_| {
+            Box::new(Deferred {
+                shared: Arc::clone(&shared),
+                peers: HashMap::new(),
+                completions: Arc::default(),
+                answers: None,
+                next_ticket: 0,
+            })
+        });
+        Self(Some(make.around(keep_thread_state)))
+    }
+}
+
+/// Serves with a thread state that lives as long as the worker: making one for each batch
+/// would take longer than the batch, and lose what `threading.local` holds.
+fn keep_thread_state(serve: &mut (dyn FnMut() + Send)) {
+    // Without the interpreter but for what a responder does.
+    Python::attach(|py| py.detach(serve));
+}
+
+/// The callable, what is told of its failures, and the reply to such a request.
+type Shared = Arc<(Py<PyAny>, Py<PyAny>, Option<Vec<u8>>)>;
+
+/// `rsecho.Peer` objects of those who ask most.
+type Peers = HashMap<SocketAddr, Py<PyAny>>;
+
+/// Peers remembered; more than that are made anew from time to time.
+const PEERS: usize = 1024;
+
+/// After so long the worker gets a chance to see that it is to stop.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// Asks the callable, on the worker's thread.
+struct Callable {
+    shared: Shared,
+    peers: Peers,
+}
+
+impl Respond for Callable {
+    fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies) {
+        let (function, report, error_reply) = &*self.shared;
+        let asked = Python::try_attach(|py| {
+            let start = Instant::now();
+            for request in requests {
+                let answer = peer(py, &mut self.peers, request.peer).and_then(|peer| {
+                    let data = PyBytes::new(py, request.data);
+                    let answer = function.bind(py).call1((data, peer))?;
+                    reply(&answer, replies)
+                });
+                if let Err(error) = answer {
+                    tell(py, report, error, request.peer);
+                    fail(request, error_reply.as_deref(), replies);
+                }
+                if start.elapsed() > SLICE {
+                    break;
+                }
+            }
+        });
+        if asked.is_none() {
+            // The interpreter is going away; the server is about to be told.
+            requests.iter().for_each(|_| replies.end(Outcome::Failed));
+        }
+    }
+}
+
+/// What a callable returned, as an answer.
+fn reply(answer: &Bound<'_, PyAny>, replies: &mut Replies) -> PyResult<()> {
+    if let Ok(data) = answer.cast::<PyBytes>() {
+        replies.reply(data.as_bytes());
+    } else if answer.is_none() {
+        replies.end(Outcome::Silence);
+    } else {
+        replies.reply(&bytes_like(answer)?);
+    }
+    Ok(())
+}
+
+/// The bytes of a bytearray or a memoryview.
+fn bytes_like(answer: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let Ok(input) = Input::get(answer) else {
+        let kind = answer.get_type().name()?;
+        let way_out = if kind == "str" { ": encode it" } else { "" };
+        return Err(PyTypeError::new_err(format!(
+            "a responder returns bytes, or None for no reply, not {kind}{way_out}"
+        )));
+    };
+    let py = answer.py();
+    Ok(input.with(py, 0, input.len(py), <[u8]>::to_vec))
+}
+
+/// Ends a request that failed: with the error reply, unless that is what was asked.
+fn fail(request: &Request<'_>, error_reply: Option<&[u8]>, replies: &mut Replies) {
+    match error_reply {
+        Some(error) if error != request.data => replies.error(error),
+        _ => replies.end(Outcome::Failed),
+    }
+}
+
+fn tell(py: Python<'_>, report: &Py<PyAny>, error: PyErr, peer: SocketAddr) {
+    if let Err(error) = report.bind(py).call1((error, pair(peer))) {
+        // Logging itself is broken; this is what Python does with what nobody can hear.
+        error.write_unraisable(py, None);
+    }
+}
+
+fn peer<'py>(
+    py: Python<'py>,
+    peers: &mut Peers,
+    address: SocketAddr,
+) -> PyResult<Bound<'py, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if let Some(known) = peers.get(&address) {
+        return Ok(known.bind(py).clone());
+    }
+    if peers.len() >= PEERS {
+        peers.clear();
+    }
+    let class = CLASS.import(py, "rsecho.responders", "Peer")?;
+    let new = class.call1(pair(address))?;
+    peers.insert(address, new.clone().unbind());
+    Ok(new)
+}
+
+/// Hands requests to an event loop and promises their answers.
+struct Deferred {
+    shared: Shared,
+    peers: Peers,
+    completions: Arc<Completions>,
+    answers: Option<Py<Answers>>,
+    next_ticket: u64,
+}
+
+impl Respond for Deferred {
+    fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies) {
+        let shared = Arc::clone(&self.shared);
+        let (dispatch, report, error_reply) = &*shared;
+        let asked = Python::try_attach(|py| {
+            let first = self.next_ticket;
+            match self.dispatch(py, dispatch, requests) {
+                Ok(()) => (first..).zip(requests).for_each(|(ticket, _)| {
+                    replies.end(Outcome::Later(ticket));
+                }),
+                Err(error) => {
+                    tell(py, report, error, requests[0].peer);
+                    for request in requests {
+                        fail(request, error_reply.as_deref(), replies);
+                    }
+                }
+            }
+        });
+        if asked.is_none() {
+            requests.iter().for_each(|_| replies.end(Outcome::Failed));
+        }
+    }
+
+    fn completions(&self) -> Option<Arc<Completions>> {
+        Some(Arc::clone(&self.completions))
+    }
+}
+
+impl Deferred {
+    fn dispatch(
+        &mut self,
+        py: Python<'_>,
+        dispatch: &Py<PyAny>,
+        requests: &[Request<'_>],
+    ) -> PyResult<()> {
+        let batch = PyList::empty(py);
+        let first = self.next_ticket;
+        self.next_ticket += requests.len() as u64;
+        for (ticket, request) in (first..).zip(requests) {
+            let peer = peer(py, &mut self.peers, request.peer)?;
+            batch.append((ticket, PyBytes::new(py, request.data), peer))?;
+        }
+        let answers = match &self.answers {
+            Some(answers) => answers.clone_ref(py),
+            None => {
+                let new = Py::new(py, Answers(Arc::clone(&self.completions)))?;
+                self.answers = Some(new.clone_ref(py));
+                new
+            }
+        };
+        dispatch.bind(py).call1((batch, answers))?;
+        Ok(())
+    }
+}
+
+/// Where a worker waits for late answers.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+pub(super) struct Answers(Arc<Completions>);
+
+#[pymethods]
+impl Answers {
+    /// Ends a request with what a responder may return.
+    #[pyo3(signature = (ticket, answer, /))]
+    fn reply(&self, ticket: u64, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut replies = Replies::default();
+        reply(answer, &mut replies)?;
+        let (outcome, data) = replies.get(0);
+        self.0.complete(ticket, outcome, data);
+        Ok(())
+    }
+
+    /// Ends a request that failed, with an error reply or none.
+    #[pyo3(signature = (ticket, error_reply, /))]
+    fn fail(&self, ticket: u64, error_reply: Option<&[u8]>) {
+        match error_reply {
+            Some(error) => self.0.complete(ticket, Outcome::Error, error),
+            None => self.0.complete(ticket, Outcome::Failed, b""),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a running server spoils, changed from outside while its workers run.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Result;
+use crate::impair::{DatagramImpairments, FlowNumbers, Tape};
+use crate::server::Change;
+use crate::sys::Waker;
+
+/// What to spoil, from one change to the next.
+#[derive(Clone, Default)]
+pub(super) struct Setting {
+    pub(super) impairments: DatagramImpairments,
+    /// Flows are numbered anew with each change: the first to come is the first again.
+    pub(super) flows: Arc<FlowNumbers>,
+    /// Where decisions are recorded, or where they come from.
+    pub(super) tape: Option<Arc<Tape>>,
+}
+
+impl Setting {
+    /// These impairments, decided afresh and not recorded.
+    pub(super) fn of(impairments: DatagramImpairments) -> Self {
+        Self {
+            impairments,
+            ..Self::default()
+        }
+    }
+}
+
+/// The setting, with a number by which workers see that it is another one.
+pub(super) struct Impairing {
+    generation: AtomicU32,
+    setting: Mutex<Setting>,
+    wakers: Vec<Arc<Waker>>,
+}
+
+impl Impairing {
+    /// With this setting to begin with; `wakers` are those of the workers.
+    pub(super) fn new(setting: Setting, wakers: Vec<Arc<Waker>>) -> Self {
+        Self {
+            generation: AtomicU32::new(1),
+            setting: Mutex::new(setting),
+            wakers,
+        }
+    }
+
+    /// Whether the setting is another one than that of `generation`. A load, no more: asked
+    /// for each batch.
+    pub(super) fn has_changed(&self, generation: u32) -> bool {
+        self.generation.load(Ordering::Acquire) != generation
+    }
+
+    /// The setting and its number.
+    pub(super) fn get(&self) -> (u32, Setting) {
+        let setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.generation.load(Ordering::Acquire), setting.clone())
+    }
+
+    /// Another setting, from its text.
+    pub(super) fn change(&self, change: &Change) -> Result<()> {
+        self.set(Setting {
+            impairments: change.spec.parse()?,
+            tape: change.tape.clone(),
+            ..Setting::default()
+        });
+        Ok(())
+    }
+
+    /// Another setting from now on: a datagram that is sent after this returned meets it.
+    fn set(&self, new: Setting) {
+        {
+            let mut setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+            *setting = new;
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        // What was held back under the old one is let go now, not when it would be due.
+        self.wakers.iter().for_each(|waker| waker.wake());
+    }
+}
