@@ -13,6 +13,8 @@ mod command;
 mod completions;
 mod daytime;
 mod discard;
+mod framing;
+mod lines;
 mod prefix;
 mod time;
 mod upper;
@@ -20,6 +22,9 @@ mod upper;
 pub use choice::Choice;
 pub use command::UNKNOWN_COMMAND;
 pub use completions::{Completed, Completions};
+pub(crate) use framing::Cutter;
+pub use framing::Framing;
+pub use lines::{LineEnd, TooLong};
 pub use prefix::INVALID_ENCODING;
 
 /// What was asked: a datagram, or of a stream a line, a record, or what was read.

@@ -50,7 +50,7 @@ pub(crate) fn local_time(since_1970: u64) -> Option<LocalTime> {
         hour: parts.tm_hour as u8,
         minute: parts.tm_min as u8,
         second: parts.tm_sec as u8,
-        offset_seconds: i64::from(parts.tm_gmtoff),
+        offset_seconds: parts.tm_gmtoff as i64,
     })
 }
 
