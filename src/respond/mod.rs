@@ -8,9 +8,25 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+mod choice;
+mod clock;
+mod command;
 mod completions;
+mod daytime;
+mod discard;
+mod framing;
+mod lines;
+mod prefix;
+mod time;
+mod upper;
 
+pub use choice::Choice;
+pub use command::UNKNOWN_COMMAND;
 pub use completions::{Completed, Completions};
+pub(crate) use framing::Cutter;
+pub use framing::Framing;
+pub use lines::{LineEnd, TooLong};
+pub use prefix::INVALID_ENCODING;
 
 /// What was asked: a datagram, or of a stream a line, a record, or what was read.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +66,29 @@ pub trait Respond: Send {
     fn completions(&self) -> Option<Arc<Completions>> {
         None
     }
+
+    /// How it behaves on a connection; on a datagram there is one way only.
+    fn manner(&self) -> Manner {
+        Manner::Answers
+    }
+}
+
+/// How a responder behaves on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It answers requests, into which the stream is cut.
+    Answers,
+    /// It says what it has to say as the connection comes, asked once with no data, and the
+    /// connection ends: RFC 867, RFC 868.
+    Greets,
+    /// It takes what comes, however it comes: RFC 863.
+    Listens,
+}
+
+/// True for what is an error reply itself, of this package's own: it is not answered with an
+/// error, or two servers would go on for ever telling each other that they did not understand.
+pub fn is_error_reply(data: &[u8]) -> bool {
+    data.starts_with(b"Error: ") || data.trim_ascii() == UNKNOWN_COMMAND
 }
 
 /// stub
@@ -163,6 +202,44 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a responder says to these, in one batch, from 192.0.2.1:4711 to 192.0.2.2:7.
+    pub(super) fn ask(responder: &mut dyn Respond, data: &[&[u8]]) -> Vec<(Outcome, Vec<u8>)> {
+        ask_from(responder, "192.0.2.1:4711", "192.0.2.2:7", data)
+    }
+
+    pub(super) fn ask_from(
+        responder: &mut dyn Respond,
+        peer: &str,
+        local: &str,
+        data: &[&[u8]],
+    ) -> Vec<(Outcome, Vec<u8>)> {
+        let (peer, local) = (peer.parse().unwrap(), local.parse().unwrap());
+        let requests: Vec<_> = data
+            .iter()
+            .map(|data| Request { data, peer, local })
+            .collect();
+        let mut replies = Replies::default();
+        responder.respond(&requests, &mut replies);
+        assert_eq!(replies.len(), requests.len(), "one outcome a request");
+        (0..replies.len())
+            .map(|index| {
+                let (outcome, reply) = replies.get(index);
+                (outcome, reply.to_vec())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_error_reply_is_known_as_one() {
+        for reply in [INVALID_ENCODING, UNKNOWN_COMMAND] {
+            assert!(is_error_reply(reply));
+            assert!(is_error_reply(&[reply, b"\r\n"].concat()));
+        }
+        for data in [&b""[..], b"Error", b"hello", b"Unknown commands"] {
+            assert!(!is_error_reply(data));
+        }
+    }
 
     #[test]
     fn each_request_gets_its_own_bytes() {

@@ -12,6 +12,7 @@
 //! | [`stream`] | accept(2), and one connection's calls: none waits, none raises SIGPIPE |
 //! | [`readiness`] | which of many descriptors are ready, by epoll(7) or by poll(2) |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
+//! | [`clock`] | the local time, with its offset; the machine's name |
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
@@ -20,6 +21,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod clock;
 pub(crate) mod control;
 mod descriptor;
 mod interfaces;
