@@ -196,6 +196,14 @@ impl DropReason {
         (DropReason::SendFailed, "send_failed"),
     ];
 
+    /// True where it is what the server was set up to do: nothing to warn of.
+    pub fn is_meant(self) -> bool {
+        matches!(
+            self,
+            DropReason::NoReply | DropReason::ImpairLost | DropReason::ImpairOverflow
+        )
+    }
+
     /// The name by which it is counted and logged.
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].1

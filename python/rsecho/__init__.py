@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
     from rsecho.records import Record
+    from rsecho.responders import Peer
     from rsecho.server import Engine, StopReason, TcpServer, UdpServer, Wait
     from rsecho.sockets import OptionReport
     from rsecho.stats import TcpStats, UdpStats
@@ -24,6 +25,7 @@ __all__ = [
     "KernelLimit",
     "KernelLimits",
     "OptionReport",
+    "Peer",
     "Record",
     "RecordError",
     "RecordLayout",
@@ -51,6 +53,7 @@ _LATER = {
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",
+    "Peer": "responders",
     "Record": "records",
     "Reply": "client",
     "StopReason": "server",

@@ -332,6 +332,52 @@ class EventQueue:
     def reopen(self) -> None:
         """Undo `close`."""
 
+# What a responder returns, and one request of a batch.
+_Answer: TypeAlias = bytes | bytearray | memoryview | None
+
+@final
+class Responder:
+    """What a server answers with. Immutable; made by one of these."""
+
+    @staticmethod
+    def named(text: str, /, *, upper: bool) -> Responder:
+        """A built-in one, as on the command line: `prefix=TEXT`.
+
+        Raises ValueError for a name that there is not, and for `upper` where it means nothing.
+        """
+
+    @staticmethod
+    def callable(
+        function: Callable[[bytes, Any], object],
+        report: Callable[[BaseException, _Address], object],
+        error_reply: bytes | None,
+        /,
+    ) -> Responder:
+        """`function(data, peer)` for each request, on the worker's thread."""
+
+    @staticmethod
+    def deferred(
+        dispatch: Callable[[list[tuple[int, bytes, Any]], Answers], object],
+        report: Callable[[BaseException, _Address], object],
+        error_reply: bytes | None,
+        /,
+    ) -> Responder:
+        """`dispatch(batch, answers)` for each batch of (ticket, data, peer), on the worker's
+        thread; each ticket is to be ended by one call on `answers`."""
+
+@final
+class Answers:
+    """Where a worker waits for late answers; of any thread."""
+
+    def reply(self, ticket: int, answer: _Answer, /) -> None:
+        """End a request with its answer; None: no reply.
+
+        Raises TypeError for anything else; the request is then still open.
+        """
+
+    def fail(self, ticket: int, error_reply: bytes | None, /) -> None:
+        """End a request that failed."""
+
 @final
 class Server:
     """A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
@@ -356,12 +402,16 @@ class Server:
         engine: str,
         wait: str,
         record_bytes: int | None,
+        responder: Responder | None,
+        broadcast: tuple[float, float] | None,
+        impair: str,
     ) -> Server:
         """Bind a UDP server. See `rsecho.UdpServer`.
 
         `family`: 0 (either), 4 or 6. `descriptor`: a bound socket to duplicate and serve on
         instead of `host` and `port`. `record_bytes`: report datagrams of this length as
-        records, others as unfit.
+        records, others as unfit. `responder`: None for echo. `broadcast`: answer group
+        addresses after up to so many seconds, so often a second.
 
         Raises OSError by errno, socket.gaierror, ValueError.
         """
@@ -450,6 +500,12 @@ class Server:
     def set_access(self, payload_bytes: int | None, /) -> None:
         """Report each datagram or connection, with this many bytes of payload; None: do not,
         the default."""
+
+    def impair(self, spec: str, /) -> None:
+        """Spoil this from now on; "" for nothing.
+
+        Raises ValueError for what is not in the grammar.
+        """
 
     def abandon(self) -> None:
         """For the child of a fork: let go of the parent's sockets, whose ports would stay

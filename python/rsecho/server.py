@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
-from rsecho import _lifecycle, _rsecho, sockets, stats
+from rsecho import _lifecycle, _rsecho, responders, sockets, stats
 from rsecho._errors import ServerError
 from rsecho.layout import RecordLayout
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self, TypeAlias, Unpack
 
     from rsecho.records import Record
+    from rsecho.responders import OnFields, OnRequest
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
     from rsecho.stats import TcpStats, UdpStats
 
@@ -70,8 +71,11 @@ class Server(ABC):
         layout: RecordLayout | None,
         on_record: OnRecord | None,
         log_payload_bytes: int,
+        setup: responders.Setup,
     ) -> None:
         self._native = native
+        self._setup = setup
+        setup.failures.url = native.name
         self._layout = layout
         self._on_record = on_record
         self._log_payload_bytes = log_payload_bytes
@@ -117,6 +121,8 @@ class Server(ABC):
         """
         from rsecho import _pump
 
+        if self._setup.loop is not None:
+            self._setup.loop.bind(self.url)
         sink = _pump.Sink(self._layout, self._on_record)
         if not (self._native.is_foreign or self._is_started):
             _lifecycle.pump().attach(self._native.id, sink)
@@ -130,6 +136,24 @@ class Server(ABC):
 
         is_wanted = logging.getLogger("rsecho.access").isEnabledFor(logging.DEBUG)
         self._native.set_access(self._log_payload_bytes if is_wanted else None)
+
+    def impair(self, spec: str = "") -> None:
+        """Spoils this from now on, and nothing else; "" for nothing.
+
+        UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
+        what comes: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
+        "corrupt 0.1%", "reorder 25% gap 5", "rate 1mbit", "limit 100", "truncate 5%", "seed 7",
+        "in loss 20%; out delay 10ms". TCP: Toxiproxy's, as in "latency 100 jitter 20",
+        "bandwidth 64", "slicer 64", "limit_data 1000", "reset_peer 500", "timeout 1000",
+        "slow_close 100", "half_close", "accept_hang", "refuse".
+
+        A datagram that is sent after this has returned meets the new impairment; what an earlier
+        one holds back goes on its way at once.
+
+        Raises:
+            ValueError: a text that is not in the grammar, or that this protocol cannot do.
+        """
+        self._native.impair(spec)
 
     def stop(self, drain_timeout: float = _DRAIN) -> None:
         """Answers what has come already, for `drain_timeout` seconds at most, and ends.
@@ -285,6 +309,20 @@ class UdpServer(Server):
             decoded and logged to `rsecho.records`.
         on_record: Called with each `Record`, on the thread that logs. What it raises is
             logged.
+        responder: What to answer instead of what came: "upper", "prefix=TEXT", "discard",
+            "daytime", "time", "command", "python=module:function", or a callable of
+            `(data: bytes, peer: Peer)` that returns the reply or None for none; a coroutine
+            function runs on the event loop in which the server is started. See
+            `rsecho.responders`.
+        upper: With "echo" or "prefix=TEXT": in upper case.
+        error_reply: What is answered when a callable raises; None: nothing.
+        responder_takes: "fields": the callable gets the fields of `unpack` by name instead of
+            the bytes.
+        answer_broadcast: Answers also what was sent to a broadcast or multicast address, after
+            a random time of up to `broadcast_delay` seconds and at most `broadcast_rate` times
+            a second; otherwise such datagrams are never answered (RFC 1122).
+        impair: What to spoil on purpose, in netem's terms, as in "delay 50ms 10ms loss 1%": see
+            `Server.impair`.
         log_payload_bytes: How much of a payload `rsecho.access` shows.
         **options: See `UdpServerOptions`.
 
@@ -310,10 +348,25 @@ class UdpServer(Server):
         wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
+        responder: str | OnRequest | OnFields | None = None,
+        upper: bool = False,
+        error_reply: bytes | None = None,
+        responder_takes: Literal["bytes", "fields"] = "bytes",
+        answer_broadcast: bool = False,
+        broadcast_delay: float = 0.1,
+        broadcast_rate: float = 10.0,
+        impair: str = "",
         log_payload_bytes: int = 128,
         **options: Unpack[UdpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
+        setup = responders.Setup(
+            responder,
+            upper=upper,
+            error_reply=error_reply,
+            layout=layout,
+            takes_fields=_takes_fields(responder_takes),
+        )
         native = _rsecho.Server.udp(
             host,
             port,
@@ -329,8 +382,11 @@ class UdpServer(Server):
             engine=engine,
             wait=wait,
             record_bytes=None if layout is None else layout.size,
+            responder=setup.native,
+            broadcast=(broadcast_delay, broadcast_rate) if answer_broadcast else None,
+            impair=impair,
         )
-        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
+        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 
     def stats(self) -> UdpStats:
         """What it has counted so far, all of one moment."""
@@ -403,11 +459,20 @@ class TcpServer(Server):
             wait=wait,
             record_bytes=None if layout is None else layout.size,
         )
-        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
+        setup = responders.Setup(
+            None, upper=False, error_reply=None, layout=layout, takes_fields=False
+        )
+        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 
     def stats(self) -> TcpStats:
         """What it has counted so far, all of one moment."""
         return stats.build(stats.TcpStats, self.engine, "closed", self._native.stats())
+
+
+def _takes_fields(what: str) -> bool:
+    if what not in ("bytes", "fields"):
+        raise ValueError(f"cannot set responder_takes={what!r}: it is 'bytes' or 'fields'")
+    return what == "fields"
 
 
 def _layout(unpack: RecordLayout | str | None, on_record: OnRecord | None) -> RecordLayout | None:

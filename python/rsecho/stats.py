@@ -12,7 +12,8 @@ __all__ = ["TcpStats", "UdpStats"]
 class UdpStats:
     """A UDP server's counters at one moment.
 
-    `received_packets` is `sent_packets` plus all of `dropped`, exactly.
+    `received_packets` and `duplicated_packets` together are `sent_packets`, all of `dropped` and
+    `pending_packets` together, exactly.
     """
 
     engine: str = ""
@@ -29,6 +30,16 @@ class UdpStats:
     """Datagrams of another length than the layout's."""
     receive_timeouts: int = 0
     """Receives that ended by `recv_timeout`."""
+    error_replies: int = 0
+    """Replies that are an error; they are among `sent_packets`."""
+    duplicated_packets: int = 0
+    """Datagrams that an impairment made more of."""
+    corrupted_packets: int = 0
+    """Datagrams in which an impairment changed a bit."""
+    delayed_packets: int = 0
+    """Datagrams that an impairment held back."""
+    pending_packets: int = 0
+    """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Datagrams that were not answered, by reason."""
     kernel_drops: int | None = None

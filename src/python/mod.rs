@@ -8,6 +8,7 @@ mod columns;
 mod errors;
 mod event;
 mod layout;
+mod responder;
 mod server;
 mod socket;
 mod values;
@@ -29,6 +30,8 @@ mod native {
     use super::event::EventQueue;
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
+    #[pymodule_export]
+    use super::responder::{Answers, Responder};
     #[pymodule_export]
     use super::server::Server;
     #[pymodule_export]

@@ -10,10 +10,13 @@ use pyo3::types::PyDict;
 use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
+use super::responder::Responder;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::error::{Error, Result};
-use crate::server::{self, Listen, tcp, udp};
+use crate::guard::Policy;
+use crate::server::udp::Broadcast;
+use crate::server::{self, Change, Listen, tcp, udp};
 use crate::worker::Finish;
 
 /// A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
@@ -40,6 +43,9 @@ impl Server {
         engine,
         wait,
         record_bytes,
+        responder,
+        broadcast,
+        impair,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn udp(
@@ -58,7 +64,11 @@ impl Server {
         engine: &str,
         wait: &str,
         record_bytes: Option<usize>,
+        responder: Option<&Responder>,
+        broadcast: Option<(Seconds, f64)>,
+        impair: &str,
     ) -> PyResult<Self> {
+        let responder = responder.and_then(|responder| responder.0.clone());
         let socket = options.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
@@ -75,6 +85,10 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                responder,
+                broadcast: broadcast.map(self::broadcast).transpose()?,
+                guard: Policy::default(),
+                impair: impair.parse()?,
             };
             server::Server::udp(config, Some(queue))
         })
@@ -263,6 +277,12 @@ impl Server {
         self.0.set_access(payload_bytes);
     }
 
+    /// Spoils this from now on; "" for nothing.
+    #[pyo3(signature = (spec, /))]
+    fn impair(&self, py: Python<'_>, spec: String) -> PyResult<()> {
+        blocking(py, |_| self.0.impair(&Change { spec, tape: None }))
+    }
+
     /// For the child of a fork: lets go of the parent's sockets.
     fn abandon(&self) {
         if self.0.is_foreign() {
@@ -318,6 +338,13 @@ fn idle(timeout: Option<Seconds>) -> Result<Option<std::time::Duration>> {
     timeout
         .map(|timeout| timeout.to_positive("idle_timeout"))
         .transpose()
+}
+
+fn broadcast((max_delay, per_second): (Seconds, f64)) -> Result<Broadcast> {
+    Ok(Broadcast {
+        max_delay: max_delay.to("broadcast_delay")?,
+        per_second,
+    })
 }
 
 fn count(workers: Whole) -> Result<usize> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use super::command::Command;
 use super::daytime::Daytime;
@@ -68,7 +67,7 @@ impl Choice {
         fn maker<R: Respond + 'static>(
             make: impl Fn() -> R + Send + Sync + 'static,
         ) -> MakeResponder {
-            Arc::new(move |_| Box::new(make()))
+            MakeResponder::new(move |_| Box::new(make()))
         }
         Some(match self {
             Choice::Echo => return None,

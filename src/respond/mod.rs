@@ -91,11 +91,6 @@ pub fn is_error_reply(data: &[u8]) -> bool {
     data.starts_with(b"Error: ") || data.trim_ascii() == UNKNOWN_COMMAND
 }
 
-/// stub
-pub(crate) fn is_error_reply(data: &[u8]) -> bool {
-    data.starts_with(b"Error: ")
-}
-
 /// Makes one responder for each worker.
 #[derive(Clone)]
 pub struct MakeResponder {

@@ -46,17 +46,19 @@ pub(super) struct Tally {
     pub(super) error_replies: u64,
     dropped: [u64; REASONS],
     any_dropped: bool,
+    any_unmeant: bool,
 }
 
 impl Tally {
     pub(super) fn drop(&mut self, reason: DropReason, packets: u64) {
         self.dropped[reason as usize] += packets;
         self.any_dropped = true;
+        self.any_unmeant |= !reason.is_meant();
     }
 
-    /// The reasons with their counts, where any is not zero.
+    /// The reasons with their counts, where any that was not meant is not zero.
     pub(super) fn dropped(&self) -> Option<&[u64; REASONS]> {
-        self.any_dropped.then_some(&self.dropped)
+        self.any_unmeant.then_some(&self.dropped)
     }
 
     /// Adds this to the worker's counters and starts again from zero.

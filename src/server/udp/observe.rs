@@ -107,8 +107,10 @@ impl DropLog {
         dropped: &[u64; DropReason::ALL.len()],
         peer: Option<std::net::SocketAddr>,
     ) {
-        for (waiting, packets) in self.waiting.iter_mut().zip(dropped) {
-            *waiting += packets;
+        for ((reason, _), packets) in DropReason::ALL.iter().zip(dropped) {
+            if !reason.is_meant() {
+                self.waiting[*reason as usize] += packets;
+            }
         }
         self.last_peer = peer.or(self.last_peer);
         if self

@@ -1,0 +1,265 @@
+"""What a server answers, where that is not what came: names, callables, coroutine functions.
+
+A callable is asked with `(data, peer)` and returns the reply, or None for none. It runs on the
+server's own thread, for a whole batch at a time, with the GIL held; a coroutine function runs on
+the event loop in which the server was started. What either raises costs that one request: it is
+counted, logged with its traceback, and answered with `error_reply` if there is one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from rsecho import _rsecho
+from rsecho._errors import StateError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from rsecho.layout import RecordLayout
+
+    Answer: TypeAlias = bytes | bytearray | memoryview | None
+    OnRequest: TypeAlias = (
+        Callable[[bytes, "Peer"], Answer] | Callable[[bytes, "Peer"], Awaitable[Answer]]
+    )
+    Fields: TypeAlias = dict[str, bool | int | float | bytes]
+    OnFields: TypeAlias = (
+        Callable[[Fields, "Peer"], Answer] | Callable[[Fields, "Peer"], Awaitable[Answer]]
+    )
+
+__all__ = ["Peer", "load_callable"]
+
+_logger = logging.getLogger("rsecho.responder")
+
+# The same trouble is told once in this time; what was left out is counted.
+_BETWEEN_TRACEBACKS = 1.0
+
+# Requests of one server that a loop may have at a time: beyond them they fail, as they would
+# in a queue that only grows.
+_MOST_AT_A_TIME = 10_000
+
+
+class Peer(NamedTuple):
+    """Who asked: an address as `socket` has it."""
+
+    host: str
+    """Numeric; of a link-local address with its interface, as in `fe80::1%eth0`."""
+    port: int
+
+
+class Failures:
+    """Logs what responders raise, with a traceback, once a second at most."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._lock = threading.Lock()
+        self._last = -_BETWEEN_TRACEBACKS
+        self._left_out = 0
+
+    def __call__(self, error: BaseException, peer: tuple[str, int]) -> None:
+        """Called on the thread that asked the responder."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last < _BETWEEN_TRACEBACKS:
+                self._left_out += 1
+                return
+            left_out, self._left_out, self._last = self._left_out, 0, now
+        more = f" ({left_out} more failures since the last of these lines)" if left_out else ""
+        host, port = peer
+        _logger.error(
+            "the responder of %s failed for %s:%s: %s: %s%s",
+            self.url,
+            f"[{host}]" if ":" in host else host,
+            port,
+            type(error).__name__,
+            error,
+            more,
+            exc_info=error,
+            extra={"event": "responder_failed", "server": self.url, "peer": f"{host}:{port}"},
+        )
+
+
+class Loop:
+    """Runs a coroutine function for each request on the loop in which the server starts."""
+
+    def __init__(
+        self,
+        function: Callable[[Any, Peer], Awaitable[Answer]],
+        failures: Failures,
+        error_reply: bytes | None,
+    ) -> None:
+        self._function = function
+        self._failures = failures
+        self._error_reply = error_reply
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Held, since a loop itself remembers its tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def bind(self, url: str) -> None:
+        """Takes the running loop.
+
+        Raises:
+            StateError: none runs.
+        """
+        import asyncio
+
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise StateError(
+                f"cannot start {url}: its responder is a coroutine function and no event loop "
+                "runs here; start it within one, as with `async with`"
+            ) from None
+
+    def dispatch(
+        self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers
+    ) -> None:
+        """Hands a batch over, from the server's thread."""
+        if self._loop is None:
+            raise StateError("no event loop was taken: start the server within one")
+        self._loop.call_soon_threadsafe(self._start, batch, answers)
+
+    def _start(self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers) -> None:
+        import asyncio
+
+        for ticket, data, peer in batch:
+            if len(self._tasks) >= _MOST_AT_A_TIME:
+                text = f"{_MOST_AT_A_TIME} requests are being answered already"
+                self._failures(RuntimeError(text), peer)
+                answers.fail(ticket, self._error_reply)
+                continue
+            task = asyncio.get_running_loop().create_task(self._answer(ticket, data, peer, answers))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, ticket: int, data: bytes, peer: Peer, answers: _rsecho.Answers
+    ) -> None:
+        try:
+            answers.reply(ticket, await self._function(data, peer))
+        except Exception as error:
+            self._failures(error, peer)
+            # An error is not answered with an error.
+            answers.fail(ticket, None if data == self._error_reply else self._error_reply)
+        except BaseException:
+            # The loop is ending; the request with it.
+            answers.fail(ticket, None)
+            raise
+
+
+class Setup:
+    """`responder=` and what belongs to it, made ready for a server."""
+
+    def __init__(
+        self,
+        responder: str | OnRequest | OnFields | None,
+        *,
+        upper: bool,
+        error_reply: bytes | None,
+        layout: RecordLayout | None,
+        takes_fields: bool,
+    ) -> None:
+        self.failures = Failures()
+        self.loop: Loop | None = None
+        self.native: _rsecho.Responder | None = None
+        """None: plain echo."""
+        self.is_callable = False
+        function: Callable[..., Any] | None = None
+        if isinstance(responder, str):
+            path = responder.removeprefix("python=")
+            if path != responder:
+                function = load_callable(path)
+            else:
+                self.native = _rsecho.Responder.named(responder, upper=upper)
+        elif callable(responder):
+            function = responder
+        elif responder is not None:
+            raise TypeError(
+                f"cannot answer with {responder!r}: a responder is a name such as 'upper' or "
+                "'prefix=Echo: ', or a callable of (data, peer)"
+            )
+        elif upper:
+            self.native = _rsecho.Responder.named("echo", upper=True)
+        if function is None:
+            if error_reply is not None:
+                raise ValueError("cannot set error_reply: only a callable responder has one")
+            if takes_fields:
+                raise ValueError("cannot hand fields to a built-in responder: give a callable")
+            return
+        if upper:
+            raise ValueError("cannot set upper for a callable: let it return upper case")
+        self.is_callable = True
+        if takes_fields:
+            function = _of_fields(function, layout)
+        if _is_coroutine_function(function):
+            self.loop = Loop(function, self.failures, error_reply)
+            self.native = _rsecho.Responder.deferred(
+                self.loop.dispatch, self.failures, error_reply
+            )
+        else:
+            self.native = _rsecho.Responder.callable(function, self.failures, error_reply)
+
+
+def load_callable(path: str) -> Callable[..., Any]:
+    """The object that `module:function` names, or `package.module:object.method`.
+
+    Raises:
+        ValueError: there is no such module or object, or it cannot be called.
+    """
+    from importlib import import_module
+
+    module_name, colon, name = path.partition(":")
+    if not (module_name and colon and name):
+        raise ValueError(f"cannot use responder python={path}: write python=module:function")
+    try:
+        found: Any = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"cannot import {module_name} for responder python={path}: {error}; "
+            "is it on PYTHONPATH?"
+        ) from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(
+                f"cannot use responder python={path}: {module_name} has no {name}"
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(
+            f"cannot use responder python={path}: {name} is {type(found).__name__}, "
+            "which cannot be called"
+        )
+    return found
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    import inspect
+
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004: a callable object's method
+    )
+
+
+def _of_fields(function: Callable[..., Any], layout: RecordLayout | None) -> Callable[..., Any]:
+    if layout is None:
+        raise ValueError("cannot hand fields to the responder: give their layout as unpack=")
+    names, unpack = layout.names, layout.unpack
+
+    def decode(data: bytes) -> Fields:
+        return dict(zip(names, unpack(data), strict=True))
+
+    if _is_coroutine_function(function):
+
+        async def answer_later(data: bytes, peer: Peer) -> Answer:
+            return await function(decode(data), peer)  # type: ignore[no-any-return]
+
+        return answer_later
+
+    def answer(data: bytes, peer: Peer) -> Answer:
+        return function(decode(data), peer)  # type: ignore[no-any-return]
+
+    return answer
