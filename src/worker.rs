@@ -6,7 +6,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -122,6 +122,8 @@ pub(crate) struct Crew {
 struct State {
     started: bool,
     threads: Vec<JoinHandle<()>>,
+    /// Who the workers are, also while somebody joins them.
+    ids: Vec<ThreadId>,
     running: usize,
     /// The first reason that is not simply "the others were told to stop".
     finish: Option<Finish>,
@@ -151,6 +153,7 @@ impl Crew {
             state: Mutex::new(State {
                 started: false,
                 threads: Vec::new(),
+                ids: Vec::new(),
                 running: 0,
                 finish: None,
                 on_finish: Some(Box::new(on_finish)),
@@ -170,6 +173,17 @@ impl Crew {
                 format!("it belongs to process {}, before fork", self.process),
             )
             .or("start a server of its own in the child"));
+        }
+        Ok(())
+    }
+
+    /// An error on a worker's own thread, where somebody else's code may run: it would wait
+    /// for itself.
+    fn check_caller(&self, operation: &'static str) -> Result<()> {
+        if lock(&self.state).ids.contains(&thread::current().id()) {
+            let reason = "its own responder cannot wait for its end";
+            return Err(Error::state(operation, &self.name, reason)
+                .or("do it on another thread, such as the one that started it"));
         }
         Ok(())
     }
@@ -205,6 +219,7 @@ impl Crew {
                 .spawn(move || crew.run(task));
             match spawned {
                 Ok(thread) => {
+                    state.ids.push(thread.thread().id());
                     state.threads.push(thread);
                     state.running += 1;
                 }
@@ -269,6 +284,8 @@ impl Crew {
     /// Tells the workers to answer what has come, for `drain` at most, and waits for them.
     /// Does nothing the second time.
     pub(crate) fn stop(&self, drain: Duration) -> Result<()> {
+        self.check_process("stop")?;
+        self.check_caller("stop")?;
         self.request_stop(drain)?;
         let threads = {
             let mut state = lock(&self.state);
@@ -297,6 +314,7 @@ impl Crew {
     /// Waits until all workers have ended, for `timeout` at most; `None`: not yet.
     pub(crate) fn wait(&self, timeout: Duration) -> Result<Option<Finish>> {
         self.check_process("wait for")?;
+        self.check_caller("wait for")?;
         let state = lock(&self.state);
         if !state.started {
             return Err(Error::state(

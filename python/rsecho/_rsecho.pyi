@@ -1,17 +1,19 @@
 """The native half of the package, typed and documented. Import from `rsecho` instead."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
 __all__ = [
+    "Answers",
     "Column",
     "ColumnIterator",
     "Columns",
     "EventQueue",
     "RecordIterator",
     "RecordLayout",
+    "Responder",
     "Server",
     "SocketOptions",
     "TcpClient",

@@ -115,9 +115,7 @@ class Loop:
                 "runs here; start it within one, as with `async with`"
             ) from None
 
-    def dispatch(
-        self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers
-    ) -> None:
+    def dispatch(self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers) -> None:
         """Hands a batch over, from the server's thread."""
         if self._loop is None:
             raise StateError("no event loop was taken: start the server within one")
@@ -136,9 +134,7 @@ class Loop:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(
-        self, ticket: int, data: bytes, peer: Peer, answers: _rsecho.Answers
-    ) -> None:
+    async def _answer(self, ticket: int, data: bytes, peer: Peer, answers: _rsecho.Answers) -> None:
         try:
             answers.reply(ticket, await self._function(data, peer))
         except Exception as error:
@@ -197,9 +193,7 @@ class Setup:
             function = _of_fields(function, layout)
         if _is_coroutine_function(function):
             self.loop = Loop(function, self.failures, error_reply)
-            self.native = _rsecho.Responder.deferred(
-                self.loop.dispatch, self.failures, error_reply
-            )
+            self.native = _rsecho.Responder.deferred(self.loop.dispatch, self.failures, error_reply)
         else:
             self.native = _rsecho.Responder.callable(function, self.failures, error_reply)
 
@@ -224,24 +218,23 @@ def load_callable(path: str) -> Callable[..., Any]:
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(
-                f"cannot use responder python={path}: {module_name} has no {name}"
-            )
+            raise ValueError(f"cannot use responder python={path}: {module_name} has no {name}")
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(
             f"cannot use responder python={path}: {name} is {type(found).__name__}, "
             "which cannot be called"
         )
-    return found
+    function: Callable[..., Any] = found
+    return function
 
 
 def _is_coroutine_function(function: Callable[..., Any]) -> bool:
     import inspect
 
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004: a callable object's method
-    )
+    # An object's own way to be called counts as well.
+    method = getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
 def _of_fields(function: Callable[..., Any], layout: RecordLayout | None) -> Callable[..., Any]:

@@ -191,7 +191,7 @@ mod tests {
             ("command", "ECHO a", Outcome::Reply, "a"),
         ] {
             let make = text.parse::<Choice>().unwrap().make().unwrap();
-            let replies = ask(make(0).as_mut(), &[asked.as_bytes()]);
+            let replies = ask(make.make(0).as_mut(), &[asked.as_bytes()]);
             assert_eq!(replies, [(outcome, reply.as_bytes().to_vec())], "{text}");
         }
         for (choice, manner) in [
@@ -200,7 +200,7 @@ mod tests {
             (Choice::Time, Manner::Greets),
             (Choice::Discard, Manner::Listens),
         ] {
-            assert_eq!(choice.make().unwrap()(0).manner(), manner);
+            assert_eq!(choice.make().unwrap().make(0).manner(), manner);
         }
     }
 }

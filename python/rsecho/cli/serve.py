@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rsecho.cli import answers
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
 from rsecho.cli.options import option
@@ -29,6 +30,7 @@ _UDP_NAMES = {
     **shared.IP_NAMES,
     "max_datagram": "max_datagram_bytes",
     "stop_on_empty": "stop_on_empty",
+    **answers.UDP_NAMES,
 }
 _TCP_NAMES = {
     **shared.BUFFER_NAMES,
@@ -36,6 +38,7 @@ _TCP_NAMES = {
     **shared.TCP_NAMES,
     "backlog": "backlog",
     "max_connections": "max_connections",
+    **answers.TCP_NAMES,
 }
 _COMMON_NAMES = {
     "reuse_address": "reuse_address",
@@ -47,6 +50,7 @@ _COMMON_NAMES = {
     "wait": "wait",
     "cpus": "cpus",
     "log_payload": "log_payload_bytes",
+    **answers.NAMES,
 }
 
 
@@ -123,6 +127,7 @@ _COMMON_NAMES = {
 )
 @option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
 @shared.tcp_options
+@answers.answer_options
 @option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
 @option("--names", help="Names of a record's fields.  [default: field_0, field_1, …]")
 @option(
@@ -153,6 +158,7 @@ def command(**given: Any) -> None:
         del common["reuse_port"]  # several workers turn it on themselves
     if given["timeout"] is not None:
         common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
+    common |= answers.settings(given)
     if given["unpack"] is not None:
         try:
             common["unpack"] = RecordLayout(given["unpack"], names=given["names"])
