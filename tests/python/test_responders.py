@@ -1,0 +1,348 @@
+"""What servers answer, where that is not what came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import rsecho
+from support import PATIENCE, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Recorder
+
+ENGINES = ["batch", "portable"]
+
+
+@contextlib.contextmanager
+def serving(
+    responder: Any, engine: Any = "auto", **options: Any
+) -> Iterator[tuple[rsecho.UdpServer, rsecho.UdpClient]]:
+    """A server and a client of it."""
+    with (
+        rsecho.UdpServer("127.0.0.1", responder=responder, engine=engine, **options) as server,
+        rsecho.UdpClient(*server.address, timeout=PATIENCE) as client,
+    ):
+        assert engine in ("auto", server.engine)
+        yield server, client
+
+
+def answered(server: rsecho.UdpServer) -> bool:
+    """Everything that came was answered or dropped by now."""
+    stats = server.stats()
+    assert stats.received_packets == (
+        stats.sent_packets + sum(stats.dropped.values()) + stats.pending_packets
+    )
+    return stats.pending_packets == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_callable_answers_each_datagram_in_order(engine: str) -> None:
+    seen: list[tuple[bytes, rsecho.Peer]] = []
+
+    def upper(data: bytes, peer: rsecho.Peer) -> bytes:
+        seen.append((data, peer))
+        return data.upper()
+
+    with serving(upper, engine) as (server, _), socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(PATIENCE)
+        client.bind(("127.0.0.1", 0))
+        sent = [f"number {i}".encode() for i in range(200)]
+        for data in sent:
+            client.sendto(data, server.address)
+        got = [client.recv(100) for _ in sent]
+        assert got == [data.upper() for data in sent]
+        assert seen == [(data, client.getsockname()) for data in sent]
+        assert isinstance(seen[0][1], rsecho.Peer)
+        assert seen[0][1].port == client.getsockname()[1]
+        assert answered(server)
+
+
+def test_a_train_is_answered_datagram_by_datagram() -> None:
+    lengths = []
+
+    def first(data: bytes, _: rsecho.Peer) -> bytes:
+        lengths.append(len(data))
+        return data[:1]
+
+    with serving(first) as (server, _), socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(PATIENCE)
+        client.connect(server.address)
+        udp_segment = 103
+        client.setsockopt(socket.SOL_UDP, udp_segment, 1000)
+        client.send(b"a" * 1000 + b"b" * 1000 + b"c" * 200)
+        client.setsockopt(socket.SOL_UDP, udp_segment, 0)
+        assert [client.recv(10) for _ in range(3)] == [b"a", b"b", b"c"]
+        assert lengths == [1000, 1000, 200]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+def test_f43_a_callable_that_raises_costs_one_request(
+    engine: str, kind: type[BaseException], logged: Recorder
+) -> None:
+    def moody(data: bytes, _: rsecho.Peer) -> bytes:
+        if data == b"raise":
+            raise kind("as asked")
+        return data
+
+    with serving(moody, engine) as (server, client):
+        client.send(b"raise")
+        client.send(b"raise")
+        assert client.exchange(b"after").is_equal
+        assert server.stats().dropped["responder_failed"] == 2
+        assert answered(server) and server.is_running
+    [record] = logged.of("rsecho.responder")
+    assert "as asked" in record.getMessage() and server.url in record.getMessage()
+    assert record.exc_info and record.exc_info[0] is kind, "with its traceback"
+    assert record.levelname == "ERROR"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failure_is_answered_with_the_error_reply_but_not_an_error(engine: str) -> None:
+    def fails(data: bytes, _: rsecho.Peer) -> bytes:
+        raise RuntimeError(data)
+
+    reply = b"Error processing request"
+    with serving(fails, engine, error_reply=reply) as (server, client):
+        assert client.exchange(b"please").data == reply
+        client.send(reply)
+        until(lambda: server.stats().dropped["responder_failed"] == 1)
+        assert server.stats().error_replies == 1
+
+
+def test_none_is_no_reply_and_nothing_to_warn_of(logged: Recorder) -> None:
+    with serving(lambda data, _: data if data == b"loud" else None) as (server, client):
+        client.send(b"quiet")
+        assert client.exchange(b"loud").is_equal
+        assert server.stats().dropped["no_reply"] == 1
+    rsecho.flush_logs()
+    assert "dropped" not in logged.events(server.url)
+
+
+@pytest.mark.parametrize("answer", [bytearray(b"abc"), memoryview(b"abc"), b"abc"])
+def test_any_buffer_is_a_reply(answer: bytes) -> None:
+    with serving(lambda *_: answer) as (_, client):
+        assert client.exchange(b"x").data == b"abc"
+
+
+@pytest.mark.parametrize("answer", ["text", 5, [1, 2], object()])
+def test_anything_else_is_a_failure_that_says_so(answer: object, logged: Recorder) -> None:
+    with serving(lambda *_: answer, error_reply=b"sorry") as (_, client):
+        assert client.exchange(b"x").data == b"sorry"
+    [line] = logged.lines("rsecho.responder")
+    assert f"not {type(answer).__name__}" in line
+    assert ("encode it" in line) == isinstance(answer, str)
+
+
+def test_a_responder_may_ask_for_statistics_but_not_wait_for_itself() -> None:
+    found: list[object] = []
+
+    def curious(data: bytes, _: rsecho.Peer) -> bytes:
+        found.append(server.stats().received_packets)
+        with pytest.raises(rsecho.StateError, match="its own responder"):
+            server.wait()
+        return data
+
+    with serving(curious) as (server, client):
+        assert client.exchange(b"x").is_equal
+        assert found == [1]
+
+
+def test_threads_locals_live_as_long_as_the_server_and_recursion_has_room() -> None:
+    local = threading.local()
+    depth = min(900, sys.getrecursionlimit() - 100)
+
+    def count(data: bytes, _: rsecho.Peer) -> bytes:
+        def down(left: int) -> int:
+            return 0 if left == 0 else 1 + down(left - 1)
+
+        assert down(depth) == depth
+        local.calls = getattr(local, "calls", 0) + 1
+        return str(local.calls).encode()
+
+    with serving(count) as (_, client):
+        assert [client.exchange(b"x").data for _ in range(3)] == [b"1", b"2", b"3"]
+
+
+def test_a_slow_responder_does_not_hold_up_the_end() -> None:
+    begun = threading.Event()
+
+    def slow(data: bytes, _: rsecho.Peer) -> bytes:
+        begun.set()
+        time.sleep(0.05)
+        return data
+
+    with serving(slow) as (server, client):
+        for _ in range(200):
+            client.send(b"x")
+        assert begun.wait(PATIENCE)
+        start = time.monotonic()
+        server.stop(0)
+        assert time.monotonic() - start < 3, "it takes ten seconds to answer them all"
+        stats = server.stats()
+        assert stats.received_packets == stats.sent_packets + sum(stats.dropped.values())
+
+
+def test_coroutine_functions_run_side_by_side_on_the_callers_loop() -> None:
+    async def main() -> None:
+        loop, seen = asyncio.get_running_loop(), set()
+        gathered = asyncio.Event()
+
+        async def answer(data: bytes, peer: rsecho.Peer) -> bytes:
+            assert asyncio.get_running_loop() is loop and peer.host == "127.0.0.1"
+            seen.add(data)
+            if len(seen) == 10:
+                gathered.set()
+            # None ends before all have begun.
+            await gathered.wait()
+            if data == b"3":
+                raise LookupError("three")
+            return data * 2 if data != b"4" else None  # type: ignore[return-value]
+
+        async with rsecho.UdpServer("127.0.0.1", responder=answer, error_reply=b"sorry") as server:
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect(server.address)
+                for number in range(10):
+                    await loop.sock_sendall(client, str(number).encode())
+                got = {await loop.sock_recv(client, 10) for _ in range(9)}
+            wanted = {str(n).encode() * 2 for n in range(10) if n not in (3, 4)} | {b"sorry"}
+            assert got == wanted
+            stats = server.stats()
+            assert stats.dropped["no_reply"] == 1 and stats.error_replies == 1
+            assert stats.pending_packets == 0
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_late_answers_are_waited_for_at_the_end_as_long_as_allowed() -> None:
+    async def main() -> None:
+        release = asyncio.Event()
+
+        async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+            await release.wait()
+            return data
+
+        server = rsecho.UdpServer("127.0.0.1", responder=answer)
+        server.start()
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.connect(server.address)
+            client.send(b"late")
+            while server.stats().pending_packets == 0:
+                await asyncio.sleep(0.001)
+            stopping = asyncio.create_task(asyncio.to_thread(server.stop, PATIENCE))
+            await asyncio.sleep(0.05)
+            assert not stopping.done()
+            release.set()
+            await stopping
+            assert client.recv(10) == b"late"
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_coroutine_function_needs_a_loop() -> None:
+    async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+        return data
+
+    with (
+        contextlib.closing(rsecho.UdpServer("127.0.0.1", responder=answer)) as server,
+        pytest.raises(rsecho.StateError, match="no event loop"),
+    ):
+        server.start()
+
+
+def test_f42_the_interpreter_ends_while_responders_are_busy() -> None:
+    code = """
+        import socket, threading, time, rsecho
+
+        def work(data, peer):
+            sum(range(200))
+            return data.upper()
+
+        servers = [rsecho.UdpServer("127.0.0.1", responder=work, engine=e, workers=w)
+                   for e, w in (("batch", 1), ("portable", 1), ("batch", 2))]
+        for server in servers:
+            server.start()
+
+        def flood(address):
+            client = socket.socket(type=socket.SOCK_DGRAM)
+            client.connect(address)
+            while True:
+                try:
+                    client.send(b"x" * 100)
+                except OSError:
+                    pass
+
+        for server in servers:
+            threading.Thread(target=flood, args=(server.address,), daemon=True).start()
+        while min(server.stats().sent_packets for server in servers) < 500:
+            time.sleep(0.001)
+        {end}
+    """
+    ends = {"pass": 0, "raise SystemExit(3)": 3, "raise ValueError('x')": 1}
+    for end, status in list(ends.items()) * 3:
+        done = run(code.format(end=end))
+        assert done.returncode == status, done.stderr
+        assert "Fatal" not in done.stderr
+
+
+def test_fields_instead_of_bytes() -> None:
+    def add(fields: dict[str, int], _: rsecho.Peer) -> bytes:
+        return str(fields["a"] + fields["b"]).encode()
+
+    layout = rsecho.RecordLayout("!HH", names="a b")
+    options = {"unpack": layout, "responder_takes": "fields", "error_reply": b"no record"}
+    with serving(add, **options) as (_, client):
+        assert client.exchange(layout.pack(40, 2)).data == b"42"
+        assert client.exchange(b"odd").data == b"no record"
+
+
+def test_a_callable_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "answers_for_test.py").write_text(
+        "class Greeter:\n"
+        "    @staticmethod\n"
+        "    def greet(data, peer):\n"
+        "        return b'hi ' + data\n"
+        "number = 5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with serving("python=answers_for_test:Greeter.greet") as (_, client):
+        assert client.exchange(b"you").data == b"hi you"
+    for name, why in [
+        ("answers_for_test:missing", "has no missing"),
+        ("answers_for_test:number", "cannot be called"),
+        ("no_such_module_here:f", "PYTHONPATH"),
+        ("answers_for_test", "write python=module:function"),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            rsecho.UdpServer("127.0.0.1", responder=f"python={name}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"responder": "loud"}, "it is one of echo, upper"),
+        ({"responder": "discard", "upper": True}, "can be raised"),
+        ({"responder": len, "upper": True}, "cannot set upper"),
+        ({"error_reply": b"x"}, "only a callable"),
+        ({"responder": len, "responder_takes": "fields"}, "give their layout"),
+        ({"responder": "upper", "responder_takes": "fields"}, "give a callable"),
+        ({"responder_takes": "all"}, "it is 'bytes' or 'fields'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        rsecho.UdpServer("127.0.0.1", **arguments)
+    with pytest.raises(TypeError, match="a responder is a name"):
+        rsecho.UdpServer("127.0.0.1", responder=5)  # type: ignore[arg-type]
