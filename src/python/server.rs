@@ -136,7 +136,6 @@ impl Server {
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = tcp::Config {
-                listen: listen(host, port, family, descriptor)?,
                 socket,
                 backlog: backlog
                     .map(|n| n.to("backlog", "it is a number of connections, 0 or more"))
@@ -150,6 +149,7 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                ..tcp::Config::new(listen(host, port, family, descriptor)?)
             };
             server::Server::tcp(config, Some(queue))
         })

@@ -78,6 +78,15 @@ impl Cutter {
         }
     }
 
+    /// How many bytes it may take to know a request.
+    pub(crate) fn longest(&self) -> usize {
+        match self.framing {
+            Framing::Chunks => 1,
+            Framing::Records(length) => length,
+            Framing::Lines => self.most.saturating_add(2),
+        }
+    }
+
     /// The next request of `data`, which is what came and was not cut off yet: after `None`
     /// it has to grow, after a cut to begin behind it.
     ///

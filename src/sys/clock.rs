@@ -20,7 +20,7 @@ pub(crate) struct LocalTime {
     /// 60 in a leap second, where the system shows those.
     pub(crate) second: u8,
     /// How far ahead of UTC the clock is; negative to the west.
-    pub(crate) offset_seconds: i64,
+    pub(crate) offset_seconds: libc::c_long,
 }
 
 /// Reads the time zone (the environment's TZ, or /etc/localtime), for [`local_time`].
@@ -50,7 +50,7 @@ pub(crate) fn local_time(since_1970: u64) -> Option<LocalTime> {
         hour: parts.tm_hour as u8,
         minute: parts.tm_min as u8,
         second: parts.tm_sec as u8,
-        offset_seconds: parts.tm_gmtoff as i64,
+        offset_seconds: parts.tm_gmtoff,
     })
 }
 

@@ -108,6 +108,26 @@ impl Stream {
         })
     }
 
+    /// Our end's address (IPv4-mapped given as IPv4), which is the one that was asked:
+    /// getsockname(2).
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        let mut address = RawAddress::empty();
+        let mut length = RawAddress::CAPACITY;
+        // SAFETY: getsockname(2) writes at most `length` bytes to the live address.
+        let done = unsafe {
+            libc::getsockname(
+                self.0.as_raw_fd(),
+                address.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if done < 0 {
+            return None;
+        }
+        address.set_length(length);
+        address.to_std()
+    }
+
     /// Ends our direction of the stream once all that was sent is delivered: SHUT_WR.
     pub(crate) fn finish(&self) {
         self.shutdown(libc::SHUT_WR);
@@ -278,6 +298,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = accept(listener.as_raw_fd()).unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
+        assert_eq!(stream.local_address(), client.peer_addr().ok());
         (stream, client)
     }
 

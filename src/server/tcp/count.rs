@@ -2,6 +2,10 @@
 //!
 //! All counters only grow; what goes both ways is the difference of two, so that
 //! accepted = active + Σ reasons and received = sent + discarded + pending hold exactly.
+//!
+//! Where a responder answers, what goes back is not what came: bytes are consumed by requests
+//! and produced by replies, so received + produced = consumed + sent + discarded + pending;
+//! and requests = replies + error replies + silent + failed + abandoned + pending.
 
 use crate::server::Stats;
 use crate::stats::{self, Block};
@@ -18,6 +22,15 @@ pub(super) enum Count {
     AcceptErrors,
     Records,
     UnfitRecords,
+    /// Bytes that requests took, and that answers to them brought.
+    Consumed,
+    Produced,
+    Requests,
+    Replies,
+    ErrorReplies,
+    SilentRequests,
+    FailedReplies,
+    AbandonedRequests,
 }
 
 /// Why a connection ended.
@@ -33,6 +46,8 @@ pub(super) enum Reason {
     Stalled,
     /// The server stopped.
     Stopped,
+    /// The server had said all that it would: RFC 867, RFC 868, an error that ends it.
+    Finished,
     /// The network or the system failed it.
     Error,
 }
@@ -46,8 +61,10 @@ impl From<Broken> for Reason {
     }
 }
 
-const COUNTS: usize = Count::UnfitRecords as usize + 1;
-const REASONS: [&str; 6] = ["peer", "reset", "idle", "stalled", "stopped", "error"];
+const COUNTS: usize = Count::AbandonedRequests as usize + 1;
+const REASONS: [&str; 7] = [
+    "peer", "reset", "idle", "stalled", "stopped", "finished", "error",
+];
 /// Counters of one worker: those of [`Count`], then those of [`Reason`].
 pub(super) const LENGTH: usize = COUNTS + REASONS.len();
 
@@ -94,7 +111,15 @@ pub(super) fn stats(blocks: &[Block<LENGTH>], kernel_drops: Option<u64>) -> Stat
     let total = stats::total(blocks);
     let get = |count: Count| total[count as usize];
     let ended: u64 = total[COUNTS..].iter().sum();
-    let answered = get(Count::Sent) + get(Count::Discarded);
+    let gone = get(Count::Consumed) + get(Count::Sent) + get(Count::Discarded);
+    let done = [
+        Count::Replies,
+        Count::ErrorReplies,
+        Count::SilentRequests,
+        Count::FailedReplies,
+        Count::AbandonedRequests,
+    ];
+    let done: u64 = done.into_iter().map(get).sum();
     Stats {
         counters: vec![
             ("accepted_connections", get(Count::Accepted)),
@@ -102,11 +127,23 @@ pub(super) fn stats(blocks: &[Block<LENGTH>], kernel_drops: Option<u64>) -> Stat
             ("received_bytes", get(Count::Received)),
             ("sent_bytes", get(Count::Sent)),
             ("discarded_bytes", get(Count::Discarded)),
-            ("pending_bytes", get(Count::Received) - answered),
+            (
+                "pending_bytes",
+                get(Count::Received) + get(Count::Produced) - gone,
+            ),
             ("refused_connections", get(Count::Refused)),
             ("accept_errors", get(Count::AcceptErrors)),
             ("records", get(Count::Records)),
             ("unfit_records", get(Count::UnfitRecords)),
+            ("consumed_bytes", get(Count::Consumed)),
+            ("produced_bytes", get(Count::Produced)),
+            ("requests", get(Count::Requests)),
+            ("replies", get(Count::Replies)),
+            ("error_replies", get(Count::ErrorReplies)),
+            ("silent_requests", get(Count::SilentRequests)),
+            ("failed_replies", get(Count::FailedReplies)),
+            ("abandoned_requests", get(Count::AbandonedRequests)),
+            ("pending_requests", get(Count::Requests) - done),
         ],
         reasons: REASONS
             .iter()

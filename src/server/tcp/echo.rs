@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use super::conversation::Conversation;
 use super::count::{Count, Reason, Tally};
 use super::pending::Pending;
 use super::records::Assembler;
@@ -35,14 +36,14 @@ const BULK_BYTES: usize = 256 << 10;
 
 /// What a worker's connections share.
 pub(super) struct Work {
-    buffer: Box<[u8]>,
+    pub(super) buffer: Box<[u8]>,
     pub(super) tally: Tally,
     observer: Arc<Observer>,
     record_bytes: Option<usize>,
     /// How much of each payload the observer wants, asked once a batch.
     access: Option<usize>,
     /// True when steps have to tell what came.
-    tells: bool,
+    pub(super) tells: bool,
     time_ns: u64,
 }
 
@@ -78,6 +79,12 @@ pub(super) enum Next {
     Empty,
     /// Output waits for room; did any go out in this step?
     Stalled(bool),
+    /// It can go on without anything happening, when its turn comes again.
+    Again,
+    /// Neither input nor room is what it waits for.
+    Waits,
+    /// The server has said all that it will: only the peer's end is waited for.
+    Farewell,
     /// The connection is over.
     Ended(Reason),
 }
@@ -91,14 +98,16 @@ enum Mode {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
-    peer: SocketAddr,
+    pub(super) stream: Stream,
+    pub(super) peer: SocketAddr,
     mode: Mode,
     pending: Pending,
-    received: u64,
-    sent: u64,
-    discarded: u64,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) discarded: u64,
     records: Option<Box<Assembler>>,
+    /// What makes it more than an echo; `None`: it is one.
+    pub(super) conversation: Option<Box<Conversation>>,
 }
 
 impl AsRawFd for Connection {
@@ -124,6 +133,7 @@ impl Connection {
             records: work
                 .record_bytes
                 .map(|length| Box::new(Assembler::new(length))),
+            conversation: None,
         }
     }
 
@@ -246,7 +256,7 @@ impl Connection {
     /// has not read yet (RFC 1122, 4.2.2.13).
     pub(super) fn linger(&mut self, work: &mut Work) -> Next {
         match self.stream.discard(BULK_BYTES, &mut work.buffer) {
-            Moved::Bytes(0) => Next::Ended(Reason::Stopped),
+            Moved::Bytes(0) => Next::Ended(self.farewell()),
             Moved::Bytes(came) => {
                 self.count_received(came, work);
                 self.discarded += came as u64;
@@ -260,8 +270,12 @@ impl Connection {
 
     /// Counts and tells the end; the connection is closed as it goes out of scope.
     pub(super) fn end(self, reason: Reason, work: &mut Work) {
-        let unanswered = self.received - self.sent - self.discarded;
-        work.tally.add(Count::Discarded, unanswered as usize);
+        let (mut came, mut gone) = (self.received, self.sent + self.discarded);
+        if let Some(conversation) = &self.conversation {
+            came += conversation.produced;
+            gone += conversation.consumed;
+        }
+        work.tally.add(Count::Discarded, (came - gone) as usize);
         work.tally.ended(reason);
         if reason == Reason::Stalled {
             self.stream.abort_on_close();
@@ -288,12 +302,12 @@ impl Connection {
         }
     }
 
-    fn count_received(&mut self, count: usize, work: &mut Work) {
+    pub(super) fn count_received(&mut self, count: usize, work: &mut Work) {
         self.received += count as u64;
         work.tally.add(Count::Received, count);
     }
 
-    fn count_sent(&mut self, count: usize, work: &mut Work) {
+    pub(super) fn count_sent(&mut self, count: usize, work: &mut Work) {
         self.sent += count as u64;
         work.tally.add(Count::Sent, count);
         if work.access.is_some() {
@@ -308,7 +322,7 @@ impl Connection {
 
     /// Tells the first `count` bytes of the buffer to whoever asked for them.
     #[cold]
-    fn tell(&mut self, count: usize, work: &mut Work) {
+    pub(super) fn tell(&mut self, count: usize, work: &mut Work) {
         let data = &work.buffer[..count];
         let (peer, time_ns, observer) = (self.peer, work.time_ns, &work.observer);
         if let Some(most) = work.access {

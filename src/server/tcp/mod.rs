@@ -7,13 +7,22 @@
 //! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
 //! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
 //! records.rs  a stream cut into records                 count.rs   counters, and their names
+//!
+//! Where somebody answers (DESIGN.md, "One turn, one question"):
+//! converse.rs      one connection's step in two halves: receive → ask, answer → send
+//! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
+//! questions.rs     what all connections of a turn ask
 //! ```
 
 mod accept;
+mod buffer;
+mod conversation;
+mod converse;
 mod count;
 mod echo;
 mod gate;
 mod pending;
+mod questions;
 mod records;
 mod table;
 mod worker;
@@ -21,13 +30,14 @@ mod worker;
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
 pub(crate) use self::records::laws_hold_for as record_laws;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::accept::Listener;
 use self::gate::Gate;
+use self::questions::Questions;
 use self::worker::{Shared, Worker};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
@@ -35,6 +45,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
+use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
 use crate::sys::Waker;
@@ -45,7 +56,6 @@ use crate::worker::{Finish, Task};
 ///
 /// The defaults of [`Config::new`] serve any number of connections for as long as the
 /// peers like, in one thread.
-#[derive(Debug)]
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
@@ -80,6 +90,28 @@ pub struct Config {
     /// an event; so is what is left at the end. What is echoed does not change. A
     /// connection then holds up to one incomplete record in memory.
     pub record_bytes: Option<usize>,
+    /// Who answers; `None`, the default: the bytes go back as they came.
+    ///
+    /// A responder is called once for all connections that have asked something in a turn of
+    /// the worker. Replies go out in the order of the requests, each with the line end that
+    /// its request had. While replies wait to be sent, or 64 requests for late answers,
+    /// nothing more is read of that connection.
+    pub responder: Option<MakeResponder>,
+    /// What of a stream is one request to the responder; lines by default. A responder that
+    /// speaks first or only listens takes what comes as it comes.
+    pub framing: Framing,
+    /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
+    /// longer is answered with `Error: Line too long`, and the connection ends.
+    pub max_line_bytes: usize,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -96,6 +128,9 @@ impl Config {
             wait: Wait::Balanced,
             engine: EngineChoice::Auto,
             record_bytes: None,
+            responder: None,
+            framing: Framing::Lines,
+            max_line_bytes: DEFAULT_LINE_BYTES,
         }
     }
 
@@ -115,6 +150,15 @@ impl Config {
                 );
             }
             _ => {}
+        }
+        if !(1..=MAX_LINE_BYTES).contains(&self.max_line_bytes) {
+            let rule = "a line has 1 to 16777216 bytes";
+            return refuse("max_line_bytes", &self.max_line_bytes, rule);
+        }
+        if let Framing::Records(length) = self.framing
+            && !(1..=MAX_RECORD_BYTES).contains(&length)
+        {
+            return refuse("framing", &self.framing, "a record has 1 to 1048576 bytes");
         }
         if self.max_connections == Some(0) {
             return refuse("max_connections", &0, "that would serve nobody");
@@ -139,6 +183,12 @@ impl Config {
 
 /// Incomplete records are held in memory, one a connection.
 const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// Unfinished lines are held in memory too.
+const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Longest line, unless said otherwise.
+const DEFAULT_LINE_BYTES: usize = 64 << 10;
 
 /// Binds and listens.
 pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
@@ -188,7 +238,11 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
     for index in 0..config.workers {
         let ready = R::new().map_err(|error| fail(&error))?;
         sets.extend(ready.descriptor());
-        let worker = Worker::new(index, ready, &shared).map_err(|error| fail(&error))?;
+        let questions = config
+            .responder
+            .as_ref()
+            .map(|make| Questions::new(make(index), config.framing, config.max_line_bytes));
+        let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
         let cpus = config.cpus.clone();
         tasks.push(Box::new(move |control| match settle_on_cpu(&cpus, index) {
             Ok(()) => worker.run(control),

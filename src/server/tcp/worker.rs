@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accept::{Acceptor, Listener, Offer};
+use super::converse::Gathered;
 use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
+use super::questions::Questions;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer};
@@ -48,6 +50,10 @@ impl AsRef<Listener> for OwnListener {
 const FLOWING: usize = 0;
 const STALLED: usize = 1;
 const LINGERING: usize = 2;
+/// Those that wait for neither input nor room, and are not watched.
+const HELD: usize = 3;
+
+const LISTS: [usize; 4] = [FLOWING, STALLED, LINGERING, HELD];
 
 /// Tokens of the readiness set; a connection's is its number in the table after these.
 const WAKER: u32 = 0;
@@ -63,6 +69,9 @@ const LAST_ACCEPTS: usize = 4096;
 /// While the server stops: silence after which a peer is not expected to end its stream.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// While it serves: how long a peer may take to end its stream after the server has.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The same trouble is told once in this time.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
 
@@ -70,8 +79,18 @@ pub(super) struct Worker<R: Readiness> {
     index: usize,
     ready: R,
     acceptor: Option<Acceptor<OwnListener>>,
-    table: Table<Connection, 3>,
+    table: Table<Connection, 4>,
     work: Work,
+    /// Where a responder answers; `None`: plain echo.
+    questions: Option<Questions>,
+    /// Connections that go on in the next turn, whatever happens.
+    again: Vec<u32>,
+    /// The number of this turn.
+    turn: u64,
+    /// Who is asked for in the second half of a turn, and a list to go with `again`; kept
+    /// for their memory.
+    askers: Vec<u32>,
+    spare: Vec<u32>,
     shared: Arc<Shared>,
     /// The time of this batch; stands still unless `is_timed`.
     now: Instant,
@@ -96,7 +115,16 @@ impl<R: Readiness> Worker<R> {
     /// # Errors
     ///
     /// When something cannot be watched or there is no descriptor left.
-    pub(super) fn new(index: usize, mut ready: R, shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(
+        index: usize,
+        mut ready: R,
+        shared: &Arc<Shared>,
+        questions: Option<Questions>,
+    ) -> io::Result<Self> {
+        if let Some(completions) = questions.as_ref().and_then(Questions::completions) {
+            let wakers = Arc::clone(&shared.wakers);
+            completions.on_complete(move || wakers[index].wake());
+        }
         ready.add(shared.wakers[index].as_raw_fd(), WAKER, Interest::Read)?;
         let listener = OwnListener(Arc::clone(shared), index);
         Ok(Self {
@@ -107,7 +135,14 @@ impl<R: Readiness> Worker<R> {
             work: Work::new(Arc::clone(&shared.observer), shared.record_bytes),
             shared: Arc::clone(shared),
             now: Instant::now(),
-            is_timed: shared.idle_timeout.is_some() || shared.send_timeout.is_some(),
+            is_timed: shared.idle_timeout.is_some()
+                || shared.send_timeout.is_some()
+                || questions.is_some(),
+            questions,
+            again: Vec::new(),
+            turn: 0,
+            askers: Vec::new(),
+            spare: Vec::new(),
             pace: Pace::new(shared.wait),
             warned: None,
             sweep: Vec::new(),
@@ -127,7 +162,11 @@ impl<R: Readiness> Worker<R> {
     fn serve(&mut self, control: &Control) -> Result<()> {
         while !control.is_stopping() {
             let timeout = self.time_to_deadline();
-            let count = self.ask_then_sleep(timeout, control)?;
+            let count = if self.again.is_empty() {
+                self.ask_then_sleep(timeout, control)?
+            } else {
+                self.sleep(Some(Duration::ZERO))?
+            };
             self.turn(count)?;
         }
         Ok(())
@@ -176,11 +215,21 @@ impl<R: Readiness> Worker<R> {
             self.now = Instant::now();
         }
         self.begin_batch();
+        let mut is_woken = false;
         for index in 0..count {
             match self.ready.token(index) {
-                WAKER => self.shared.wakers[self.index].clear(),
+                WAKER => {
+                    self.shared.wakers[self.index].clear();
+                    is_woken = true;
+                }
                 LISTENER => self.accept(ACCEPTS)?,
                 token => self.step(token - CONNECTIONS),
+            }
+        }
+        if self.questions.is_some() {
+            self.go_on();
+            if is_woken {
+                self.answer_late();
             }
         }
         self.end_late();
@@ -195,6 +244,7 @@ impl<R: Readiness> Worker<R> {
     fn begin_batch(&mut self) {
         self.shared.blocks[self.index].open();
         self.work.begin_batch();
+        self.turn += 1;
     }
 
     fn failed(&self, operation: &'static str, error: &io::Error) -> Error {
@@ -208,6 +258,10 @@ impl<R: Readiness> Worker<R> {
         let Some(connection) = self.table.get_mut(id) else {
             return;
         };
+        if connection.conversation.is_some() && list != LINGERING {
+            self.converse(id, list);
+            return;
+        }
         let next = match list {
             FLOWING => connection.echo(&mut self.work),
             STALLED => connection.flush(&mut self.work),
@@ -220,21 +274,32 @@ impl<R: Readiness> Worker<R> {
     fn settle(&mut self, id: u32, list: usize, next: Next) {
         match next {
             // Nothing is pending any more, so room to write is not what it waits for.
-            Next::Empty | Next::Moved if list == STALLED => self.watch_for(id, FLOWING),
+            Next::Again => {
+                self.again.push(id);
+                self.settle(id, list, Next::Moved);
+            }
+            Next::Empty | Next::Moved if matches!(list, STALLED | HELD) => {
+                self.watch_for(id, FLOWING);
+            }
             Next::Empty => {}
             Next::Stalled(_) if list != STALLED => self.watch_for(id, STALLED),
-            Next::Moved | Next::Stalled(true) => {
+            Next::Waits if list != HELD => self.watch_for(id, HELD),
+            // A peer that goes on is not waited for longer than one that does not.
+            Next::Moved if list == LINGERING && self.acceptor.is_some() => {}
+            Next::Moved | Next::Stalled(true) | Next::Waits => {
                 if self.is_timed {
                     self.table.touch(id, list, self.now);
                 }
             }
             Next::Stalled(false) => {}
+            Next::Farewell => self.say_farewell(id, list),
             Next::Ended(reason) => self.end(id, reason),
         }
     }
 
     /// Puts a connection on another list, and watches it for what that list waits for.
     fn watch_for(&mut self, id: u32, list: usize) {
+        let was_held = self.table.list(id) == HELD;
         self.table.touch(id, list, self.now);
         let interest = match list {
             STALLED => Interest::Write,
@@ -243,31 +308,173 @@ impl<R: Readiness> Worker<R> {
         let Some(connection) = self.table.get_mut(id) else {
             return;
         };
-        let token = id + CONNECTIONS;
-        if self
-            .ready
-            .change(connection.as_raw_fd(), token, interest)
-            .is_err()
-        {
+        let (fd, token) = (connection.as_raw_fd(), id + CONNECTIONS);
+        let watched = if list == HELD {
+            self.ready.remove(fd, token);
+            Ok(())
+        } else if was_held {
+            self.ready.add(fd, token, interest)
+        } else {
+            self.ready.change(fd, token, interest)
+        };
+        if watched.is_err() {
             self.end(id, Reason::Error);
         }
     }
 
+    /// Ends the server's side of a connection; what the peer still says is not answered.
+    fn say_farewell(&mut self, id: u32, list: usize) {
+        if let Some(connection) = self.table.get_mut(id) {
+            connection.finish();
+        }
+        if list != FLOWING {
+            self.watch_for(id, FLOWING);
+        }
+        if self.table.get_mut(id).is_some() {
+            self.table.touch(id, LINGERING, self.now);
+        }
+    }
+
     fn end(&mut self, id: u32, reason: Reason) {
-        if let Some(connection) = self.table.remove(id) {
-            self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
+        let list = self.table.list(id);
+        if let Some(mut connection) = self.table.remove(id) {
+            if list != HELD {
+                self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
+            }
+            if let Some(questions) = &mut self.questions {
+                connection.abandon(questions, &mut self.work);
+            }
             connection.end(reason, &mut self.work);
             self.shared.gate.leave();
         }
     }
 
     fn end_all(&mut self) {
-        for list in [FLOWING, STALLED, LINGERING] {
+        for list in LISTS {
             while let Some((id, _)) = self.table.oldest(list) {
                 self.end(id, Reason::Stopped);
             }
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
+    }
+
+    // ---- conversations --------------------------------------------------------------
+
+    /// Where a responder answers: gives a new connection what it needs for that.
+    fn begin_conversation(&mut self, id: u32) {
+        if let (Some(questions), Some(connection)) = (&mut self.questions, self.table.get_mut(id)) {
+            connection.converse(id, questions, &mut self.work);
+        }
+    }
+
+    /// The first half of a connection's step; the second, if it asks nothing.
+    fn converse(&mut self, id: u32, list: usize) {
+        if let Some(Gathered::Nothing(_)) = self.gather(id, list) {
+            self.pump(id);
+        }
+    }
+
+    /// The first half of a connection's step, which it has once a turn: `None` if it had it,
+    /// or is over.
+    fn gather(&mut self, id: u32, list: usize) -> Option<Gathered> {
+        let (questions, connection) = (self.questions.as_mut()?, self.table.get_mut(id)?);
+        let conversation = connection.conversation.as_mut()?;
+        if std::mem::replace(&mut conversation.turn, self.turn) == self.turn {
+            return None;
+        }
+        if list == STALLED {
+            return Some(Gathered::Nothing(false));
+        }
+        let gathered = connection.gather(id, questions, &mut self.work);
+        if let Gathered::Ended(reason) = gathered {
+            self.end(id, reason);
+            return None;
+        }
+        if self.questions.as_ref().is_some_and(Questions::is_full) {
+            self.answer();
+        }
+        Some(gathered)
+    }
+
+    /// The second half.
+    fn pump(&mut self, id: u32) {
+        if let Some(connection) = self.table.get_mut(id) {
+            let next = connection.pump(&mut self.work);
+            let list = self.table.list(id);
+            self.settle(id, list, next);
+        }
+    }
+
+    /// Steps for those that go on by themselves, then answers for all.
+    fn go_on(&mut self) {
+        let mut ids = std::mem::replace(&mut self.again, std::mem::take(&mut self.spare));
+        for &id in &ids {
+            let list = self.table.list(id);
+            if list != LINGERING {
+                self.converse(id, list);
+            }
+        }
+        ids.clear();
+        self.spare = ids;
+        self.answer();
+    }
+
+    /// Has all that was asked answered, by one call. Nobody who asked is gone yet: between
+    /// the halves of its step, nothing ends a connection.
+    fn answer(&mut self) {
+        let Some(questions) = &mut self.questions else {
+            return;
+        };
+        if questions.is_empty() {
+            return;
+        }
+        // Whoever answers may look at the statistics, which then must not wait for it.
+        self.work.tally.publish(&self.shared.blocks[self.index]);
+        questions.respond();
+        self.shared.blocks[self.index].open();
+        let mut ids = std::mem::take(&mut self.askers);
+        for place in 0..questions.askers() {
+            let id = questions.asker(place);
+            let conversation = self
+                .table
+                .get_mut(id)
+                .and_then(|connection| connection.conversation.as_mut());
+            if let Some(conversation) = conversation {
+                for answered in questions.answers(place) {
+                    conversation.answer(&answered, &mut self.work.tally);
+                }
+                conversation.end_turn(&mut self.work.tally);
+            }
+            ids.push(id);
+        }
+        questions.end();
+        for &id in &ids {
+            self.pump(id);
+        }
+        ids.clear();
+        self.askers = ids;
+    }
+
+    /// Gives late answers to those that wait for them.
+    fn answer_late(&mut self) {
+        let Some(questions) = &mut self.questions else {
+            return;
+        };
+        let mut moved = Vec::new();
+        for (ticket, outcome, reply) in questions.late() {
+            let Some(id) = questions.redeem(ticket) else {
+                continue;
+            };
+            if let Some(connection) = self.table.get_mut(id)
+                && let Some(conversation) = &mut connection.conversation
+            {
+                conversation.answer_late(ticket, outcome, &reply, &mut self.work.tally);
+                moved.push(id);
+            }
+        }
+        for id in moved {
+            self.pump(id);
+        }
     }
 
     // ---- deadlines ------------------------------------------------------------------
@@ -277,13 +484,14 @@ impl<R: Readiness> Worker<R> {
         let idle = self.shared.idle_timeout.map(|time| (time, Reason::Idle));
         let stalled = self.shared.send_timeout.map(|time| (time, Reason::Stalled));
         match list {
-            FLOWING => idle,
+            FLOWING | HELD => idle,
             STALLED => match (idle, stalled) {
                 (Some(idle), Some(stalled)) => {
                     Some(if idle.0 < stalled.0 { idle } else { stalled })
                 }
                 (idle, stalled) => idle.or(stalled),
             },
+            _ if self.acceptor.is_some() => Some((FAREWELL, Reason::Finished)),
             _ => Some((LINGER, Reason::Stopped)),
         }
     }
@@ -293,7 +501,7 @@ impl<R: Readiness> Worker<R> {
         if !self.is_timed {
             return;
         }
-        for list in [FLOWING, STALLED, LINGERING] {
+        for list in LISTS {
             let Some((patience, reason)) = self.patience(list) else {
                 continue;
             };
@@ -309,7 +517,7 @@ impl<R: Readiness> Worker<R> {
     fn time_to_deadline(&self) -> Option<Duration> {
         let mut least = self.acceptor.as_ref().and_then(Acceptor::resting);
         if self.is_timed {
-            for list in [FLOWING, STALLED, LINGERING] {
+            for list in LISTS {
                 if let (Some((patience, _)), Some((_, moved))) =
                     (self.patience(list), self.table.oldest(list))
                 {
@@ -384,6 +592,10 @@ impl<R: Readiness> Worker<R> {
             .is_err()
         {
             self.end(id, Reason::Error);
+            return;
+        }
+        if self.questions.is_some() {
+            self.begin_conversation(id);
         }
     }
 
@@ -430,6 +642,12 @@ impl<R: Readiness> Worker<R> {
             let Some(connection) = self.table.get_mut(id) else {
                 continue;
             };
+            if connection.conversation.is_some() {
+                if self.gather(id, FLOWING) == Some(Gathered::Nothing(false)) {
+                    self.finish_or_hold(id);
+                }
+                continue;
+            }
             match connection.echo(&mut self.work) {
                 Next::Empty => {
                     connection.finish();
@@ -438,7 +656,28 @@ impl<R: Readiness> Worker<R> {
                 next => self.settle(id, FLOWING, next),
             }
         }
+        self.go_on();
         self.sweep = sweep;
-        self.table.oldest(FLOWING).is_some()
+        self.table.oldest(FLOWING).is_some() || !self.again.is_empty()
+    }
+
+    /// Nothing has come for a conversation: it ends, unless an answer is under way.
+    fn finish_or_hold(&mut self, id: u32) {
+        self.pump(id);
+        let Some(connection) = self.table.get_mut(id) else {
+            return;
+        };
+        let is_idle = connection
+            .conversation
+            .as_ref()
+            .is_none_or(|conversation| conversation.is_idle());
+        if self.table.list(id) != FLOWING {
+            return;
+        }
+        if is_idle {
+            self.say_farewell(id, FLOWING);
+        } else {
+            self.watch_for(id, HELD);
+        }
     }
 }

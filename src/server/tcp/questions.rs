@@ -1,0 +1,224 @@
+//! What all connections of a turn ask, so that their responder is called once for all.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::respond::{
+    Completed, Completions, Framing, LineEnd, Manner, Outcome, Replies, Request, Respond,
+};
+
+/// Bytes asked beyond which a turn is answered in more than one call.
+const FULL_BYTES: usize = 1 << 20;
+
+/// A worker's responder, and what it is to be asked.
+pub(super) struct Questions {
+    responder: Box<dyn Respond>,
+    completions: Option<Arc<Completions>>,
+    manner: Manner,
+    pub(super) framing: Framing,
+    pub(super) max_line_bytes: usize,
+    bytes: Vec<u8>,
+    asked: Vec<Asked>,
+    askers: Vec<Asker>,
+    replies: Replies,
+    /// Memory for the requests of a call; empty between calls.
+    requests: Vec<Request<'static>>,
+    /// Who waits for which late answer.
+    tickets: HashMap<u64, u32>,
+}
+
+/// A request: where its bytes end, which begin where those of the one before end.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    until: usize,
+    end: LineEnd,
+}
+
+/// A connection: where its requests end, which begin where those of the one before end.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    until: usize,
+    id: u32,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+/// One request and what became of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered<'a> {
+    pub(super) request: &'a [u8],
+    pub(super) end: LineEnd,
+    pub(super) outcome: Outcome,
+    pub(super) reply: &'a [u8],
+}
+
+impl fmt::Debug for Questions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Questions")
+            .field("manner", &self.manner)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Questions {
+    pub(super) fn new(
+        responder: Box<dyn Respond>,
+        framing: Framing,
+        max_line_bytes: usize,
+    ) -> Self {
+        Self {
+            completions: responder.completions(),
+            manner: responder.manner(),
+            responder,
+            framing,
+            max_line_bytes,
+            bytes: Vec::new(),
+            asked: Vec::new(),
+            askers: Vec::new(),
+            replies: Replies::default(),
+            requests: Vec::new(),
+            tickets: HashMap::new(),
+        }
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    /// Answers may come later.
+    pub(super) fn gives_tickets(&self) -> bool {
+        self.completions.is_some()
+    }
+
+    /// What late answers come in by.
+    pub(super) fn completions(&self) -> Option<&Arc<Completions>> {
+        self.completions.as_ref()
+    }
+
+    /// One more request, of the connection that is named next.
+    pub(super) fn ask(&mut self, data: &[u8], end: LineEnd) {
+        self.bytes.extend_from_slice(data);
+        self.asked.push(Asked {
+            until: self.bytes.len(),
+            end,
+        });
+    }
+
+    /// What was asked since the last call of this was asked by connection `id`.
+    pub(super) fn name(&mut self, id: u32, peer: SocketAddr, local: SocketAddr) {
+        self.askers.push(Asker {
+            until: self.asked.len(),
+            id,
+            peer,
+            local,
+        });
+    }
+
+    /// Nothing was asked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.askers.is_empty()
+    }
+
+    /// As much was asked as is kept in memory at a time.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.len() >= FULL_BYTES
+    }
+
+    /// Asks the responder, once for all.
+    pub(super) fn respond(&mut self) {
+        self.replies.clear();
+        let mut requests = reuse(std::mem::take(&mut self.requests));
+        let (mut first, mut start) = (0, 0);
+        for asker in &self.askers {
+            for asked in &self.asked[first..asker.until] {
+                requests.push(Request {
+                    data: &self.bytes[start..asked.until],
+                    peer: asker.peer,
+                    local: asker.local,
+                });
+                start = asked.until;
+            }
+            first = asker.until;
+        }
+        self.responder.respond(&requests, &mut self.replies);
+        self.requests = reuse(requests);
+    }
+
+    /// How many connections asked.
+    pub(super) fn askers(&self) -> usize {
+        self.askers.len()
+    }
+
+    /// The number of the connection that asked in this place.
+    pub(super) fn asker(&self, place: usize) -> u32 {
+        self.askers[place].id
+    }
+
+    /// What it asked and was answered, in order.
+    pub(super) fn answers(&self, place: usize) -> impl Iterator<Item = Answered<'_>> {
+        let first = place
+            .checked_sub(1)
+            .map_or(0, |last| self.askers[last].until);
+        (first..self.askers[place].until).map(|index| {
+            let start = index
+                .checked_sub(1)
+                .map_or(0, |last| self.asked[last].until);
+            let asked = self.asked[index];
+            // A responder that forgot a request has failed it.
+            let (outcome, reply) = if index < self.replies.len() {
+                self.replies.get(index)
+            } else {
+                (Outcome::Failed, &[][..])
+            };
+            Answered {
+                request: &self.bytes[start..asked.until],
+                end: asked.end,
+                outcome,
+                reply,
+            }
+        })
+    }
+
+    /// All answers have been given: notes who waits for a late one, and forgets the rest.
+    pub(super) fn end(&mut self) {
+        let mut first = 0;
+        for asker in &self.askers {
+            for index in first..asker.until.min(self.replies.len()) {
+                if let (Outcome::Later(ticket), _) = self.replies.get(index) {
+                    self.tickets.insert(ticket, asker.id);
+                }
+            }
+            first = asker.until;
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(FULL_BYTES);
+        self.asked.clear();
+        self.askers.clear();
+        self.replies.clear();
+    }
+
+    /// The late answers that have come.
+    pub(super) fn late(&self) -> Vec<Completed> {
+        self.completions
+            .as_ref()
+            .map_or_else(Vec::new, |completions| completions.take())
+    }
+
+    /// The connection that waits for a late answer, which it does not from now on.
+    pub(super) fn redeem(&mut self, ticket: u64) -> Option<u32> {
+        self.tickets.remove(&ticket)
+    }
+}
+
+/// An empty vector with the memory of this one, for what lives shorter: collecting what is
+/// mapped one to one happens in place.
+fn reuse<'a>(mut requests: Vec<Request<'_>>) -> Vec<Request<'a>> {
+    requests.clear();
+    requests
+        .into_iter()
+        .map(|_| unreachable!("it is empty"))
+        .collect()
+}
