@@ -50,7 +50,7 @@ use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Epoll, HAS_EPOLL, Poll, Readiness};
-use crate::worker::{Finish, Task};
+use crate::worker::{Control, Finish, Task};
 
 /// What a TCP server is to be.
 ///
@@ -241,13 +241,17 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         let questions = config
             .responder
             .as_ref()
-            .map(|make| Questions::new(make(index), config.framing, config.max_line_bytes));
+            .map(|make| Questions::new(make.make(index), config.framing, config.max_line_bytes));
         let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
         let cpus = config.cpus.clone();
-        tasks.push(Box::new(move |control| match settle_on_cpu(&cpus, index) {
+        let serve = move |control: &Control| match settle_on_cpu(&cpus, index) {
             Ok(()) => worker.run(control),
             Err(error) => Finish::Failed(error),
-        }));
+        };
+        tasks.push(match config.responder.clone() {
+            None => Box::new(serve),
+            Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
+        });
     }
     let listeners = shared.listeners.iter().map(AsRawFd::as_raw_fd);
     let wakers = shared.wakers.iter().flat_map(Waker::descriptors);
@@ -273,7 +277,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
             count::stats(&shared.blocks, drops.sum())
         }),
-        has_responder: false,
+        has_responder: config.responder.is_some(),
         impair: Box::new(|_| Ok(())),
         name,
     })

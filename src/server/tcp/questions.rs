@@ -143,7 +143,15 @@ impl Questions {
             }
             first = asker.until;
         }
-        self.responder.respond(&requests, &mut self.replies);
+        while self.replies.len() < requests.len() {
+            let before = self.replies.len();
+            // One that takes its time may leave the rest for another call.
+            self.responder
+                .respond(&requests[before..], &mut self.replies);
+            if self.replies.len() == before {
+                break;
+            }
+        }
         self.requests = reuse(requests);
     }
 
