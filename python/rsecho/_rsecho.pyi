@@ -435,8 +435,13 @@ class Server:
         engine: str,
         wait: str,
         record_bytes: int | None,
+        responder: Responder | None,
+        framing: str,
+        max_line_bytes: int,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
+
+        `framing`: what a request to the responder is: `lines`, `chunks` or `records=N`.
 
         Raises OSError by errno, socket.gaierror, ValueError.
         """

@@ -415,6 +415,16 @@ class TcpServer(Server):
             as for `UdpServer`.
         unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
         on_record: As for `UdpServer`.
+        responder: As for `UdpServer`. Each request on a connection is answered in order, with the
+            line end that it had; "daytime" and "time" answer a connection and end it.
+        framing: What a request is: "lines"; "records", of the layout's length; or "chunks",
+            what was read. None: lines for a named responder, records with `unpack`, chunks
+            for any other callable.
+        max_line_bytes: A longer line is answered with an error, and the connection ends.
+        upper: As for `UdpServer`.
+        error_reply: As for `UdpServer`.
+        responder_takes: As for `UdpServer`.
+        impair: What to spoil on purpose, in Toxiproxy's terms: see `Server.impair`.
         log_payload_bytes: As for `UdpServer`.
         **options: See `TcpServerOptions`.
 
@@ -439,10 +449,24 @@ class TcpServer(Server):
         wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
+        responder: str | OnRequest | OnFields | None = None,
+        framing: Literal["lines", "records", "chunks"] | None = None,
+        max_line_bytes: int = 65_536,
+        upper: bool = False,
+        error_reply: bytes | None = None,
+        responder_takes: Literal["bytes", "fields"] = "bytes",
+        impair: str = "",
         log_payload_bytes: int = 128,
         **options: Unpack[TcpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
+        setup = responders.Setup(
+            responder,
+            upper=upper,
+            error_reply=error_reply,
+            layout=layout,
+            takes_fields=_takes_fields(responder_takes),
+        )
         native = _rsecho.Server.tcp(
             host,
             port,
@@ -458,15 +482,27 @@ class TcpServer(Server):
             engine=engine,
             wait=wait,
             record_bytes=None if layout is None else layout.size,
-        )
-        setup = responders.Setup(
-            None, upper=False, error_reply=None, layout=layout, takes_fields=False
+            responder=setup.native,
+            framing=_framing(framing, setup, layout),
+            max_line_bytes=max_line_bytes,
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 
     def stats(self) -> TcpStats:
         """What it has counted so far, all of one moment."""
         return stats.build(stats.TcpStats, self.engine, "closed", self._native.stats())
+
+
+def _framing(framing: str | None, setup: responders.Setup, layout: RecordLayout | None) -> str:
+    if setup.native is None and framing is not None:
+        raise ValueError(f"cannot set framing={framing!r}: plain echo has no requests")
+    if framing is None:
+        framing = "lines" if not setup.is_callable else "chunks" if layout is None else "records"
+    if framing == "records":
+        if layout is None:
+            raise ValueError("cannot cut into records: give their layout as unpack=")
+        return f"records={layout.size}"
+    return framing
 
 
 def _takes_fields(what: str) -> bool:

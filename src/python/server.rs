@@ -113,6 +113,9 @@ impl Server {
         engine,
         wait,
         record_bytes,
+        responder,
+        framing,
+        max_line_bytes,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn tcp(
@@ -131,7 +134,11 @@ impl Server {
         engine: &str,
         wait: &str,
         record_bytes: Option<usize>,
+        responder: Option<&Responder>,
+        framing: &str,
+        max_line_bytes: Whole,
     ) -> PyResult<Self> {
+        let responder = responder.and_then(|responder| responder.0.clone());
         let socket = options.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {

@@ -249,7 +249,9 @@ fn serve_script(engine: Engine) -> (Server, Arc<Script>) {
     let script = Arc::new(Script::default());
     let scripted = Arc::clone(&script);
     let server = serve(engine, |config| {
-        config.responder = Some(Arc::new(move |_| Box::new(Scripted(Arc::clone(&scripted)))));
+        config.responder = Some(MakeResponder::new(move |_| {
+            Box::new(Scripted(Arc::clone(&scripted)))
+        }));
     });
     (server, script)
 }
@@ -348,7 +350,9 @@ fn one_call_answers_all_that_came_in_a_turn(engine: Engine) {
     let script = Arc::new(Script::default());
     let scripted = Arc::clone(&script);
     let server = bind(engine, |config| {
-        config.responder = Some(Arc::new(move |_| Box::new(Scripted(Arc::clone(&scripted)))));
+        config.responder = Some(MakeResponder::new(move |_| {
+            Box::new(Scripted(Arc::clone(&scripted)))
+        }));
     });
     // All of it is there before the worker is.
     let clients: Vec<TcpStream> = (0..20).map(|_| connect(server.address())).collect();
@@ -427,7 +431,7 @@ fn a_responder_may_read_the_statistics(engine: Engine) {
     let (server, saw) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
     let (asked, seen) = (Arc::clone(&server), Arc::clone(&saw));
     let bound = bind(engine, |config| {
-        config.responder = Some(Arc::new(move |_| {
+        config.responder = Some(MakeResponder::new(move |_| {
             Box::new(Curious(Arc::clone(&asked), Arc::clone(&seen)))
         }));
     });
@@ -445,7 +449,7 @@ fn each_worker_has_its_own_responder(engine: Engine) {
         config.workers = 3;
         config.responder = Some(Arc::new(move |number| {
             numbers.lock().unwrap().push(number);
-            Choice::Upper.make().unwrap()(number)
+            Choice::Upper.make().unwrap().make(number)
         }));
     });
     for _ in 0..20 {
