@@ -156,6 +156,10 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                responder,
+                framing: framing.parse()?,
+                max_line_bytes: max_line_bytes
+                    .to("max_line_bytes", "a number of bytes is not negative")?,
                 ..tcp::Config::new(listen(host, port, family, descriptor)?)
             };
             server::Server::tcp(config, Some(queue))

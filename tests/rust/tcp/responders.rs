@@ -447,7 +447,7 @@ fn each_worker_has_its_own_responder(engine: Engine) {
     let numbers = Arc::clone(&made);
     let server = serve(engine, |config| {
         config.workers = 3;
-        config.responder = Some(Arc::new(move |number| {
+        config.responder = Some(MakeResponder::new(move |number| {
             numbers.lock().unwrap().push(number);
             Choice::Upper.make().unwrap().make(number)
         }));
