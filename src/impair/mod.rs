@@ -1,1 +1,39 @@
-//! WHAT TO SPOIL.
+//! WHAT TO SPOIL. Pure: no socket, no clock, no thread; time comes in as `now_ns`.
+//!
+//! Datagrams take tc-netem(8)'s grammar and net/sched/sch_netem.c's meaning of it
+//! ([`DatagramImpairments`]), streams take Toxiproxy's names and units
+//! ([`StreamImpairments`]). What is decided for a datagram is a function of the seed, its
+//! flow, its number in the flow and the stage that asks: neither threads nor timing change
+//! it, and a [`Tape`] tells it or gives it back.
+
+// The servers take up lines and shapers one after the other; the tests use all of them.
+#![allow(dead_code, unused_imports)]
+
+mod decide;
+mod directions;
+mod distribution;
+mod flow;
+mod line;
+mod parse;
+mod percent;
+mod print;
+mod random;
+mod recent;
+mod spec;
+mod stream;
+mod tape;
+mod trace;
+mod units;
+
+pub use decide::Decision;
+pub use directions::{DatagramImpairments, Direction, StreamImpairments};
+pub use distribution::Distribution;
+pub use percent::Percent;
+pub use spec::{Chance, DEFAULT_LIMIT, Delay, Loss, Netem, Rate, Slot, SlotDelay, Truncate};
+pub use stream::{Accept, Effect, Toxic, Toxics};
+pub use tape::Tape;
+pub use trace::{parse_trace, print_trace};
+
+pub(crate) use flow::{FlowNumbers, Flows};
+pub(crate) use line::{Fate, Letter, Line};
+pub(crate) use stream::{Action, Shaper};
