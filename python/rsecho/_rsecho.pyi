@@ -508,11 +508,16 @@ class Server:
         """Report each datagram or connection, with this many bytes of payload; None: do not,
         the default."""
 
-    def impair(self, spec: str, /) -> None:
-        """Spoil this from now on; "" for nothing.
+    def impair(self, spec: str, record: int, replay: str | None, /) -> str:
+        """Spoil this from now on; "" for nothing. Record so many decisions, or repeat those of
+        a trace. Returns what is in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
         """
+
+    def impairment_trace(self) -> tuple[str, int]:
+        """What was recorded since the last change, as JSON lines, and how many decisions there
+        was no room for."""
 
     def abandon(self) -> None:
         """For the child of a fork: let go of the parent's sockets, whose ports would stay

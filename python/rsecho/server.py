@@ -137,7 +137,7 @@ class Server(ABC):
         is_wanted = logging.getLogger("rsecho.access").isEnabledFor(logging.DEBUG)
         self._native.set_access(self._log_payload_bytes if is_wanted else None)
 
-    def impair(self, spec: str = "") -> None:
+    def impair(self, spec: str = "", *, record: int = 0, replay: str | None = None) -> str:
         """Spoils this from now on, and nothing else; "" for nothing.
 
         UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
@@ -148,12 +148,39 @@ class Server(ABC):
         "slow_close 100", "half_close", "accept_hang", "refuse".
 
         A datagram that is sent after this has returned meets the new impairment; what an earlier
-        one holds back goes on its way at once.
+        one holds back goes on its way at once. What becomes of a datagram depends on the seed,
+        its flow and its number in that, and on nothing else; flows are numbered from 0 as they
+        first appear.
+
+        Args:
+            spec: What to spoil.
+            record: UDP: so many decisions are kept for `impairment_trace`, at most 2**20.
+            replay: UDP: a trace whose decisions are repeated; of `spec` then only `rate`,
+                `slot` and `limit` count.
+
+        Returns:
+            What is in force now, with the seed that repeats it.
 
         Raises:
             ValueError: a text that is not in the grammar, or that this protocol cannot do.
         """
-        self._native.impair(spec)
+        return self._native.impair(spec, record, replay)
+
+    def impairment_trace(self) -> str:
+        """What was decided since the last `impair(…, record=…)`, as JSON lines that `replay` takes.
+
+        The first line names the schema, each other one is a decision: `direction`, `flow`, `index`,
+        `copy` (of a duplicated datagram), `lost`, `duplicates`, `delay_ns`, `corrupt_bit`,
+        `truncate_to`, `reordered`. Decisions beyond `record` are left out, with a warning.
+        """
+        text, left_out = self._native.impairment_trace()
+        if left_out:
+            warnings.warn(
+                f"{left_out} decisions of {self.url} had no room: raise record=",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return text
 
     def stop(self, drain_timeout: float = _DRAIN) -> None:
         """Answers what has come already, for `drain_timeout` seconds at most, and ends.

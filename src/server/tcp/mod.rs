@@ -278,7 +278,8 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             count::stats(&shared.blocks, drops.sum())
         }),
         has_responder: config.responder.is_some(),
-        impair: Box::new(|_| Ok(())),
+        impair: Box::new(|_| Ok(String::new())),
+        impaired: String::new(),
         name,
     })
 }

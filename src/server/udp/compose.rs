@@ -14,7 +14,7 @@ use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
 use crate::guard::{Policy, amplification};
-use crate::impair::{Direction, Fate, Flows, Letter, Line, Netem};
+use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
 use crate::sys::message::{Destination, Received};
@@ -252,8 +252,17 @@ fn count_fate(tally: &mut Tally, fate: &Fate) {
 
 /// A delay between nothing and the most, evenly: for the replies to a broadcast.
 fn broadcast_line(broadcast: Broadcast) -> Line<Received> {
-    let half = broadcast.max_delay / 2;
-    Line::new(&Netem::uniform_delay(half, half), Direction::Out, None)
+    let half_ns = u64::try_from(broadcast.max_delay.as_nanos() / 2).unwrap_or(u64::MAX);
+    let spec = Netem {
+        delay: Some(Delay {
+            time_ns: half_ns,
+            jitter_ns: half_ns,
+            ..Delay::default()
+        }),
+        seed: Some(impair::random_seed()),
+        ..Netem::default()
+    };
+    Line::new(&spec, Direction::Out, None)
 }
 
 impl<E: Engine> Worker<'_, E> {
@@ -263,8 +272,13 @@ impl<E: Engine> Worker<'_, E> {
         let (generation, setting) = self.service.impairing.get();
         self.generation = generation;
         let line = |spec: &Option<Netem>, direction| {
-            let spec = spec.as_ref().filter(|spec| !spec.is_noop())?;
-            Some(Line::new(spec, direction, setting.tape.clone()))
+            let replays = setting
+                .tape
+                .as_ref()
+                .is_some_and(|tape| tape.is_replaying());
+            let spec = spec.clone().unwrap_or_default();
+            let is_needed = replays || !spec.is_noop();
+            is_needed.then(|| Line::new(&spec, direction, setting.tape.clone()))
         };
         let incoming = line(&setting.impairments.incoming, Direction::In);
         let outgoing = line(&setting.impairments.outgoing, Direction::Out);

@@ -144,10 +144,9 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
-    let impairing = Arc::new(Impairing::new(
-        Setting::of(std::mem::take(&mut config.impair)),
-        wakers.clone(),
-    ));
+    let setting = Setting::of(std::mem::take(&mut config.impair));
+    let impaired = setting.text();
+    let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
     for (index, bound) in bound.into_iter().enumerate() {
         prepare(&bound, &name)?;
         let socket = Arc::new(bound.socket);
@@ -192,6 +191,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         descriptors,
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
         has_responder: config.responder.is_some(),
+        impaired,
         impair: Box::new(move |change| impairing.change(change)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
