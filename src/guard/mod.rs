@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+pub(crate) mod access;
+pub(crate) mod amplification;
+pub(crate) mod ports;
+pub(crate) mod rates;
 pub(crate) mod sources;
 
 /// A network in CIDR notation (RFC 4632), as in `192.0.2.0/24` or `2001:db8::/32`.
