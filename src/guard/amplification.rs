@@ -19,7 +19,7 @@ fn header_bytes(ip: IpAddr) -> usize {
 
 /// Whether `policy` lets a request of so many bytes from `source` (a plain address: IPv4 is
 /// not mapped) be answered with so many. Both are counted as they are on the wire.
-pub(crate) fn allows(
+pub(super) fn allows(
     policy: &Policy,
     source: IpAddr,
     request_bytes: usize,

@@ -12,10 +12,16 @@ use crate::address::is_loopback;
 /// NFS and memcached.
 const OTHERS: [u16; 2] = [2049, 11211];
 
+/// True for a port that is a service's, off loopback.
+#[inline]
+pub(super) fn may_be_service(port: u16) -> bool {
+    port < 1024 || OTHERS.contains(&port)
+}
+
 /// True where a datagram from there is not answered: nobody outside can forge a source on
 /// loopback, so there every port is answered.
-pub(crate) fn is_service(ip: IpAddr, port: u16) -> bool {
-    (port < 1024 || OTHERS.contains(&port)) && !is_loopback(ip)
+pub(super) fn is_service(ip: IpAddr, port: u16) -> bool {
+    may_be_service(port) && !is_loopback(ip)
 }
 
 #[cfg(test)]

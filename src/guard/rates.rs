@@ -4,7 +4,7 @@
 //! algorithm (ITU-T I.371, "virtual scheduling"), which is a token bucket that never has to
 //! be refilled, and is changed by one compare-and-swap.
 //!
-//! Rule 1: the table never grows. It is made once, for [`ENTRIES`] sources.
+//! Rule 1: the table never grows. It is made once, for 65,536 sources: 1 MiB.
 //! Rule 2: forged sources cost an honest one nothing. A source that has come back within
 //! [`ACTIVE`] is confirmed: no newcomer takes its entry, and newcomers may draw on the total
 //! only while that is more than half full.
@@ -21,10 +21,8 @@ use super::Rate;
 use crate::error::{Error, Result};
 use crate::stats::DropReason;
 
-/// Sources that have a bucket of their own: 1 MiB of them.
-const ENTRIES: usize = SETS * WAYS;
+/// Places for sources, each with so many entries: a cache line of them.
 const SETS: usize = 1 << 14;
-/// Entries in which one source may be: a cache line of them.
 const WAYS: usize = 4;
 
 /// For how long a source that was seen is expected back.
@@ -480,7 +478,7 @@ mod tests {
         assert!(total <= 10_000 + 1_000, "{total}");
         // Newcomers are not shut out either while there is room.
         assert!(total >= 10_000 - 1_000, "{total}");
-        assert!(rates.sources() <= ENTRIES);
+        assert!(rates.sources() <= SETS * WAYS);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::plan::{Item, Plan};
 use super::wait::Sleep;
 use super::{Config, SLOT_BYTES, service};
 use crate::event::Observer;
+use crate::guard::Rates;
 use crate::sys::RawAddress;
 use crate::worker::Control;
 
@@ -83,6 +84,7 @@ pub fn serve_by_hand(
         sleep,
         None,
         observer,
+        Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new),
     )?;
     let (counters, control) = (Counters::new(), Control::default());
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -95,7 +95,13 @@ impl Engine for Portable {
         let group = &plan.groups()[start];
         let of = &received[usize::from(group.slot)];
         let data = self.data(0, 0, group.bytes as usize);
-        message::send(self.fd, data, &of.source, of.destination)?;
+        message::send(
+            self.fd,
+            data,
+            &of.source,
+            of.destination,
+            of.reply_hop_limit,
+        )?;
         Ok(1)
     }
 }

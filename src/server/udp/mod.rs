@@ -20,6 +20,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::sources::Sources;
+use crate::guard::{Guard, Policy, Rates};
 use crate::socket::{self, Bound, SocketOptions};
 use crate::stats::{self, DropReason};
 use crate::sys;
@@ -67,6 +68,8 @@ pub struct Config {
     pub wait: Wait,
     /// Datagrams are records of this length, each of which is reported as an event.
     pub record_bytes: Option<usize>,
+    /// Whom not to answer.
+    pub guard: Policy,
 }
 
 impl Config {
@@ -83,6 +86,7 @@ impl Config {
             engine: EngineChoice::Auto,
             wait: Wait::Balanced,
             record_bytes: None,
+            guard: Policy::default(),
         }
     }
 }
@@ -116,6 +120,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         counters: (0..workers).map(|_| Counters::new()).collect(),
         final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
     });
+    let rates = Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new);
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
@@ -137,6 +142,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             sleep,
             idle.pop(),
             Arc::clone(&observer),
+            rates.clone(),
         )?;
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
@@ -184,6 +190,7 @@ fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     check_cpus(&config.cpus)?;
+    config.guard.validate()?;
     match config.engine {
         EngineChoice::Portable => Ok(Portable::NAME),
         EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
@@ -245,6 +252,7 @@ fn is_one_address(address: SocketAddr) -> bool {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn service(
     config: &Config,
     name: &str,
@@ -253,6 +261,7 @@ fn service(
     sleep: Sleep,
     idle: Option<Idle>,
     observer: Arc<Observer>,
+    rates: Option<Arc<Rates>>,
 ) -> Result<Service> {
     let sleep_time = match (config.socket.recv_timeout, config.idle_timeout) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -264,6 +273,8 @@ fn service(
         name: name.to_owned(),
         receiver,
         sources: Sources::new(address),
+        guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
+        is_v4: address.is_ipv4(),
         observer,
         sleep_time,
         counts_timeouts: config.socket.recv_timeout.is_some(),
