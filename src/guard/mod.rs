@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 mod access;
 mod amplification;
+mod connections;
 mod hops;
 mod loops;
 mod ports;
@@ -13,6 +14,7 @@ mod rates;
 pub(crate) mod sources;
 mod watch;
 
+pub(crate) use connections::{Connections, Refusal};
 pub(crate) use rates::Rates;
 pub(crate) use watch::Guard;
 

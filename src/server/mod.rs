@@ -113,6 +113,8 @@ pub(crate) struct Parts {
     /// All that a child of `fork` has to let go of, while it is open.
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) observer: Arc<Observer>,
+    /// What protects it, should it be reachable from beyond this machine.
+    pub(crate) guards: String,
 }
 
 /// A UDP or TCP echo server.
@@ -125,6 +127,7 @@ pub struct Server {
     stats: Arc<dyn Fn() -> Stats + Send + Sync>,
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
+    guards: String,
     crew: Arc<Crew>,
 }
 
@@ -171,6 +174,7 @@ impl Server {
             stats,
             descriptors: parts.descriptors,
             observer: parts.observer,
+            guards: parts.guards,
             crew,
         }
     }
@@ -228,6 +232,10 @@ impl Server {
                         address a datagram claims; bind 127.0.0.1 or ::1 unless you mean it";
             self.observer
                 .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
+        }
+        if !address::is_loopback(self.address.ip()) {
+            let text = format!("{} {}", self.name, self.guards);
+            self.observer.notice(Level::Info, "guards", text);
         }
         for option in &self.report.options {
             if let Some(effective) = &option.effective

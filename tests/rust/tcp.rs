@@ -12,6 +12,8 @@ mod faults;
 mod limits;
 #[path = "tcp/process.rs"]
 mod process;
+#[path = "tcp/sources.rs"]
+mod sources;
 #[path = "tcp/stopping.rs"]
 mod stopping;
 #[path = "tcp/telling.rs"]

@@ -10,9 +10,11 @@ use super::accept::{Acceptor, Listener, Offer};
 use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
+use super::refusals::Refusals;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer};
+use crate::guard::{Connections, Refusal};
 use crate::server::wait::{Pace, Wait};
 use crate::stats::Block;
 use crate::sys::Waker;
@@ -26,6 +28,7 @@ pub(super) struct Shared {
     pub(super) observer: Arc<Observer>,
     pub(super) blocks: Box<[Block<LENGTH>]>,
     pub(super) gate: Gate,
+    pub(super) sources: Connections,
     pub(super) wakers: Arc<[Waker]>,
     pub(super) listeners: Box<[Listener]>,
     pub(super) idle_timeout: Option<Duration>,
@@ -81,6 +84,7 @@ pub(super) struct Worker<R: Readiness> {
     pace: Pace,
     /// When it was last said that there are no descriptors.
     warned: Option<Instant>,
+    refusals: Refusals,
     /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
 }
@@ -110,6 +114,7 @@ impl<R: Readiness> Worker<R> {
             is_timed: shared.idle_timeout.is_some() || shared.send_timeout.is_some(),
             pace: Pace::new(shared.wait),
             warned: None,
+            refusals: Refusals::new(Arc::clone(&shared.observer)),
             sweep: Vec::new(),
         })
     }
@@ -256,6 +261,7 @@ impl<R: Readiness> Worker<R> {
     fn end(&mut self, id: u32, reason: Reason) {
         if let Some(connection) = self.table.remove(id) {
             self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
+            self.shared.sources.leave(connection.peer().ip());
             connection.end(reason, &mut self.work);
             self.shared.gate.leave();
         }
@@ -267,6 +273,7 @@ impl<R: Readiness> Worker<R> {
                 self.end(id, Reason::Stopped);
             }
         }
+        self.refusals.write();
         self.work.tally.publish(&self.shared.blocks[self.index]);
     }
 
@@ -331,7 +338,7 @@ impl<R: Readiness> Worker<R> {
                 return Ok(());
             };
             match acceptor.next(&self.shared.gate) {
-                Offer::Connection(stream, peer) => self.open(stream, peer),
+                Offer::Connection(stream, peer) => self.admit(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
                 Offer::Refused => {
@@ -372,6 +379,20 @@ impl<R: Readiness> Worker<R> {
             observer.server()
         );
         observer.notice(Level::Warning, "exhausted", text);
+    }
+
+    /// Takes a connection in, or closes it at once because of whom it is from.
+    fn admit(&mut self, stream: Stream, peer: SocketAddr) {
+        let Err(refusal) = self.shared.sources.try_enter(peer.ip()) else {
+            return self.open(stream, peer);
+        };
+        self.shared.gate.leave();
+        let count = match refusal {
+            Refusal::Denied => Count::Denied,
+            Refusal::Source => Count::RefusedBySource,
+        };
+        self.work.tally.add(count, 1);
+        self.refusals.add(refusal, peer);
     }
 
     fn open(&mut self, stream: Stream, peer: SocketAddr) {

@@ -20,7 +20,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::sources::Sources;
-use crate::guard::{Guard, Policy, Rates};
+use crate::guard::{Guard, Policy, Rate, Rates};
 use crate::socket::{self, Bound, SocketOptions};
 use crate::stats::{self, DropReason};
 use crate::sys;
@@ -156,8 +156,32 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
+        guards: guards(&config.guard),
         name,
     })
+}
+
+/// What holds for a socket beyond loopback, for people.
+fn guards(policy: &Policy) -> String {
+    let ports = if policy.answer_service_ports {
+        "answers service ports"
+    } else {
+        "answers no service ports"
+    };
+    let loops = if policy.loop_guard {
+        "ends echo loops"
+    } else {
+        "lets echo loops go on"
+    };
+    let rate = |rate: Option<Rate>| match rate {
+        Some(rate) => format!("{} a second", rate.per_second),
+        None => "without limit".to_owned(),
+    };
+    format!(
+        "{ports}, {loops}, answers each source {}, all together {}",
+        rate(policy.rate_per_source),
+        rate(policy.rate_total),
+    )
 }
 
 /// The socket's number, for as long as it is open.
