@@ -197,6 +197,11 @@ impl Rates {
         }
     }
 
+    /// One bucket for all.
+    pub(crate) fn one(total: Rate) -> Self {
+        Self::new(None, Some(total)).expect("one is limited")
+    }
+
     /// This time on the table's clock.
     pub(crate) fn moment(&self, now: Instant) -> Moment {
         let ns = now.saturating_duration_since(self.start).as_nanos() as u64;

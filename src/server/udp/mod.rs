@@ -145,6 +145,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
+    let broadcast_rates = config.broadcast.map(|one| one.rates()).transpose()?;
     let setting = Setting::of(std::mem::take(&mut config.impair));
     let impaired = setting.text();
     let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
@@ -182,6 +183,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         );
         service.idle = idle.pop();
         service.responder = responder;
+        service.broadcast = config.broadcast.zip(broadcast_rates.clone());
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
     let descriptors = handles.iter().cloned().map(descriptor).collect();
@@ -343,7 +345,7 @@ fn service(
         stop_on_empty: config.stop_on_empty,
         record_bytes: config.record_bytes,
         responder: None,
-        broadcast: config.broadcast,
+        broadcast: None,
         policy: config.guard.clone(),
         impairing,
         own: crate::address::plain(address),
