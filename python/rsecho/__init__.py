@@ -8,6 +8,7 @@ from rsecho.layout import Column, Columns, FormatError, RecordError, RecordLayou
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rsecho.client import Reply, TcpClient, UdpClient
+    from rsecho.guard import Guard
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
     from rsecho.records import Record
@@ -21,6 +22,7 @@ __all__ = [
     "EndOfStreamError",
     "Engine",
     "FormatError",
+    "Guard",
     "KernelLimit",
     "KernelLimits",
     "OptionReport",
@@ -48,6 +50,7 @@ __all__ = [
 # what servers and clients need.
 _LATER = {
     "Engine": "server",
+    "Guard": "guard",
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",

@@ -10,6 +10,7 @@ __all__ = [
     "ColumnIterator",
     "Columns",
     "EventQueue",
+    "GuardPolicy",
     "RecordIterator",
     "RecordLayout",
     "Server",
@@ -267,6 +268,29 @@ class SocketOptions:
         bind_to_device: str | None = None,
     ) -> SocketOptions: ...
 
+@final
+class GuardPolicy:
+    """Which protections a server has. Immutable.
+
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
+    once (None: the default).
+
+    Raises ValueError for a rule that can never work.
+    """
+
+    def __new__(
+        cls,
+        *,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] | None = None,
+        answer_service_ports: bool = False,
+        loop_guard: bool = True,
+        rate_per_source: tuple[float, int | None] | None = None,
+        rate_total: tuple[float, int | None] | None = None,
+        max_amplification: float | None = None,
+        connections_per_source: int | None = None,
+    ) -> GuardPolicy: ...
+
 def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
     """The kernel's ceilings as they are now: name, sysctl, values, meaning.
 
@@ -356,6 +380,7 @@ class Server:
         engine: str,
         wait: str,
         record_bytes: int | None,
+        guard: GuardPolicy,
     ) -> Server:
         """Bind a UDP server. See `rsecho.UdpServer`.
 
@@ -383,6 +408,7 @@ class Server:
         engine: str,
         wait: str,
         record_bytes: int | None,
+        guard: GuardPolicy,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 from rsecho import _lifecycle, _rsecho, sockets, stats
+from rsecho import guard as guards
 from rsecho._errors import ServerError
 from rsecho.layout import RecordLayout
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, Self, TypeAlias, Unpack
 
+    from rsecho.guard import Guard
     from rsecho.records import Record
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
     from rsecho.stats import TcpStats, UdpStats
@@ -286,6 +288,7 @@ class UdpServer(Server):
         on_record: Called with each `Record`, on the thread that logs. What it raises is
             logged.
         log_payload_bytes: How much of a payload `rsecho.access` shows.
+        guard: Whom not to answer; None: all defaults. See `Guard`.
         **options: See `UdpServerOptions`.
 
     Raises:
@@ -311,6 +314,7 @@ class UdpServer(Server):
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
         log_payload_bytes: int = 128,
+        guard: Guard | None = None,
         **options: Unpack[UdpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
@@ -329,6 +333,7 @@ class UdpServer(Server):
             engine=engine,
             wait=wait,
             record_bytes=None if layout is None else layout.size,
+            guard=guards.native(guard),
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
 
@@ -348,7 +353,8 @@ class TcpServer(Server):
         family: 4 or 6 for that family of addresses only.
         sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`.
         idle_timeout: A connection over which nothing came or went for this many seconds is
-            closed.
+            closed; 0: never. None: an hour where others than this machine can connect, never
+            on loopback.
         backlog: Connections that may wait to be accepted; None: as many as the kernel
             allows (net.core.somaxconn).
         max_connections: Connections at a time; more wait in the backlog.
@@ -360,6 +366,7 @@ class TcpServer(Server):
         unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
         on_record: As for `UdpServer`.
         log_payload_bytes: As for `UdpServer`.
+        guard: As for `UdpServer`.
         **options: See `TcpServerOptions`.
 
     Raises:
@@ -384,6 +391,7 @@ class TcpServer(Server):
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
         log_payload_bytes: int = 128,
+        guard: Guard | None = None,
         **options: Unpack[TcpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
@@ -402,6 +410,7 @@ class TcpServer(Server):
             engine=engine,
             wait=wait,
             record_bytes=None if layout is None else layout.size,
+            guard=guards.native(guard),
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes))
 

@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
+use super::guard::GuardPolicy;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::error::{Error, Result};
@@ -40,6 +41,7 @@ impl Server {
         engine,
         wait,
         record_bytes,
+        guard,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn udp(
@@ -58,8 +60,10 @@ impl Server {
         engine: &str,
         wait: &str,
         record_bytes: Option<usize>,
+        guard: &GuardPolicy,
     ) -> PyResult<Self> {
         let socket = options.0.clone();
+        let guard = guard.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = udp::Config {
@@ -75,6 +79,7 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                guard,
             };
             server::Server::udp(config, Some(queue))
         })
@@ -99,6 +104,7 @@ impl Server {
         engine,
         wait,
         record_bytes,
+        guard,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn tcp(
@@ -117,8 +123,10 @@ impl Server {
         engine: &str,
         wait: &str,
         record_bytes: Option<usize>,
+        guard: &GuardPolicy,
     ) -> PyResult<Self> {
         let socket = options.0.clone();
+        let guard = guard.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = tcp::Config {
@@ -127,7 +135,10 @@ impl Server {
                 backlog: backlog
                     .map(|n| n.to("backlog", "it is a number of connections, 0 or more"))
                     .transpose()?,
-                idle_timeout: idle(idle_timeout)?,
+                // 0: never (see `tcp::Config`).
+                idle_timeout: idle_timeout
+                    .map(|timeout| timeout.to("idle_timeout"))
+                    .transpose()?,
                 max_connections: max_connections
                     .map(|n| n.to("max_connections", "it is a number of connections"))
                     .transpose()?,
@@ -136,6 +147,7 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                guard,
             };
             server::Server::tcp(config, Some(queue))
         })
