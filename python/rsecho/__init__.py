@@ -8,6 +8,7 @@ from rsecho.layout import Column, Columns, FormatError, RecordError, RecordLayou
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rsecho.client import Reply, TcpClient, UdpClient
+    from rsecho.guard import Guard
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
     from rsecho.records import Record
@@ -22,6 +23,7 @@ __all__ = [
     "EndOfStreamError",
     "Engine",
     "FormatError",
+    "Guard",
     "KernelLimit",
     "KernelLimits",
     "OptionReport",
@@ -50,6 +52,7 @@ __all__ = [
 # what servers and clients need.
 _LATER = {
     "Engine": "server",
+    "Guard": "guard",
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",

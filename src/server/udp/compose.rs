@@ -44,7 +44,8 @@ impl Default for Broadcast {
 impl Broadcast {
     /// The bucket that all workers of a server take from.
     pub(super) fn rates(&self) -> Result<Arc<Rates>> {
-        let rate = Rate::new(self.per_second, None)?;
+        let rate = Rate::new(self.per_second, None);
+        rate.validate("broadcast_rate")?;
         Ok(Arc::new(Rates::one(rate)))
     }
 }
