@@ -249,6 +249,10 @@ fn validate(config: &Config) -> Result<&'static str> {
             "a timeout is longer than nothing",
         ));
     }
+    if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
+        let rule = "a reply that finds no room waits for more than 0 seconds";
+        return Err(Error::argument("set", "send_timeout=0", rule));
+    }
     if config.record_bytes == Some(0) {
         return Err(Error::argument(
             "set",
