@@ -14,7 +14,7 @@ use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
 use crate::guard::{Policy, amplification};
-use crate::impair::{Direction, Fate, Flows, Letter, Line, Netem};
+use crate::impair::{Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
 use crate::sys::message::{Destination, Received};
@@ -252,8 +252,16 @@ fn count_fate(tally: &mut Tally, fate: &Fate) {
 
 /// A delay between nothing and the most, evenly: for the replies to a broadcast.
 fn broadcast_line(broadcast: Broadcast) -> Line<Received> {
-    let half = broadcast.max_delay / 2;
-    Line::new(&Netem::uniform_delay(half, half), Direction::Out, None)
+    let half_ns = u64::try_from((broadcast.max_delay / 2).as_nanos()).unwrap_or(u64::MAX);
+    let netem = Netem {
+        delay: Some(Delay {
+            time_ns: half_ns,
+            jitter_ns: half_ns,
+            ..Delay::default()
+        }),
+        ..Netem::default()
+    };
+    Line::new(&netem, Direction::Out, None)
 }
 
 impl<E: Engine> Worker<'_, E> {
