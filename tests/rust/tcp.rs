@@ -18,5 +18,7 @@ mod responders;
 mod stopping;
 #[path = "tcp/telling.rs"]
 mod telling;
+#[path = "tcp/toxics.rs"]
+mod toxics;
 #[path = "tcp/waiting.rs"]
 mod waiting;

@@ -12,6 +12,9 @@
 //! converse.rs      one connection's step in two halves: receive → ask, answer → send
 //! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
 //! questions.rs     what all connections of a turn ask
+//!
+//! Where something is spoiled: way.rs one direction of one connection; spoiling.rs the
+//! setting, changed from outside; worker/spoiling.rs taken up, and done in time
 //! ```
 
 mod accept;
@@ -24,7 +27,9 @@ mod gate;
 mod pending;
 mod questions;
 mod records;
+mod spoiling;
 mod table;
+mod way;
 mod worker;
 
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
@@ -38,6 +43,7 @@ use std::time::Duration;
 use self::accept::Listener;
 use self::gate::Gate;
 use self::questions::Questions;
+use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
@@ -45,6 +51,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
+use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
@@ -103,6 +110,15 @@ pub struct Config {
     /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
     /// longer is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
+    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
+    ///
+    /// What comes in is spoiled before it is echoed or asked with, what goes out after. While
+    /// something is, a connection holds up to 64 KiB more for each way that is spoiled. A
+    /// stop waits for what is held, within its deadline. `refuse` for all connections makes
+    /// the listener refuse them (Linux); otherwise, on other systems and on a socket that was
+    /// passed in, the connection is accepted and reset. A connection that is closed so is
+    /// counted as `impaired`, bytes that never come through as discarded.
+    pub impair: StreamImpairments,
 }
 
 impl fmt::Debug for Config {
@@ -131,6 +147,7 @@ impl Config {
             responder: None,
             framing: Framing::Lines,
             max_line_bytes: DEFAULT_LINE_BYTES,
+            impair: StreamImpairments::default(),
         }
     }
 
@@ -224,6 +241,10 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         observer: Arc::new(Observer::new(&name, queue)),
         blocks: (0..config.workers).map(|_| Block::new()).collect(),
         gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
+        spoiling: Spoiling::new(config.impair, Arc::clone(&wakers)),
+        backlog: config
+            .backlog
+            .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
         idle_timeout: config.idle_timeout,
@@ -232,6 +253,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         wait: config.wait,
     });
 
+    shared.set_doors(&shared.spoiling.get().1);
     let mut tasks: Vec<Task> = Vec::new();
     // Kept with the handle, so that the numbers below stay valid for as long as it lives.
     let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
@@ -272,13 +294,20 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         },
         descriptors,
         observer: Arc::clone(&shared.observer),
+        impair: {
+            let shared = Arc::clone(&shared);
+            Box::new(move |change| {
+                shared
+                    .spoiling
+                    .change(change, |setting| shared.set_doors(setting))
+            })
+        },
         stats: Box::new(move || {
             let _ = &sets;
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
             count::stats(&shared.blocks, drops.sum())
         }),
         has_responder: config.responder.is_some(),
-        impair: Box::new(|_| Ok(())),
         name,
     })
 }

@@ -40,28 +40,6 @@ fn expect(mut stream: &TcpStream, reply: &[u8]) {
     );
 }
 
-/// What must hold at any moment of a server that answers.
-#[track_caller]
-fn assert_books(server: &Server) {
-    let stats = server.stats();
-    let get = |name| stats.get(name);
-    assert_eq!(
-        get("received_bytes") + get("produced_bytes"),
-        get("consumed_bytes") + get("sent_bytes") + get("discarded_bytes") + get("pending_bytes"),
-        "{stats:?}"
-    );
-    assert_eq!(
-        get("requests"),
-        get("replies")
-            + get("error_replies")
-            + get("silent_requests")
-            + get("failed_replies")
-            + get("abandoned_requests")
-            + get("pending_requests"),
-        "{stats:?}"
-    );
-}
-
 fn lines_are_answered_each_with_the_end_it_had(engine: Engine) {
     let server = serve_choice(engine, "prefix=Echo: ");
     let client = connect(server.address());
@@ -249,7 +227,9 @@ fn serve_script(engine: Engine) -> (Server, Arc<Script>) {
     let script = Arc::new(Script::default());
     let scripted = Arc::clone(&script);
     let server = serve(engine, |config| {
-        config.responder = Some(Arc::new(move |_| Box::new(Scripted(Arc::clone(&scripted)))));
+        config.responder = Some(MakeResponder::new(move |_| {
+            Box::new(Scripted(Arc::clone(&scripted)))
+        }));
     });
     (server, script)
 }
@@ -348,7 +328,9 @@ fn one_call_answers_all_that_came_in_a_turn(engine: Engine) {
     let script = Arc::new(Script::default());
     let scripted = Arc::clone(&script);
     let server = bind(engine, |config| {
-        config.responder = Some(Arc::new(move |_| Box::new(Scripted(Arc::clone(&scripted)))));
+        config.responder = Some(MakeResponder::new(move |_| {
+            Box::new(Scripted(Arc::clone(&scripted)))
+        }));
     });
     // All of it is there before the worker is.
     let clients: Vec<TcpStream> = (0..20).map(|_| connect(server.address())).collect();
@@ -427,7 +409,7 @@ fn a_responder_may_read_the_statistics(engine: Engine) {
     let (server, saw) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
     let (asked, seen) = (Arc::clone(&server), Arc::clone(&saw));
     let bound = bind(engine, |config| {
-        config.responder = Some(Arc::new(move |_| {
+        config.responder = Some(MakeResponder::new(move |_| {
             Box::new(Curious(Arc::clone(&asked), Arc::clone(&seen)))
         }));
     });
@@ -443,9 +425,9 @@ fn each_worker_has_its_own_responder(engine: Engine) {
     let numbers = Arc::clone(&made);
     let server = serve(engine, |config| {
         config.workers = 3;
-        config.responder = Some(Arc::new(move |number| {
+        config.responder = Some(MakeResponder::new(move |number| {
             numbers.lock().unwrap().push(number);
-            Choice::Upper.make().unwrap()(number)
+            Choice::Upper.make().unwrap().make(number)
         }));
     });
     for _ in 0..20 {
