@@ -463,6 +463,7 @@ class Server:
         responder: Responder | None,
         framing: str,
         max_line_bytes: int,
+        impair: str,
         guard: GuardPolicy,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.

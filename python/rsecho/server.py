@@ -520,6 +520,7 @@ class TcpServer(Server):
             responder=setup.native,
             framing=_framing(framing, setup, layout),
             max_line_bytes=max_line_bytes,
+            impair=impair,
             guard=guards.native(guard),
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)

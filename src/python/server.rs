@@ -120,6 +120,7 @@ impl Server {
         responder,
         framing,
         max_line_bytes,
+        impair,
         guard,
     ))]
     #[allow(clippy::too_many_arguments)]
@@ -142,6 +143,7 @@ impl Server {
         responder: Option<&Responder>,
         framing: &str,
         max_line_bytes: Whole,
+        impair: &str,
         guard: &GuardPolicy,
     ) -> PyResult<Self> {
         let responder = responder.and_then(|responder| responder.0.clone());
@@ -170,6 +172,7 @@ impl Server {
                 framing: framing.parse()?,
                 max_line_bytes: max_line_bytes
                     .to("max_line_bytes", "a number of bytes is not negative")?,
+                impair: impair.parse()?,
                 guard,
                 ..tcp::Config::new(listen(host, port, family, descriptor)?)
             };
