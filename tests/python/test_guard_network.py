@@ -115,8 +115,8 @@ def test_f17_an_echo_beyond_loopback_stays_below_its_limit(
 def test_f17_without_a_limit_it_has_one_of_its_own(network: Network, engine: str) -> None:
     with serving(network, engine, "--udp", "10.9.8.1:0") as server:
         found = run_naive(network, server, False)
-    # Slower than that it may go on: nobody is hurt.
-    assert found["rounds"] <= 10_000 * (found["seconds"] + 0.1)
+    # Slower than that it may go on: nobody is hurt. Some 150 rounds tell what it is.
+    assert found["rounds"] <= 10_000 * (found["seconds"] + 0.1) + 200
     if found["ended"]:
         assert found["more"] == 0
         assert len(quarantines(server)) == 1
