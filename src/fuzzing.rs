@@ -5,6 +5,7 @@
 //! its property tests use them too. The tests here run the kept corpus (tests/corpus)
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
+use crate::impair;
 use crate::respond::{self, Framing};
 use crate::server::{tcp, udp};
 use crate::sys;
@@ -78,6 +79,14 @@ pub fn requests(bytes: &[u8]) {
     respond::framing_laws(framing, most, cuts, stream);
 }
 
+/// What to spoil: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
+/// no text.
+pub fn impair(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        impair::laws::hold_for_text(text);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -122,5 +131,10 @@ mod tests {
     #[test]
     fn records() {
         replay("records", super::records);
+    }
+
+    #[test]
+    fn impair() {
+        replay("impair", super::impair);
     }
 }

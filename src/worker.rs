@@ -165,7 +165,7 @@ impl Crew {
 
     /// An error in a child after `fork`: threads do not survive it, and locks may be held
     /// for ever by those that were.
-    fn check_process(&self, operation: &'static str) -> Result<()> {
+    pub(crate) fn check_process(&self, operation: &'static str) -> Result<()> {
         if self.is_foreign() {
             return Err(Error::state(
                 operation,

@@ -435,8 +435,13 @@ class Server:
         engine: str,
         wait: str,
         record_bytes: int | None,
+        responder: Responder | None,
+        framing: str,
+        max_line_bytes: int,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
+
+        `framing`: what a request to the responder is: `lines`, `chunks` or `records=N`.
 
         Raises OSError by errno, socket.gaierror, ValueError.
         """
@@ -503,11 +508,16 @@ class Server:
         """Report each datagram or connection, with this many bytes of payload; None: do not,
         the default."""
 
-    def impair(self, spec: str, /) -> None:
-        """Spoil this from now on; "" for nothing.
+    def impair(self, spec: str, record: int, replay: str | None, /) -> str:
+        """Spoil this from now on; "" for nothing. Record so many decisions, or repeat those of
+        a trace. Returns what is in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
         """
+
+    def impairment_trace(self) -> tuple[str, int]:
+        """What was recorded since the last change, as JSON lines, and how many decisions there
+        was no room for."""
 
     def abandon(self) -> None:
         """For the child of a fork: let go of the parent's sockets, whose ports would stay

@@ -137,7 +137,7 @@ class Server(ABC):
         is_wanted = logging.getLogger("rsecho.access").isEnabledFor(logging.DEBUG)
         self._native.set_access(self._log_payload_bytes if is_wanted else None)
 
-    def impair(self, spec: str = "") -> None:
+    def impair(self, spec: str = "", *, record: int = 0, replay: str | None = None) -> str:
         """Spoils this from now on, and nothing else; "" for nothing.
 
         UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
@@ -148,12 +148,39 @@ class Server(ABC):
         "slow_close 100", "half_close", "accept_hang", "refuse".
 
         A datagram that is sent after this has returned meets the new impairment; what an earlier
-        one holds back goes on its way at once.
+        one holds back goes on its way at once. What becomes of a datagram depends on the seed,
+        its flow and its number in that, and on nothing else; flows are numbered from 0 as they
+        first appear.
+
+        Args:
+            spec: What to spoil.
+            record: UDP: so many decisions are kept for `impairment_trace`, at most 2**20.
+            replay: UDP: a trace whose decisions are repeated; of `spec` then only `rate`,
+                `slot` and `limit` count.
+
+        Returns:
+            What is in force now, with the seed that repeats it.
 
         Raises:
             ValueError: a text that is not in the grammar, or that this protocol cannot do.
         """
-        self._native.impair(spec)
+        return self._native.impair(spec, record, replay)
+
+    def impairment_trace(self) -> str:
+        """What was decided since the last `impair(…, record=…)`, as JSON lines that `replay` takes.
+
+        The first line names the schema, each other one is a decision: `direction`, `flow`, `index`,
+        `copy` (of a duplicated datagram), `lost`, `duplicates`, `delay_ns`, `corrupt_bit`,
+        `truncate_to`, `reordered`. Decisions beyond `record` are left out, with a warning.
+        """
+        text, left_out = self._native.impairment_trace()
+        if left_out:
+            warnings.warn(
+                f"{left_out} decisions of {self.url} had no room: raise record=",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return text
 
     def stop(self, drain_timeout: float = _DRAIN) -> None:
         """Answers what has come already, for `drain_timeout` seconds at most, and ends.
@@ -415,6 +442,16 @@ class TcpServer(Server):
             as for `UdpServer`.
         unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
         on_record: As for `UdpServer`.
+        responder: As for `UdpServer`. Each request on a connection is answered in order, with the
+            line end that it had; "daytime" and "time" answer a connection and end it.
+        framing: What a request is: "lines"; "records", of the layout's length; or "chunks",
+            what was read. None: lines for a named responder, records with `unpack`, chunks
+            for any other callable.
+        max_line_bytes: A longer line is answered with an error, and the connection ends.
+        upper: As for `UdpServer`.
+        error_reply: As for `UdpServer`.
+        responder_takes: As for `UdpServer`.
+        impair: What to spoil on purpose, in Toxiproxy's terms: see `Server.impair`.
         log_payload_bytes: As for `UdpServer`.
         **options: See `TcpServerOptions`.
 
@@ -439,10 +476,24 @@ class TcpServer(Server):
         wait: Wait = "balanced",
         unpack: RecordLayout | str | None = None,
         on_record: OnRecord | None = None,
+        responder: str | OnRequest | OnFields | None = None,
+        framing: Literal["lines", "records", "chunks"] | None = None,
+        max_line_bytes: int = 65_536,
+        upper: bool = False,
+        error_reply: bytes | None = None,
+        responder_takes: Literal["bytes", "fields"] = "bytes",
+        impair: str = "",
         log_payload_bytes: int = 128,
         **options: Unpack[TcpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
+        setup = responders.Setup(
+            responder,
+            upper=upper,
+            error_reply=error_reply,
+            layout=layout,
+            takes_fields=_takes_fields(responder_takes),
+        )
         native = _rsecho.Server.tcp(
             host,
             port,
@@ -458,15 +509,27 @@ class TcpServer(Server):
             engine=engine,
             wait=wait,
             record_bytes=None if layout is None else layout.size,
-        )
-        setup = responders.Setup(
-            None, upper=False, error_reply=None, layout=layout, takes_fields=False
+            responder=setup.native,
+            framing=_framing(framing, setup, layout),
+            max_line_bytes=max_line_bytes,
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 
     def stats(self) -> TcpStats:
         """What it has counted so far, all of one moment."""
         return stats.build(stats.TcpStats, self.engine, "closed", self._native.stats())
+
+
+def _framing(framing: str | None, setup: responders.Setup, layout: RecordLayout | None) -> str:
+    if setup.native is None and framing is not None:
+        raise ValueError(f"cannot set framing={framing!r}: plain echo has no requests")
+    if framing is None:
+        framing = "lines" if not setup.is_callable else "chunks" if layout is None else "records"
+    if framing == "records":
+        if layout is None:
+            raise ValueError("cannot cut into records: give their layout as unpack=")
+        return f"records={layout.size}"
+    return framing
 
 
 def _takes_fields(what: str) -> bool:

@@ -54,7 +54,8 @@ class TcpStats:
     """A TCP server's counters at one moment.
 
     `accepted_connections` is `active_connections` plus all of `closed`, and `received_bytes` is
-    `sent_bytes`, `discarded_bytes` and `pending_bytes` together, exactly.
+    `sent_bytes`, `discarded_bytes` and `pending_bytes` together, exactly; with a responder
+    `received_bytes` and `produced_bytes` are those and `consumed_bytes`.
     """
 
     engine: str = ""
@@ -75,6 +76,22 @@ class TcpStats:
     """Records of the layout that came."""
     unfit_records: int = 0
     """Streams that ended within a record."""
+    consumed_bytes: int = 0
+    """Bytes that were requests to a responder."""
+    produced_bytes: int = 0
+    """Bytes of its replies."""
+    requests: int = 0
+    """Requests to a responder: lines, records, or what was read."""
+    replies: int = 0
+    error_replies: int = 0
+    silent_requests: int = 0
+    """Requests that were not to be answered."""
+    failed_replies: int = 0
+    """Requests on which the responder failed."""
+    abandoned_requests: int = 0
+    """Requests whose connection ended before their answer came."""
+    pending_requests: int = 0
+    """Requests whose answer is being made."""
     closed: dict[str, int] = field(default_factory=dict)
     """Connections that ended, by reason."""
     kernel_drops: int | None = None

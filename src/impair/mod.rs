@@ -9,10 +9,14 @@
 // The servers take up lines and shapers one after the other; the tests use all of them.
 #![allow(dead_code, unused_imports)]
 
+use std::hash::{BuildHasher, RandomState};
+
 mod decide;
 mod directions;
 mod distribution;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 mod line;
 mod parse;
 mod percent;
@@ -24,6 +28,15 @@ mod stream;
 mod tape;
 mod trace;
 mod units;
+
+#[cfg(test)]
+mod grammar_tests;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod shaper_tests;
+#[cfg(test)]
+mod statistics_tests;
 
 pub use decide::Decision;
 pub use directions::{DatagramImpairments, Direction, StreamImpairments};
@@ -37,3 +50,9 @@ pub use trace::{parse_trace, print_trace};
 pub(crate) use flow::{FlowNumbers, Flows};
 pub(crate) use line::{Fate, Letter, Line};
 pub(crate) use stream::{Action, Shaper};
+
+/// A seed for a user who named none. Short, so that it can be typed.
+pub fn random_seed() -> u64 {
+    // The standard library's own source of randomness, which hash tables are keyed by.
+    RandomState::new().hash_one(0_u8) >> 32
+}

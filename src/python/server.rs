@@ -1,7 +1,7 @@
 //! The server handle.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use pyo3::prelude::*;
@@ -15,13 +15,14 @@ use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::error::{Error, Result};
 use crate::guard::Policy;
+use crate::impair::{Tape, parse_trace, print_trace};
 use crate::server::udp::Broadcast;
 use crate::server::{self, Change, Listen, tcp, udp};
 use crate::worker::Finish;
 
 /// A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
 #[pyclass(frozen, module = "rsecho._rsecho")]
-pub(super) struct Server(Arc<server::Server>);
+pub(super) struct Server(Arc<server::Server>, Mutex<Option<Arc<Tape>>>);
 
 #[pymethods]
 impl Server {
@@ -113,6 +114,9 @@ impl Server {
         engine,
         wait,
         record_bytes,
+        responder,
+        framing,
+        max_line_bytes,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn tcp(
@@ -131,7 +135,11 @@ impl Server {
         engine: &str,
         wait: &str,
         record_bytes: Option<usize>,
+        responder: Option<&Responder>,
+        framing: &str,
+        max_line_bytes: Whole,
     ) -> PyResult<Self> {
+        let responder = responder.and_then(|responder| responder.0.clone());
         let socket = options.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
@@ -149,6 +157,10 @@ impl Server {
                 engine: self::engine(engine)?,
                 wait: self::wait(wait)?,
                 record_bytes,
+                responder,
+                framing: framing.parse()?,
+                max_line_bytes: max_line_bytes
+                    .to("max_line_bytes", "a number of bytes is not negative")?,
                 ..tcp::Config::new(listen(host, port, family, descriptor)?)
             };
             server::Server::tcp(config, Some(queue))
@@ -277,10 +289,42 @@ impl Server {
         self.0.set_access(payload_bytes);
     }
 
-    /// Spoils this from now on; "" for nothing.
-    #[pyo3(signature = (spec, /))]
-    fn impair(&self, py: Python<'_>, spec: String) -> PyResult<()> {
-        blocking(py, |_| self.0.impair(&Change { spec, tape: None }))
+    /// Spoils this from now on; "" for nothing. Records so many decisions, or repeats those of
+    /// a trace.
+    #[pyo3(signature = (spec, record, replay, /))]
+    fn impair(
+        &self,
+        py: Python<'_>,
+        spec: String,
+        record: Whole,
+        replay: Option<&str>,
+    ) -> PyResult<String> {
+        blocking(py, |_| {
+            let record: usize = record.to("record", "a number of decisions is not negative")?;
+            let tape = match replay {
+                Some(trace) => Some(Arc::new(Tape::replaying(parse_trace(trace)?))),
+                None => (record > 0).then(|| Arc::new(Tape::recording(record))),
+            };
+            let change = Change {
+                spec,
+                tape: tape.clone(),
+            };
+            let text = self.0.impair(&change)?;
+            *self.1.lock().unwrap_or_else(PoisonError::into_inner) = tape;
+            Ok(text)
+        })
+    }
+
+    /// What was recorded since the last change, as JSON lines, and how many decisions there was
+    /// no room for.
+    fn impairment_trace(&self, py: Python<'_>) -> PyResult<(String, u64)> {
+        blocking(py, |_| {
+            let tape = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+            let (decisions, dropped) = tape
+                .as_ref()
+                .map_or_else(Default::default, |tape| (tape.decisions(), tape.dropped()));
+            Ok((print_trace(&decisions), dropped))
+        })
     }
 
     /// For the child of a fork: lets go of the parent's sockets.
@@ -296,7 +340,7 @@ impl Server {
 
 impl Server {
     fn new(server: server::Server) -> Self {
-        Self(Arc::new(server))
+        Self(Arc::new(server), Mutex::default())
     }
 
     fn wait_until(&self, deadline: Option<Instant>, caller: &Caller) -> Result<Option<Finish>> {

@@ -108,7 +108,7 @@ pub struct Change {
 pub(crate) type Descriptor = Box<dyn Fn() -> Option<RawFd> + Send + Sync>;
 
 /// Changes what a server spoils.
-pub(crate) type Impair = Box<dyn Fn(&Change) -> Result<()> + Send + Sync>;
+pub(crate) type Impair = Box<dyn Fn(&Change) -> Result<String> + Send + Sync>;
 
 /// What a protocol's `open` hands to the [`Server`] that will run it.
 pub(crate) struct Parts {
@@ -123,12 +123,16 @@ pub(crate) struct Parts {
     /// Workers run a responder, which may be anybody's code.
     pub(crate) has_responder: bool,
     pub(crate) impair: Impair,
+    /// What is spoiled from the start, as a user would write it.
+    pub(crate) impaired: String,
     /// Makes every worker look at its `Control`.
     pub(crate) wake: Box<dyn Fn() + Send + Sync>,
     pub(crate) stats: Box<dyn Fn() -> Stats + Send + Sync>,
     /// All that a child of `fork` has to let go of, while it is open.
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) observer: Arc<Observer>,
+    /// What protects it, should it be reachable from beyond this machine.
+    pub(crate) guards: String,
 }
 
 /// A UDP or TCP echo server.
@@ -142,7 +146,10 @@ pub struct Server {
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
     stack_bytes: usize,
+    /// What it spoils from the start.
+    impaired: String,
     impair: Impair,
+    guards: String,
     crew: Arc<Crew>,
 }
 
@@ -194,7 +201,9 @@ impl Server {
             } else {
                 STACK_BYTES
             },
+            impaired: parts.impaired,
             impair: parts.impair,
+            guards: parts.guards,
             crew,
         }
     }
@@ -252,6 +261,14 @@ impl Server {
                         address a datagram claims; bind 127.0.0.1 or ::1 unless you mean it";
             self.observer
                 .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
+        }
+        if !self.impaired.is_empty() {
+            let text = impaired(&self.name, &self.impaired);
+            self.observer.notice(Level::Info, "impaired", text);
+        }
+        if !address::is_loopback(self.address.ip()) {
+            let text = format!("{} {}", self.name, self.guards);
+            self.observer.notice(Level::Info, "guards", text);
         }
         for option in &self.report.options {
             if let Some(effective) = &option.effective
@@ -331,13 +348,18 @@ impl Server {
 
     /// Spoils this from now on: a datagram that is sent after this returned meets it, and so
     /// does what comes over connections that are open. What an earlier impairment holds back
-    /// goes on its way.
+    /// goes on its way. Returns what is in force now, with the seed that repeats it.
     ///
     /// # Errors
     ///
-    /// A text that is not in the grammar, or asks for what this protocol cannot do.
-    pub fn impair(&self, change: &Change) -> Result<()> {
-        (self.impair)(change)
+    /// A text that is not in the grammar, or asks for what this protocol cannot do; and in a
+    /// child after `fork`.
+    pub fn impair(&self, change: &Change) -> Result<String> {
+        self.crew.check_process("impair")?;
+        let text = (self.impair)(change)?;
+        self.observer
+            .notice(Level::Info, "impaired", impaired(&self.name, &text));
+        Ok(text)
     }
 
     /// True in a child after `fork`: this handle is dead there.
@@ -365,6 +387,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         // In the parent only: a child has no threads to wait for.
         let _ = self.crew.stop(Duration::ZERO);
+    }
+}
+
+fn impaired(name: &str, text: &str) -> String {
+    if text.is_empty() {
+        format!("{name} is not impaired any more")
+    } else {
+        format!("{name} is impaired: {text}")
     }
 }
 

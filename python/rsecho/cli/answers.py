@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rsecho.cli.options import option, stacked
-from rsecho.cli.types import DURATION
+from rsecho.cli.types import DURATION, SIZE
 
 # From options to keyword arguments: of both servers, and of one kind.
 NAMES = {
@@ -23,7 +23,7 @@ UDP_NAMES = {
     "broadcast_delay": "broadcast_delay",
     "broadcast_rate": "broadcast_rate",
 }
-TCP_NAMES = {"framing": "framing"}
+TCP_NAMES = {"framing": "framing", "max_line": "max_line_bytes"}
 
 answer_options = stacked(
     option(
@@ -51,6 +51,13 @@ answer_options = stacked(
         type=click.Choice(["lines", "records", "chunks"]),
         help="TCP: what a request is: a line, a record of --unpack, or what was read.  [default: "
         "lines for a named responder, records with --unpack, chunks for python=…]",
+    ),
+    option(
+        "--max-line",
+        type=SIZE,
+        default=65_536,
+        show_default=True,
+        help="TCP: a longer line is answered with an error, and the connection ends.",
     ),
     option(
         "--broadcast",

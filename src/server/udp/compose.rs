@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
-use crate::guard::{Policy, amplification};
-use crate::impair::{Delay, Direction, Fate, Flows, Letter, Line, Netem};
+use crate::guard::Policy;
+use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
 use crate::sys::message::{Destination, Received};
@@ -146,7 +146,7 @@ impl Composer {
         let Some(peer) = came.source.to_std() else {
             return tally.drop(DropReason::SourceUnspecified, 1);
         };
-        if !amplification::allows(policy, peer.ip(), came.length, reply.len()) {
+        if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
             return tally.drop(DropReason::Amplification, 1);
         }
         let line = if came.destination.is_group() {
@@ -252,16 +252,17 @@ fn count_fate(tally: &mut Tally, fate: &Fate) {
 
 /// A delay between nothing and the most, evenly: for the replies to a broadcast.
 fn broadcast_line(broadcast: Broadcast) -> Line<Received> {
-    let half_ns = u64::try_from((broadcast.max_delay / 2).as_nanos()).unwrap_or(u64::MAX);
-    let netem = Netem {
+    let half_ns = u64::try_from(broadcast.max_delay.as_nanos() / 2).unwrap_or(u64::MAX);
+    let spec = Netem {
         delay: Some(Delay {
             time_ns: half_ns,
             jitter_ns: half_ns,
             ..Delay::default()
         }),
+        seed: Some(impair::random_seed()),
         ..Netem::default()
     };
-    Line::new(&netem, Direction::Out, None)
+    Line::new(&spec, Direction::Out, None)
 }
 
 impl<E: Engine> Worker<'_, E> {
@@ -271,8 +272,13 @@ impl<E: Engine> Worker<'_, E> {
         let (generation, setting) = self.service.impairing.get();
         self.generation = generation;
         let line = |spec: &Option<Netem>, direction| {
-            let spec = spec.as_ref().filter(|spec| !spec.is_noop())?;
-            Some(Line::new(spec, direction, setting.tape.clone()))
+            let replays = setting
+                .tape
+                .as_ref()
+                .is_some_and(|tape| tape.is_replaying());
+            let spec = spec.clone().unwrap_or_default();
+            let is_needed = replays || !spec.is_noop();
+            is_needed.then(|| Line::new(&spec, direction, setting.tape.clone()))
         };
         let incoming = line(&setting.impairments.incoming, Direction::In);
         let outgoing = line(&setting.impairments.outgoing, Direction::Out);
@@ -321,8 +327,8 @@ impl<E: Engine> Worker<'_, E> {
         let (mut end, mut trains) = (false, 0);
         let mut asked = Vec::with_capacity(count);
         for slot in 0..count {
-            let received = self.engine.take(slot);
-            let verdict = self.judge(&received);
+            let mut received = self.engine.take(slot);
+            let verdict = self.judge(slot, &mut received);
             trains += usize::from(received.segment_bytes > 0);
             self.received.push(received);
             self.verdicts.push(verdict);

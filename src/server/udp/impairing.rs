@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::impair::{DatagramImpairments, FlowNumbers, Tape};
+use crate::impair::{self, DatagramImpairments, FlowNumbers, Tape};
 use crate::server::Change;
 use crate::sys::Waker;
 
@@ -19,12 +19,24 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// These impairments, decided afresh and not recorded.
+    /// These impairments, with a seed if they need one, decided afresh and not recorded.
     pub(super) fn of(impairments: DatagramImpairments) -> Self {
+        let impairments = if impairments.is_noop() {
+            impairments
+        } else {
+            // One that was given for one way holds for both.
+            let seed = impairments.seed().unwrap_or_else(impair::random_seed);
+            impairments.with_seed(seed)
+        };
         Self {
             impairments,
             ..Self::default()
         }
+    }
+
+    /// As a user would write it, with the seed.
+    pub(super) fn text(&self) -> String {
+        self.impairments.to_string()
     }
 }
 
@@ -58,13 +70,14 @@ impl Impairing {
     }
 
     /// Another setting, from its text.
-    pub(super) fn change(&self, change: &Change) -> Result<()> {
-        self.set(Setting {
-            impairments: change.spec.parse()?,
+    pub(super) fn change(&self, change: &Change) -> Result<String> {
+        let setting = Setting {
             tape: change.tape.clone(),
-            ..Setting::default()
-        });
-        Ok(())
+            ..Setting::of(change.spec.parse()?)
+        };
+        let text = setting.text();
+        self.set(setting);
+        Ok(text)
     }
 
     /// Another setting from now on: a datagram that is sent after this returned meets it.
