@@ -5,6 +5,7 @@
 //! its property tests use them too. The tests here run the kept corpus (tests/corpus)
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
+use crate::impair;
 use crate::server::{tcp, udp};
 use crate::sys;
 
@@ -60,6 +61,14 @@ pub fn records(bytes: &[u8]) {
     tcp::record_laws(usize::from(u16::from_le_bytes([low, high])), cuts, stream);
 }
 
+/// What to spoil: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
+/// no text.
+pub fn impair(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        impair::laws::hold_for_text(text);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -99,5 +108,10 @@ mod tests {
     #[test]
     fn records() {
         replay("records", super::records);
+    }
+
+    #[test]
+    fn impair() {
+        replay("impair", super::impair);
     }
 }

@@ -71,9 +71,14 @@ impl FromStr for DatagramImpairments {
 
     fn from_str(text: &str) -> Result<Self> {
         let [incoming, outgoing] = split(text)?;
+        let read = |text: Option<&str>| -> Result<Option<Netem>> {
+            let netem = text.map(str::parse).transpose()?;
+            // `netem` without an option says nothing.
+            Ok(netem.filter(|netem| *netem != Netem::default()))
+        };
         Ok(Self {
-            incoming: incoming.map(str::parse).transpose()?,
-            outgoing: outgoing.map(str::parse).transpose()?,
+            incoming: read(incoming)?,
+            outgoing: read(outgoing)?,
         })
     }
 }
@@ -201,6 +206,7 @@ mod tests {
         for (text, printed) in [
             ("", ""),
             (" ; ", ""),
+            ("both netem", ""),
             ("loss 1%", "loss 1%"),
             ("out loss 1%", "loss 1%"),
             ("downstream loss 1%", "loss 1%"),

@@ -15,6 +15,8 @@ mod decide;
 mod directions;
 mod distribution;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 mod line;
 mod parse;
 mod percent;
@@ -26,6 +28,15 @@ mod stream;
 mod tape;
 mod trace;
 mod units;
+
+#[cfg(test)]
+mod grammar_tests;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod shaper_tests;
+#[cfg(test)]
+mod statistics_tests;
 
 pub use decide::Decision;
 pub use directions::{DatagramImpairments, Direction, StreamImpairments};

@@ -24,7 +24,9 @@ impl Setting {
         let impairments = if impairments.is_noop() {
             impairments
         } else {
-            impairments.with_seed(impair::random_seed())
+            // One that was given for one way holds for both.
+            let seed = impairments.seed().unwrap_or_else(impair::random_seed);
+            impairments.with_seed(seed)
         };
         Self {
             impairments,
