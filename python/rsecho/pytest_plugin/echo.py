@@ -244,10 +244,14 @@ class Echo(ABC):
         # Who made it with an impairment of its own knows better.
         if mark is None or self._impair_first:
             return
+        trouble = ""
         try:
             self._set_impairment(marker.spec_of(mark, self._seed))
         except ValueError as error:
-            pytest.fail(f"{self._name}: {marker.shown(mark)}: {error}", pytrace=False)
+            trouble = f"{self._name}: {marker.shown(mark)}: {error}"
+        if trouble:
+            # Not where it was caught: pytest would tell of that as well.
+            pytest.fail(trouble, pytrace=False)
 
     def _end(self) -> None:
         """Forgets all that belongs to a test, what is still on its way included."""

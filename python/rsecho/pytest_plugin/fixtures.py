@@ -52,7 +52,7 @@ def make_udp_echo(pytestconfig: pytest.Config) -> Iterator[MakeUdpEcho]:
 
     def make(host: str | None = None, port: int = 0, **options: Any) -> UdpEcho:
         options |= _where(host, port)
-        made.append(UdpEcho(f"make_udp_echo()[{len(made)}]", options))
+        made.append(UdpEcho(f"make_udp_echo[{len(made)}]", options))
         return session.own(made[-1])
 
     yield make
@@ -68,7 +68,7 @@ def make_tcp_echo(pytestconfig: pytest.Config) -> Iterator[MakeTcpEcho]:
 
     def make(host: str | None = None, port: int = 0, **options: Any) -> TcpEcho:
         options |= _where(host, port)
-        made.append(TcpEcho(f"make_tcp_echo()[{len(made)}]", options))
+        made.append(TcpEcho(f"make_tcp_echo[{len(made)}]", options))
         return session.own(made[-1])
 
     yield make
