@@ -14,6 +14,8 @@ mod limits;
 mod process;
 #[path = "tcp/responders.rs"]
 mod responders;
+#[path = "tcp/sources.rs"]
+mod sources;
 #[path = "tcp/stopping.rs"]
 mod stopping;
 #[path = "tcp/telling.rs"]

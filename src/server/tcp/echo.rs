@@ -137,6 +137,11 @@ impl Connection {
         }
     }
 
+    /// Who it is with.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// There may be input, and no output is pending.
     pub(super) fn echo(&mut self, work: &mut Work) -> Next {
         match self.mode {

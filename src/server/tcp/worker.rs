@@ -12,9 +12,11 @@ use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::questions::Questions;
+use super::refusals::Refusals;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer};
+use crate::guard::{Connections, Refusal};
 use crate::server::wait::{Pace, Wait};
 use crate::stats::Block;
 use crate::sys::Waker;
@@ -28,6 +30,7 @@ pub(super) struct Shared {
     pub(super) observer: Arc<Observer>,
     pub(super) blocks: Box<[Block<LENGTH>]>,
     pub(super) gate: Gate,
+    pub(super) sources: Connections,
     pub(super) wakers: Arc<[Waker]>,
     pub(super) listeners: Box<[Listener]>,
     pub(super) idle_timeout: Option<Duration>,
@@ -100,6 +103,7 @@ pub(super) struct Worker<R: Readiness> {
     pace: Pace,
     /// When it was last said that there are no descriptors.
     warned: Option<Instant>,
+    refusals: Refusals,
     /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
 }
@@ -145,6 +149,7 @@ impl<R: Readiness> Worker<R> {
             spare: Vec::new(),
             pace: Pace::new(shared.wait),
             warned: None,
+            refusals: Refusals::new(Arc::clone(&shared.observer)),
             sweep: Vec::new(),
         })
     }
@@ -341,6 +346,7 @@ impl<R: Readiness> Worker<R> {
             if list != HELD {
                 self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
             }
+            self.shared.sources.leave(connection.peer().ip());
             if let Some(questions) = &mut self.questions {
                 connection.abandon(questions, &mut self.work);
             }
@@ -355,6 +361,7 @@ impl<R: Readiness> Worker<R> {
                 self.end(id, Reason::Stopped);
             }
         }
+        self.refusals.write();
         self.work.tally.publish(&self.shared.blocks[self.index]);
     }
 
@@ -539,7 +546,7 @@ impl<R: Readiness> Worker<R> {
                 return Ok(());
             };
             match acceptor.next(&self.shared.gate) {
-                Offer::Connection(stream, peer) => self.open(stream, peer),
+                Offer::Connection(stream, peer) => self.admit(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
                 Offer::Refused => {
@@ -580,6 +587,20 @@ impl<R: Readiness> Worker<R> {
             observer.server()
         );
         observer.notice(Level::Warning, "exhausted", text);
+    }
+
+    /// Takes a connection in, or closes it at once because of whom it is from.
+    fn admit(&mut self, stream: Stream, peer: SocketAddr) {
+        let Err(refusal) = self.shared.sources.try_enter(peer.ip()) else {
+            return self.open(stream, peer);
+        };
+        self.shared.gate.leave();
+        let count = match refusal {
+            Refusal::Denied => Count::Denied,
+            Refusal::Source => Count::RefusedBySource,
+        };
+        self.work.tally.add(count, 1);
+        self.refusals.add(refusal, peer);
     }
 
     fn open(&mut self, stream: Stream, peer: SocketAddr) {

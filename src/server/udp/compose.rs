@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
-use crate::guard::{Policy, amplification};
+use crate::guard::Policy;
 use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
@@ -146,7 +146,7 @@ impl Composer {
         let Some(peer) = came.source.to_std() else {
             return tally.drop(DropReason::SourceUnspecified, 1);
         };
-        if !amplification::allows(policy, peer.ip(), came.length, reply.len()) {
+        if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
             return tally.drop(DropReason::Amplification, 1);
         }
         let line = if came.destination.is_group() {
@@ -327,8 +327,8 @@ impl<E: Engine> Worker<'_, E> {
         let (mut end, mut trains) = (false, 0);
         let mut asked = Vec::with_capacity(count);
         for slot in 0..count {
-            let received = self.engine.take(slot);
-            let verdict = self.judge(&received);
+            let mut received = self.engine.take(slot);
+            let verdict = self.judge(slot, &mut received);
             trains += usize::from(received.segment_bytes > 0);
             self.received.push(received);
             self.verdicts.push(verdict);

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
-use crate::guard::Policy;
 use crate::guard::sources::Sources;
+use crate::guard::{Guard, Policy, Rate, Rates};
 use crate::impair::DatagramImpairments;
 use crate::respond::MakeResponder;
 use crate::socket::{self, Bound, SocketOptions};
@@ -135,6 +135,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         counters: (0..workers).map(|_| Counters::new()).collect(),
         final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
     });
+    let rates = Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new);
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
@@ -177,6 +178,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             receiver,
             Arc::clone(&observer),
             Arc::clone(&impairing),
+            rates.clone(),
         );
         service.idle = idle.pop();
         service.responder = responder;
@@ -195,8 +197,32 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         impair: Box::new(move |change| impairing.change(change)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
+        guards: guards(&config.guard),
         name,
     })
+}
+
+/// What holds for a socket beyond loopback, for people.
+fn guards(policy: &Policy) -> String {
+    let ports = if policy.answer_service_ports {
+        "answers service ports"
+    } else {
+        "answers no service ports"
+    };
+    let loops = if policy.loop_guard {
+        "ends echo loops"
+    } else {
+        "lets echo loops go on"
+    };
+    let rate = |rate: Option<Rate>| match rate {
+        Some(rate) => format!("{} a second", rate.per_second),
+        None => "without limit".to_owned(),
+    };
+    format!(
+        "{ports}, {loops}, answers each source {}, all together {}",
+        rate(policy.rate_per_source),
+        rate(policy.rate_total),
+    )
 }
 
 /// The socket's number, for as long as it is open.
@@ -229,6 +255,7 @@ fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     check_cpus(&config.cpus)?;
+    config.guard.validate()?;
     match config.engine {
         EngineChoice::Portable => Ok(Portable::NAME),
         EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
@@ -290,6 +317,7 @@ fn is_one_address(address: SocketAddr) -> bool {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn service(
     config: &Config,
     name: &str,
@@ -298,11 +326,14 @@ fn service(
     receiver: Receiver,
     observer: Arc<Observer>,
     impairing: Arc<Impairing>,
+    rates: Option<Arc<Rates>>,
 ) -> Service {
     Service {
         name: name.to_owned(),
         receiver,
         sources: Sources::new(address, config.broadcast.is_some()),
+        guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
+        is_v4: address.is_ipv4(),
         observer,
         sleep_time: sleep_time(config),
         counts_timeouts: config.socket.recv_timeout.is_some(),
