@@ -242,7 +242,7 @@ def test_next(udp_echo):
     result.assert_outcomes(failed=2, passed=1)
     assert "this does not run" not in result.stdout.str().replace('raise RuntimeError("this', "")
     found = [
-        text for text in result.outlines if text.startswith(("udp_echo: ", "make_udp_echo()[0]: "))
+        text for text in result.outlines if text.startswith(("udp_echo: ", "make_udp_echo[0]: "))
     ]
     assert len(found) == 2
     result.stdout.fnmatch_lines([line])

@@ -258,7 +258,7 @@ def lost(echo: UdpEcho, count: int) -> list[int]:
             client.send(str(number).encode())
         echo.wait_for(count=count)
         client.settimeout(0.2)
-        got = set()
+        got: set[int] = set()
         with contextlib.suppress(TimeoutError):
             while len(got) < count:
                 got.add(int(client.recv(100)))

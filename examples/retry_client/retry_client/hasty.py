@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
 
 
 class Client:

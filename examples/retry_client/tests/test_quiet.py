@@ -33,12 +33,12 @@ def test_nobody_is_asked_twice_without_need(
 def test_it_gives_up_when_nobody_answers(
     make_client: Callable[..., Client], silent_udp_port: int
 ) -> None:
-    with make_client(("127.0.0.1", silent_udp_port), timeout=0.01, attempts=3) as client:
-        with pytest.raises(TimeoutError, match="after 3 attempts"):
-            client.ask(b"anybody?")
+    client = make_client(("127.0.0.1", silent_udp_port), timeout=0.01, attempts=3)
+    with client, pytest.raises(TimeoutError, match="after 3 attempts"):
+        client.ask(b"anybody?")
 
 
 def test_a_refusal_is_told(make_client: Callable[..., Client], refused_udp_port: int) -> None:
-    with make_client(("127.0.0.1", refused_udp_port)) as client:
-        with pytest.raises(ConnectionRefusedError):
-            client.ask(b"anybody?")
+    client = make_client(("127.0.0.1", refused_udp_port))
+    with client, pytest.raises(ConnectionRefusedError):
+        client.ask(b"anybody?")
