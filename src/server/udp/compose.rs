@@ -493,7 +493,7 @@ impl<E: Engine> Worker<'_, E> {
         let mut replies = std::mem::take(&mut composer.replies);
         let mut done = 0;
         while done < requests.len() {
-            if done > 0 && self.control.is_stopping() && self.control.time_left().is_zero() {
+            if done > 0 && self.control.is_over() {
                 let left = (requests.len() - done) as u64;
                 self.tally.drop(DropReason::Stopped, left);
                 break;
