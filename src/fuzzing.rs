@@ -6,6 +6,7 @@
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
 use crate::impair;
+use crate::respond::{self, Framing};
 use crate::server::{tcp, udp};
 use crate::sys;
 
@@ -69,6 +70,23 @@ pub fn impair(bytes: &[u8]) {
     }
 }
 
+/// The cutter of requests: what they are (1 byte: lines, chunks, or records of so many
+/// bytes), the longest line (2 bytes), how many cuts, the cuts (a byte each), and the stream.
+pub fn requests(bytes: &[u8]) {
+    let Some((&[kind, low, high, cuts], rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let framing = match kind {
+        0 => Framing::Lines,
+        1 => Framing::Chunks,
+        length => Framing::Records(length.into()),
+    };
+    let (cuts, stream) = rest.split_at(rest.len().min(cuts.into()));
+    let cuts = cuts.iter().map(|&cut| usize::from(cut));
+    let most = usize::from(u16::from_le_bytes([low, high]));
+    respond::framing_laws(framing, most, cuts, stream);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -103,6 +121,11 @@ mod tests {
     #[test]
     fn unpack_format() {
         replay("unpack_format", super::unpack_format);
+    }
+
+    #[test]
+    fn requests() {
+        replay("requests", super::requests);
     }
 
     #[test]

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rsecho._rsecho import __version__
     from rsecho.client import Reply, TcpClient, UdpClient
+    from rsecho.guard import Guard
     from rsecho.layout import Column, Columns, RecordLayout
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
@@ -29,6 +30,7 @@ __all__ = [
     "EndOfStreamError",
     "Engine",
     "FormatError",
+    "Guard",
     "KernelLimit",
     "KernelLimits",
     "OptionReport",
@@ -59,6 +61,7 @@ _LATER = {
     "Column": "layout",
     "Columns": "layout",
     "Engine": "server",
+    "Guard": "guard",
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",

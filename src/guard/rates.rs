@@ -49,20 +49,15 @@ impl Rate {
     const MOST_SECONDS: f64 = 1e8;
 
     /// `per_second` tokens a second, and `burst` at once: by default what comes in a tenth
-    /// of a second, and not below 5.
-    ///
-    /// # Errors
-    ///
-    /// For a rate that is not above 0 or is beyond [`Rate::MOST_PER_SECOND`], and for a burst
-    /// of none.
-    pub fn new(per_second: f64, burst: Option<u32>) -> Result<Self> {
+    /// of a second, and not below 5. Whether that can be is for [`super::Policy::validate`]
+    /// to say.
+    pub fn new(per_second: f64, burst: Option<u32>) -> Self {
         let burst = burst.unwrap_or_else(|| (per_second / 10.0).ceil().max(5.0) as u32);
-        let rate = Self { per_second, burst };
-        rate.validate("a rate").map(|()| rate)
+        Self { per_second, burst }
     }
 
     /// Refuses what no bucket can be made of.
-    pub(super) fn validate(&self, name: &str) -> Result<()> {
+    pub(crate) fn validate(&self, name: &str) -> Result<()> {
         let refuse = |rule: &str| {
             let subject = format!("{name} of {}:{}", self.per_second, self.burst);
             Err(Error::argument("set", subject, rule))
@@ -195,6 +190,11 @@ impl Rates {
             others: Entry::default(),
             all: Box::default(),
         }
+    }
+
+    /// One bucket for all.
+    pub(crate) fn one(total: Rate) -> Self {
+        Self::new(None, Some(total)).expect("one is limited")
     }
 
     /// This time on the table's clock.
@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn a_flood_of_forged_sources_leaves_an_honest_one_its_own() {
         let (per_source, total) = (Rate::new(2_000.0, None), Rate::new(10_000.0, None));
-        let rates = Rates::new(per_source.ok(), total.ok()).unwrap();
+        let rates = Rates::new(Some(per_source), Some(total)).unwrap();
         let (honest, mut forged) = (ip(0xC000_0201), 0u64);
         let (mut answered, mut asked, mut total) = (0, 0, 0);
         // 200,000 sources in a second, and somebody who asks 1,000 times.
@@ -532,11 +532,14 @@ mod tests {
             (1e-9, 1),
             (1.0, u32::MAX),
         ] {
-            let error = Rate::new(per_second, Some(burst)).unwrap_err();
+            let rate = Rate::new(per_second, Some(burst));
+            let error = rate.validate("a rate").unwrap_err();
             assert!(error.is_argument(), "{per_second}:{burst}");
         }
         for (per_second, burst) in [(1.0, 5), (1000.0, 100), (1001.0, 101), (1e9, 100_000_000)] {
-            assert_eq!(Rate::new(per_second, None).unwrap().burst, burst);
+            let rate = Rate::new(per_second, None);
+            assert_eq!(rate.burst, burst);
+            rate.validate("a rate").unwrap();
         }
     }
 

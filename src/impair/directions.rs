@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+use super::random_seed;
 use super::spec::Netem;
 use super::stream::{Accept, Toxics};
 use super::units::refuse;
@@ -59,6 +60,17 @@ impl DatagramImpairments {
             incoming: self.incoming.map(|netem| netem.with_seed(seed)),
             outgoing: self.outgoing.map(|netem| netem.with_seed(seed)),
         }
+    }
+
+    /// With a seed on each way: the one that was given, also where it was given for the other
+    /// way, or a new one. What spoils nothing needs none.
+    #[must_use]
+    pub fn seeded(self) -> Self {
+        if self.is_noop() {
+            return self;
+        }
+        let seed = self.seed().unwrap_or_else(random_seed);
+        self.with_seed(seed)
     }
 
     fn each(&self) -> impl Iterator<Item = &Netem> {
@@ -118,6 +130,17 @@ impl StreamImpairments {
     /// The seed, where one was given; of two the one on the way out.
     pub fn seed(&self) -> Option<u64> {
         self.outgoing.seed().or(self.incoming.seed())
+    }
+
+    /// With a seed on each way: the one that was given, also where it was given for the other
+    /// way, or a new one. What spoils nothing needs none.
+    #[must_use]
+    pub fn seeded(self) -> Self {
+        if self.is_noop() {
+            return self;
+        }
+        let seed = self.seed().unwrap_or_else(random_seed);
+        self.with_seed(seed)
     }
 
     /// With this seed on each way that has none.

@@ -6,9 +6,6 @@
 //! flow, its number in the flow and the stage that asks: neither threads nor timing change
 //! it, and a [`Tape`] tells it or gives it back.
 
-// The servers take up lines and shapers one after the other; the tests use all of them.
-#![allow(dead_code, unused_imports)]
-
 use std::hash::{BuildHasher, RandomState};
 
 mod decide;

@@ -238,7 +238,7 @@ fn f17_an_echo_that_does_not_protect_itself_is_left_alone_at_its_limit() {
         for (burst, most) in [(4, 10), (100, 200)] {
             let queue = Arc::new(Queue::new(64).unwrap());
             let mut config = config("127.0.0.1", engine);
-            config.guard.rate_per_source = Some(Rate::new(100.0, Some(burst)).unwrap());
+            config.guard.rate_per_source = Some(Rate::new(100.0, Some(burst)));
             let server = Server::udp(config, Some(Arc::clone(&queue))).unwrap();
             server.start().unwrap();
             let rounds = against_an_echo(&server);
@@ -278,7 +278,7 @@ fn ask(server: &Server, times: u32, pause: Duration) -> u64 {
 fn a_client_at_twice_its_rate_gets_its_rate() {
     for (engine, _) in ENGINES {
         let mut config = config("127.0.0.1", engine);
-        config.guard.rate_per_source = Some(Rate::new(500.0, Some(10)).unwrap());
+        config.guard.rate_per_source = Some(Rate::new(500.0, Some(10)));
         let server = Server::udp(config, None).unwrap();
         server.start().unwrap();
         let start = Instant::now();
@@ -301,8 +301,8 @@ fn a_client_at_twice_its_rate_gets_its_rate() {
 fn many_sources_share_the_total_and_each_has_its_own() {
     let mut config = config("127.0.0.1", EngineChoice::Auto);
     config.socket.recv_buffer_bytes = Some(4 << 20);
-    config.guard.rate_per_source = Some(Rate::new(0.001, Some(3)).unwrap());
-    config.guard.rate_total = Some(Rate::new(0.001, Some(20)).unwrap());
+    config.guard.rate_per_source = Some(Rate::new(0.001, Some(3)));
+    config.guard.rate_total = Some(Rate::new(0.001, Some(20)));
     config.workers = 2;
     let server = Server::udp(config, None).unwrap();
     let source = |last| UdpSocket::bind((IpAddr::from([127, 0, 1, last]), 0)).unwrap();

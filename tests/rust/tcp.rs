@@ -20,5 +20,7 @@ mod sources;
 mod stopping;
 #[path = "tcp/telling.rs"]
 mod telling;
+#[path = "tcp/toxics.rs"]
+mod toxics;
 #[path = "tcp/waiting.rs"]
 mod waiting;

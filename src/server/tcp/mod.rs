@@ -13,6 +13,9 @@
 //! converse.rs      one connection's step in two halves: receive → ask, answer → send
 //! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
 //! questions.rs     what all connections of a turn ask
+//!
+//! Where something is spoiled: way.rs one direction of one connection; spoiling.rs the
+//! setting, changed from outside; worker/spoiling.rs taken up, and done in time
 //! ```
 
 mod accept;
@@ -26,7 +29,9 @@ mod pending;
 mod questions;
 mod records;
 mod refusals;
+mod spoiling;
 mod table;
+mod way;
 mod worker;
 
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
@@ -40,6 +45,7 @@ use std::time::Duration;
 use self::accept::Listener;
 use self::gate::Gate;
 use self::questions::Questions;
+use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
@@ -49,6 +55,7 @@ use crate::address::is_loopback;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::{Connections, Policy};
+use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
@@ -110,6 +117,15 @@ pub struct Config {
     /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
     /// longer is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
+    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
+    ///
+    /// What comes in is spoiled before it is echoed or asked with, what goes out after. While
+    /// something is, a connection holds up to 64 KiB more for each way that is spoiled. A
+    /// stop waits for what is held, within its deadline. `refuse` for all connections makes
+    /// the listener refuse them (Linux); otherwise, on other systems and on a socket that was
+    /// passed in, the connection is accepted and reset. A connection that is closed so is
+    /// counted as `impaired`, bytes that never come through as discarded.
+    pub impair: StreamImpairments,
     /// Whom not to serve.
     pub guard: Policy,
 }
@@ -147,6 +163,7 @@ impl Config {
             responder: None,
             framing: Framing::Lines,
             max_line_bytes: DEFAULT_LINE_BYTES,
+            impair: StreamImpairments::default(),
             guard: Policy::default(),
         }
     }
@@ -239,10 +256,16 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         .collect();
     let wakers: std::io::Result<Vec<Waker>> = (0..config.workers).map(|_| Waker::new()).collect();
     let wakers: Arc<[Waker]> = wakers.map_err(|error| fail(&error))?.into();
+    let impair = config.impair.seeded();
+    let impaired = impair.to_string();
     let shared = Arc::new(Shared {
         observer: Arc::new(Observer::new(&name, queue)),
         blocks: (0..config.workers).map(|_| Block::new()).collect(),
         gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
+        spoiling: Spoiling::new(impair, Arc::clone(&wakers)),
+        backlog: config
+            .backlog
+            .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
         sources: Connections::new(&config.guard),
@@ -252,6 +275,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         wait: config.wait,
     });
 
+    shared.set_doors(&shared.spoiling.get().1);
     let mut tasks: Vec<Task> = Vec::new();
     // Kept with the handle, so that the numbers below stay valid for as long as it lives.
     let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
@@ -292,14 +316,21 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         },
         descriptors,
         observer: Arc::clone(&shared.observer),
+        impair: {
+            let shared = Arc::clone(&shared);
+            Box::new(move |change| {
+                shared
+                    .spoiling
+                    .change(change, |setting| shared.set_doors(setting))
+            })
+        },
         stats: Box::new(move || {
             let _ = &sets;
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
             count::stats(&shared.blocks, drops.sum())
         }),
         has_responder: config.responder.is_some(),
-        impair: Box::new(|_| Ok(String::new())),
-        impaired: String::new(),
+        impaired,
         guards,
         name,
     })

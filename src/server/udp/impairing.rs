@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::impair::{self, DatagramImpairments, FlowNumbers, Tape};
+use crate::impair::{DatagramImpairments, FlowNumbers, Tape};
 use crate::server::Change;
 use crate::sys::Waker;
 
@@ -21,15 +21,8 @@ pub(super) struct Setting {
 impl Setting {
     /// These impairments, with a seed if they need one, decided afresh and not recorded.
     pub(super) fn of(impairments: DatagramImpairments) -> Self {
-        let impairments = if impairments.is_noop() {
-            impairments
-        } else {
-            // One that was given for one way holds for both.
-            let seed = impairments.seed().unwrap_or_else(impair::random_seed);
-            impairments.with_seed(seed)
-        };
         Self {
-            impairments,
+            impairments: impairments.seeded(),
             ..Self::default()
         }
     }

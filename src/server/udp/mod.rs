@@ -145,6 +145,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
+    let broadcast_rates = config.broadcast.map(|one| one.rates()).transpose()?;
     let setting = Setting::of(std::mem::take(&mut config.impair));
     let impaired = setting.text();
     let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
@@ -182,6 +183,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         );
         service.idle = idle.pop();
         service.responder = responder;
+        service.broadcast = config.broadcast.zip(broadcast_rates.clone());
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
     let descriptors = handles.iter().cloned().map(descriptor).collect();
@@ -246,6 +248,10 @@ fn validate(config: &Config) -> Result<&'static str> {
             "idle_timeout=0",
             "a timeout is longer than nothing",
         ));
+    }
+    if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
+        let rule = "a reply that finds no room waits for more than 0 seconds";
+        return Err(Error::argument("set", "send_timeout=0", rule));
     }
     if config.record_bytes == Some(0) {
         return Err(Error::argument(
@@ -343,7 +349,7 @@ fn service(
         stop_on_empty: config.stop_on_empty,
         record_bytes: config.record_bytes,
         responder: None,
-        broadcast: config.broadcast,
+        broadcast: None,
         policy: config.guard.clone(),
         impairing,
         own: crate::address::plain(address),
