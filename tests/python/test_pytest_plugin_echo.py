@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 from rsecho import Peer
-from support import PATIENCE
+from support import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -253,14 +253,21 @@ def test_a_predicate_may_look_at_what_came(udp_echo: UdpEcho) -> None:
 
 def lost(echo: UdpEcho, count: int) -> list[int]:
     """Which of so many datagrams are not answered."""
+    before = echo.stats().received_packets
+
+    def is_all_said() -> bool:
+        stats = echo.stats()
+        return stats.received_packets == before + count and not stats.pending_packets
+
     with asking(echo) as client:
         for number in range(count):
             client.send(str(number).encode())
-        echo.wait_for(count=count)
-        client.settimeout(0.2)
+        until(is_all_said)
+        # What was answered is here by now.
+        client.setblocking(False)
         got: set[int] = set()
-        with contextlib.suppress(TimeoutError):
-            while len(got) < count:
+        with contextlib.suppress(BlockingIOError):
+            while True:
                 got.add(int(client.recv(100)))
     return sorted(set(range(count)) - got)
 
@@ -471,6 +478,51 @@ def test_tcp_over_ipv6_with_a_responder(make_tcp_echo: MakeTcpEcho) -> None:
         client.sendall(b"word")
         assert read(client, 4) == b"WORD"
     assert echo.host == "::1"
+
+
+def test_streams_are_impaired_with_the_tests_seed(tcp_echo: TcpEcho) -> None:
+    with connected(tcp_echo) as client, tcp_echo.impair("latency 300") as impairment:
+        assert re.fullmatch(r"latency latency=300, seed \d+", impairment.spec)
+        start = time.monotonic()
+        client.sendall(b"late")
+        assert read(client, 4) == b"late"
+        assert time.monotonic() - start >= 0.3
+    with pytest.raises(ValueError, match="TCP sends again what is lost"):
+        tcp_echo.impair("loss 5%")
+
+
+@pytest.mark.impair("limit_data 3", seed=1)
+@pytest.mark.parametrize("number", range(3))
+def test_a_marker_impairs_streams(number: int, tcp_echo: TcpEcho) -> None:
+    with connected(tcp_echo) as client:
+        client.sendall(b"data")
+        assert read(client, 3) == b"dat"
+        assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("spec", ["accept_hang", "timeout 0", "latency 60000", "refuse"])
+def test_whatever_a_stream_met_is_over_with_its_test(spec: str, tcp_echo: TcpEcho) -> None:
+    assert tcp_echo.received == []
+    assert tcp_echo.stats().accepted_connections == 0
+    with connected(tcp_echo) as client:
+        client.sendall(b"before")
+        assert read(client, 6) == b"before"
+    tcp_echo.impair(spec)
+    with contextlib.suppress(OSError), connected(tcp_echo) as client:
+        client.sendall(b"nobody answers that")
+        # What is spoiled ends while the connection is there.
+        tcp_echo.impair()
+
+
+def test_what_a_test_forgot_to_close_keeps_nobody_waiting(make_tcp_echo: MakeTcpEcho) -> None:
+    echo = make_tcp_echo(impair="latency 60000")
+    with connected(echo) as client:
+        client.sendall(b"data")
+        echo.wait_for(byte_count=4)
+        start = time.monotonic()
+        echo._close()
+        # Not for as long as a server drains that serves somebody.
+        assert time.monotonic() - start < 2.0
 
 
 # Ports.
