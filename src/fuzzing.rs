@@ -5,6 +5,8 @@
 //! its property tests use them too. The tests here run the kept corpus (tests/corpus)
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
+use crate::impair;
+use crate::respond::{self, Framing};
 use crate::server::{tcp, udp};
 use crate::sys;
 
@@ -60,6 +62,31 @@ pub fn records(bytes: &[u8]) {
     tcp::record_laws(usize::from(u16::from_le_bytes([low, high])), cuts, stream);
 }
 
+/// What to spoil: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
+/// no text.
+pub fn impair(bytes: &[u8]) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        impair::laws::hold_for_text(text);
+    }
+}
+
+/// The cutter of requests: what they are (1 byte: lines, chunks, or records of so many
+/// bytes), the longest line (2 bytes), how many cuts, the cuts (a byte each), and the stream.
+pub fn requests(bytes: &[u8]) {
+    let Some((&[kind, low, high, cuts], rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let framing = match kind {
+        0 => Framing::Lines,
+        1 => Framing::Chunks,
+        length => Framing::Records(length.into()),
+    };
+    let (cuts, stream) = rest.split_at(rest.len().min(cuts.into()));
+    let cuts = cuts.iter().map(|&cut| usize::from(cut));
+    let most = usize::from(u16::from_le_bytes([low, high]));
+    respond::framing_laws(framing, most, cuts, stream);
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -97,7 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn requests() {
+        replay("requests", super::requests);
+    }
+
+    #[test]
     fn records() {
         replay("records", super::records);
+    }
+
+    #[test]
+    fn impair() {
+        replay("impair", super::impair);
     }
 }

@@ -1,13 +1,21 @@
 """Both ends of an echo: servers that answer UDP and TCP, clients that ask."""
 
-from rsecho._errors import EndOfStreamError, RsechoError, ServerError, StateError
-from rsecho._rsecho import __version__, is_debug_build
-from rsecho.layout import Column, Columns, FormatError, RecordError, RecordLayout
+from rsecho._errors import (
+    EndOfStreamError,
+    FormatError,
+    RecordError,
+    RsechoError,
+    ServerError,
+    StateError,
+)
 
 # As type checkers know it; importing it from typing would take longer than all of the above.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rsecho._rsecho import __version__
     from rsecho.client import Reply, TcpClient, UdpClient
+    from rsecho.guard import Guard
+    from rsecho.layout import Column, Columns, RecordLayout
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
     from rsecho.records import Record
@@ -22,6 +30,7 @@ __all__ = [
     "EndOfStreamError",
     "Engine",
     "FormatError",
+    "Guard",
     "KernelLimit",
     "KernelLimits",
     "OptionReport",
@@ -46,15 +55,19 @@ __all__ = [
     "kernel_limits",
 ]
 
-# Imported when first asked for: a command that only decodes records should not wait for
-# what servers and clients need.
+# Imported when first asked for: a command that only decodes records should not wait for what
+# servers and clients need, nor pytest, which loads the plugin always, for any of it.
 _LATER = {
+    "Column": "layout",
+    "Columns": "layout",
     "Engine": "server",
+    "Guard": "guard",
     "KernelLimit": "limits",
     "KernelLimits": "limits",
     "OptionReport": "sockets",
     "Peer": "responders",
     "Record": "records",
+    "RecordLayout": "layout",
     "Reply": "client",
     "StopReason": "server",
     "TcpClient": "client",
@@ -64,6 +77,7 @@ _LATER = {
     "UdpServer": "server",
     "UdpStats": "stats",
     "Wait": "server",
+    "__version__": "_rsecho",
     "flush_logs": "logs",
     "kernel_limits": "limits",
 }
@@ -76,20 +90,25 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        _warn_of_debug_build()
         found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
         globals()[name] = found
         return found
 
 
+def _warn_of_debug_build() -> None:
+    """Warns the first time that something of the package is used."""
+    from rsecho._rsecho import is_debug_build
+
+    if is_debug_build:
+        import warnings
+
+        warnings.warn(
+            "this is a debug build of rsecho: its figures mean nothing; build it with --release",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-if is_debug_build:
-    import warnings
-
-    warnings.warn(
-        "this is a debug build of rsecho: its figures mean nothing; build it with --release",
-        RuntimeWarning,
-        stacklevel=2,
-    )

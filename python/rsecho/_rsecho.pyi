@@ -11,6 +11,7 @@ __all__ = [
     "ColumnIterator",
     "Columns",
     "EventQueue",
+    "GuardPolicy",
     "RecordIterator",
     "RecordLayout",
     "Responder",
@@ -269,6 +270,29 @@ class SocketOptions:
         bind_to_device: str | None = None,
     ) -> SocketOptions: ...
 
+@final
+class GuardPolicy:
+    """Which protections a server has. Immutable.
+
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
+    once (None: the default).
+
+    Raises ValueError for a rule that can never work.
+    """
+
+    def __new__(
+        cls,
+        *,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] | None = None,
+        answer_service_ports: bool = False,
+        loop_guard: bool = True,
+        rate_per_source: tuple[float, int | None] | None = None,
+        rate_total: tuple[float, int | None] | None = None,
+        max_amplification: float | None = None,
+        connections_per_source: int | None = None,
+    ) -> GuardPolicy: ...
+
 def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
     """The kernel's ceilings as they are now: name, sysctl, values, meaning.
 
@@ -407,6 +431,7 @@ class Server:
         responder: Responder | None,
         broadcast: tuple[float, float] | None,
         impair: str,
+        guard: GuardPolicy,
     ) -> Server:
         """Bind a UDP server. See `rsecho.UdpServer`.
 
@@ -438,6 +463,8 @@ class Server:
         responder: Responder | None,
         framing: str,
         max_line_bytes: int,
+        impair: str,
+        guard: GuardPolicy,
     ) -> Server:
         """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 from rsecho import _lifecycle, _rsecho, responders, sockets, stats
+from rsecho import guard as guards
 from rsecho._errors import ServerError
 from rsecho.layout import RecordLayout
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, Self, TypeAlias, Unpack
 
+    from rsecho.guard import Guard
     from rsecho.records import Record
     from rsecho.responders import OnFields, OnRequest
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
@@ -351,6 +353,7 @@ class UdpServer(Server):
         impair: What to spoil on purpose, in netem's terms, as in "delay 50ms 10ms loss 1%": see
             `Server.impair`.
         log_payload_bytes: How much of a payload `rsecho.access` shows.
+        guard: Whom not to answer; None: all defaults. See `Guard`.
         **options: See `UdpServerOptions`.
 
     Raises:
@@ -384,6 +387,7 @@ class UdpServer(Server):
         broadcast_rate: float = 10.0,
         impair: str = "",
         log_payload_bytes: int = 128,
+        guard: Guard | None = None,
         **options: Unpack[UdpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
@@ -412,6 +416,7 @@ class UdpServer(Server):
             responder=setup.native,
             broadcast=(broadcast_delay, broadcast_rate) if answer_broadcast else None,
             impair=impair,
+            guard=guards.native(guard),
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 
@@ -431,7 +436,8 @@ class TcpServer(Server):
         family: 4 or 6 for that family of addresses only.
         sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`.
         idle_timeout: A connection over which nothing came or went for this many seconds is
-            closed.
+            closed; 0: never. None: an hour where others than this machine can connect, never
+            on loopback.
         backlog: Connections that may wait to be accepted; None: as many as the kernel
             allows (net.core.somaxconn).
         max_connections: Connections at a time; more wait in the backlog.
@@ -453,6 +459,7 @@ class TcpServer(Server):
         responder_takes: As for `UdpServer`.
         impair: What to spoil on purpose, in Toxiproxy's terms: see `Server.impair`.
         log_payload_bytes: As for `UdpServer`.
+        guard: As for `UdpServer`.
         **options: See `TcpServerOptions`.
 
     Raises:
@@ -484,6 +491,7 @@ class TcpServer(Server):
         responder_takes: Literal["bytes", "fields"] = "bytes",
         impair: str = "",
         log_payload_bytes: int = 128,
+        guard: Guard | None = None,
         **options: Unpack[TcpServerOptions],
     ) -> None:
         layout = _layout(unpack, on_record)
@@ -512,6 +520,8 @@ class TcpServer(Server):
             responder=setup.native,
             framing=_framing(framing, setup, layout),
             max_line_bytes=max_line_bytes,
+            impair=impair,
+            guard=guards.native(guard),
         )
         super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
 

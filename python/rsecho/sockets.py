@@ -82,7 +82,8 @@ class TcpServerOptions(_TcpOptions, total=False):
     """SO_RCVTIMEO, in seconds; the server never waits in a receive: see `idle_timeout`."""
     send_timeout: float | None
     """SO_SNDTIMEO: a connection whose peer takes nothing of what is due to it for so many
-    seconds is reset, and counted as `stalled`."""
+    seconds is reset, and counted as `stalled`; 0: never. By default 60 where others than this
+    machine can connect, never on loopback."""
 
 
 _Value = bool | int | float | str

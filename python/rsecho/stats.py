@@ -64,6 +64,10 @@ class TcpStats:
     active_connections: int = 0
     refused_connections: int = 0
     """Connections that were closed at once, since no descriptor was left."""
+    denied_connections: int = 0
+    """Connections that were closed at once, since their source may not connect."""
+    refused_by_source: int = 0
+    """Connections that were closed at once, since their source had as many as it may."""
     accept_errors: int = 0
     """Failures of accept(2) other than that."""
     received_bytes: int = 0

@@ -2,8 +2,21 @@
 
 use std::net::IpAddr;
 
-pub(crate) mod amplification;
+use crate::error::{Error, Result};
+
+mod access;
+mod amplification;
+mod connections;
+mod hops;
+mod loops;
+mod ports;
+mod rates;
 pub(crate) mod sources;
+mod watch;
+
+pub(crate) use connections::{Connections, Refusal};
+pub(crate) use rates::Rates;
+pub(crate) use watch::Guard;
 
 /// A network in CIDR notation (RFC 4632), as in `192.0.2.0/24` or `2001:db8::/32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +64,39 @@ impl Policy {
     /// Connections from one source off loopback, unless said otherwise: a load balancer's many
     /// users may come from one address.
     pub const CONNECTIONS_PER_SOURCE: usize = 4096;
+
+    /// Refuses what can never work.
+    ///
+    /// # Errors
+    ///
+    /// A network whose prefix is longer than its address; a rate of nothing, or beyond
+    /// [`Rate::MOST_PER_SECOND`]; an amplification below 1, which an echo is.
+    pub fn validate(&self) -> Result<()> {
+        for network in self.allow.iter().chain(&self.deny) {
+            Network::new(network.address, network.prefix)?;
+        }
+        if let Some(rate) = &self.rate_per_source {
+            rate.validate("rate_per_source")?;
+        }
+        if let Some(rate) = &self.rate_total {
+            rate.validate("rate_total")?;
+        }
+        match self.max_amplification {
+            Some(most) if !(most >= 1.0 && most.is_finite()) => {
+                let subject = format!("max_amplification={most}");
+                let rule = "an echo is as long as its request, so it is 1 or more";
+                Err(Error::argument("set", subject, rule))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a request of so many bytes from `source` (a plain address: IPv4 is not mapped)
+    /// may be answered with so many; both are counted as they are on the wire, with their
+    /// headers. An echo always may.
+    pub fn allows_reply(&self, source: IpAddr, request_bytes: usize, reply_bytes: usize) -> bool {
+        amplification::allows(self, source, request_bytes, reply_bytes)
+    }
 }
 
 impl Default for Policy {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+use super::random_seed;
 use super::spec::Netem;
 use super::stream::{Accept, Toxics};
 use super::units::refuse;
@@ -61,6 +62,17 @@ impl DatagramImpairments {
         }
     }
 
+    /// With a seed on each way: the one that was given, also where it was given for the other
+    /// way, or a new one. What spoils nothing needs none.
+    #[must_use]
+    pub fn seeded(self) -> Self {
+        if self.is_noop() {
+            return self;
+        }
+        let seed = self.seed().unwrap_or_else(random_seed);
+        self.with_seed(seed)
+    }
+
     fn each(&self) -> impl Iterator<Item = &Netem> {
         self.outgoing.iter().chain(&self.incoming)
     }
@@ -71,9 +83,14 @@ impl FromStr for DatagramImpairments {
 
     fn from_str(text: &str) -> Result<Self> {
         let [incoming, outgoing] = split(text)?;
+        let read = |text: Option<&str>| -> Result<Option<Netem>> {
+            let netem = text.map(str::parse).transpose()?;
+            // `netem` without an option says nothing.
+            Ok(netem.filter(|netem| *netem != Netem::default()))
+        };
         Ok(Self {
-            incoming: incoming.map(str::parse).transpose()?,
-            outgoing: outgoing.map(str::parse).transpose()?,
+            incoming: read(incoming)?,
+            outgoing: read(outgoing)?,
         })
     }
 }
@@ -113,6 +130,17 @@ impl StreamImpairments {
     /// The seed, where one was given; of two the one on the way out.
     pub fn seed(&self) -> Option<u64> {
         self.outgoing.seed().or(self.incoming.seed())
+    }
+
+    /// With a seed on each way: the one that was given, also where it was given for the other
+    /// way, or a new one. What spoils nothing needs none.
+    #[must_use]
+    pub fn seeded(self) -> Self {
+        if self.is_noop() {
+            return self;
+        }
+        let seed = self.seed().unwrap_or_else(random_seed);
+        self.with_seed(seed)
     }
 
     /// With this seed on each way that has none.
@@ -201,6 +229,7 @@ mod tests {
         for (text, printed) in [
             ("", ""),
             (" ; ", ""),
+            ("both netem", ""),
             ("loss 1%", "loss 1%"),
             ("out loss 1%", "loss 1%"),
             ("downstream loss 1%", "loss 1%"),

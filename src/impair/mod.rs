@@ -6,15 +6,14 @@
 //! flow, its number in the flow and the stage that asks: neither threads nor timing change
 //! it, and a [`Tape`] tells it or gives it back.
 
-// The servers take up lines and shapers one after the other; the tests use all of them.
-#![allow(dead_code, unused_imports)]
-
 use std::hash::{BuildHasher, RandomState};
 
 mod decide;
 mod directions;
 mod distribution;
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 mod line;
 mod parse;
 mod percent;
@@ -26,6 +25,15 @@ mod stream;
 mod tape;
 mod trace;
 mod units;
+
+#[cfg(test)]
+mod grammar_tests;
+#[cfg(test)]
+mod line_tests;
+#[cfg(test)]
+mod shaper_tests;
+#[cfg(test)]
+mod statistics_tests;
 
 pub use decide::Decision;
 pub use directions::{DatagramImpairments, Direction, StreamImpairments};

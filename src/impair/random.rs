@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn draws_are_even_within_and_across_flows() {
         // Bits of neighbours, counted: each within 4 standard errors of a half.
-        let tries = 100_000u32;
+        let tries = 20_000u32;
         let error = 4.0 * (0.25f64 / f64::from(tries)).sqrt();
         for shift in 0..64 {
             let within =

@@ -22,10 +22,16 @@ pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut letters = self.0.chars();
-        let shown: String = letters.by_ref().take(32).collect();
-        let rest = if letters.next().is_some() { "…" } else { "" };
-        write!(f, "\"{}{rest}\"", shown.escape_debug())
+        let mut shown = String::new();
+        for letter in self.0.chars() {
+            // Measured as it is shown: an escape takes up to ten.
+            if shown.len() > 40 {
+                shown.push('…');
+                break;
+            }
+            shown.extend(letter.escape_debug());
+        }
+        write!(f, "\"{shown}\"")
     }
 }
 

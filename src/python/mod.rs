@@ -7,6 +7,7 @@ mod client;
 mod columns;
 mod errors;
 mod event;
+mod guard;
 mod layout;
 mod responder;
 mod server;
@@ -28,6 +29,8 @@ mod native {
     use super::columns::{Column, ColumnIterator, Columns};
     #[pymodule_export]
     use super::event::EventQueue;
+    #[pymodule_export]
+    use super::guard::GuardPolicy;
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
     #[pymodule_export]

@@ -10,11 +10,11 @@ use pyo3::types::PyDict;
 use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
+use super::guard::GuardPolicy;
 use super::responder::Responder;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::error::{Error, Result};
-use crate::guard::Policy;
 use crate::impair::{Tape, parse_trace, print_trace};
 use crate::server::udp::Broadcast;
 use crate::server::{self, Change, Listen, tcp, udp};
@@ -47,6 +47,7 @@ impl Server {
         responder,
         broadcast,
         impair,
+        guard,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn udp(
@@ -68,9 +69,11 @@ impl Server {
         responder: Option<&Responder>,
         broadcast: Option<(Seconds, f64)>,
         impair: &str,
+        guard: &GuardPolicy,
     ) -> PyResult<Self> {
         let responder = responder.and_then(|responder| responder.0.clone());
         let socket = options.0.clone();
+        let guard = guard.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = udp::Config {
@@ -88,7 +91,7 @@ impl Server {
                 record_bytes,
                 responder,
                 broadcast: broadcast.map(self::broadcast).transpose()?,
-                guard: Policy::default(),
+                guard,
                 impair: impair.parse()?,
             };
             server::Server::udp(config, Some(queue))
@@ -117,6 +120,8 @@ impl Server {
         responder,
         framing,
         max_line_bytes,
+        impair,
+        guard,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn tcp(
@@ -138,9 +143,12 @@ impl Server {
         responder: Option<&Responder>,
         framing: &str,
         max_line_bytes: Whole,
+        impair: &str,
+        guard: &GuardPolicy,
     ) -> PyResult<Self> {
         let responder = responder.and_then(|responder| responder.0.clone());
         let socket = options.0.clone();
+        let guard = guard.0.clone();
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = tcp::Config {
@@ -148,7 +156,10 @@ impl Server {
                 backlog: backlog
                     .map(|n| n.to("backlog", "it is a number of connections, 0 or more"))
                     .transpose()?,
-                idle_timeout: idle(idle_timeout)?,
+                // 0: never (see `tcp::Config`).
+                idle_timeout: idle_timeout
+                    .map(|timeout| timeout.to("idle_timeout"))
+                    .transpose()?,
                 max_connections: max_connections
                     .map(|n| n.to("max_connections", "it is a number of connections"))
                     .transpose()?,
@@ -161,6 +172,8 @@ impl Server {
                 framing: framing.parse()?,
                 max_line_bytes: max_line_bytes
                     .to("max_line_bytes", "a number of bytes is not negative")?,
+                impair: impair.parse()?,
+                guard,
                 ..tcp::Config::new(listen(host, port, family, descriptor)?)
             };
             server::Server::tcp(config, Some(queue))

@@ -68,7 +68,8 @@ impl SocketOptions {
                     .map(|t| t.to_positive("recv_timeout"))
                     .transpose()?,
                 send_timeout: send_timeout
-                    .map(|t| t.to_positive("send_timeout"))
+                    // 0 turns a TCP server's deadline off; a UDP server refuses it.
+                    .map(|t| t.to("send_timeout"))
                     .transpose()?,
                 ttl: ttl
                     .map(|n| n.to("ttl", "a time to live is 1 to 255"))

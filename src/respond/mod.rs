@@ -25,6 +25,8 @@ pub use command::UNKNOWN_COMMAND;
 pub use completions::{Completed, Completions};
 pub(crate) use framing::Cutter;
 pub use framing::Framing;
+#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
+pub(crate) use framing::laws_hold_for as framing_laws;
 pub use lines::{LineEnd, TooLong};
 pub use prefix::INVALID_ENCODING;
 

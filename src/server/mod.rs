@@ -131,6 +131,8 @@ pub(crate) struct Parts {
     /// All that a child of `fork` has to let go of, while it is open.
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) observer: Arc<Observer>,
+    /// What protects it, should it be reachable from beyond this machine.
+    pub(crate) guards: String,
 }
 
 /// A UDP or TCP echo server.
@@ -147,6 +149,7 @@ pub struct Server {
     /// What it spoils from the start.
     impaired: String,
     impair: Impair,
+    guards: String,
     crew: Arc<Crew>,
 }
 
@@ -200,6 +203,7 @@ impl Server {
             },
             impaired: parts.impaired,
             impair: parts.impair,
+            guards: parts.guards,
             crew,
         }
     }
@@ -261,6 +265,10 @@ impl Server {
         if !self.impaired.is_empty() {
             let text = impaired(&self.name, &self.impaired);
             self.observer.notice(Level::Info, "impaired", text);
+        }
+        if !address::is_loopback(self.address.ip()) {
+            let text = format!("{} {}", self.name, self.guards);
+            self.observer.notice(Level::Info, "guards", text);
         }
         for option in &self.report.options {
             if let Some(effective) = &option.effective

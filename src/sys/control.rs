@@ -16,6 +16,8 @@ use super::message::Destination;
 pub(super) struct Control {
     pub(super) destination: Destination,
     pub(super) segment_bytes: usize,
+    /// 0 where nobody asked for it.
+    pub(super) hop_limit: u8,
 }
 
 pub(super) const SOL_UDP: libc::c_int = 17;
@@ -50,6 +52,12 @@ pub(super) fn decode(bytes: &[u8]) -> Control {
             (SOL_UDP, UDP_GRO) => {
                 if let Some(size) = read::<libc::c_int>(message.data) {
                     found.segment_bytes = usize::try_from(size).unwrap_or(0);
+                }
+            }
+            // Both are an int (ip(7), RFC 3542 §6.3).
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                if let Some(hop_limit) = read::<libc::c_int>(message.data) {
+                    found.hop_limit = u8::try_from(hop_limit).unwrap_or(0);
                 }
             }
             _ => {}
@@ -137,7 +145,7 @@ pub(crate) mod laws {
         let within = bytes.as_ptr_range();
         let mut end = within.start;
         let mut count = 0;
-        let mut any = (false, false, false);
+        let mut any = (false, false, false, false);
         for message in (Messages { left: bytes }) {
             let data = message.data.as_ptr_range();
             assert!(end <= data.start && data.end <= within.end);
@@ -148,6 +156,8 @@ pub(crate) mod laws {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO, 12..) => any.0 = true,
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20..) => any.1 = true,
                 (SOL_UDP, UDP_GRO, 4..) => any.2 = true,
+                (libc::IPPROTO_IP, libc::IP_TTL, 4..) => any.3 = true,
+                (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, 4..) => any.3 = true,
                 _ => {}
             }
         }
@@ -155,6 +165,7 @@ pub(crate) mod laws {
         let Control {
             destination,
             segment_bytes,
+            hop_limit,
         } = decode(bytes);
         match destination {
             Destination::V4 { .. } => assert!(any.0),
@@ -163,20 +174,37 @@ pub(crate) mod laws {
         }
         assert!(segment_bytes == 0 || any.2);
         assert!(segment_bytes <= i32::MAX as usize);
+        assert!(hop_limit == 0 || any.3);
         // What the reply would be sent with is read as what it says.
-        hold_for_reply(destination, segment_bytes as u16);
+        for is_v4 in [true, false] {
+            hold_for_reply(destination, segment_bytes as u16, hop_limit, is_v4);
+        }
     }
 
     /// Writes the control messages of a send; panics unless they read as what was written.
-    pub(crate) fn hold_for_reply(from: Destination, segment_bytes: u16) {
-        let bytes = written::control_of_send(from, segment_bytes);
+    pub(crate) fn hold_for_reply(
+        from: Destination,
+        segment_bytes: u16,
+        hop_limit: u8,
+        is_v4: bool,
+    ) {
+        let bytes = written::control_of_send(from, segment_bytes, hop_limit, is_v4);
         let messages: Vec<Message<'_>> = Messages { left: &bytes }.collect();
-        let wanted = usize::from(from != Destination::Unknown) + usize::from(segment_bytes > 0);
+        let wanted = usize::from(from != Destination::Unknown)
+            + usize::from(segment_bytes > 0)
+            + usize::from(hop_limit > 0);
         assert_eq!(messages.len(), wanted);
         if segment_bytes > 0 {
+            let is_segment = |message: &&Message<'_>| message.level == SOL_UDP;
+            let found = messages.iter().find(is_segment).expect("counted above");
+            assert_eq!(found.kind, written::UDP_SEGMENT);
+            assert_eq!(found.data, segment_bytes.to_ne_bytes());
+        }
+        if hop_limit > 0 {
             let last = messages.last().expect("counted above");
-            assert_eq!((last.level, last.kind), (SOL_UDP, written::UDP_SEGMENT));
-            assert_eq!(last.data, segment_bytes.to_ne_bytes());
+            let v4 = (libc::IPPROTO_IP, libc::IP_TTL);
+            let v6 = (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT);
+            assert_eq!((last.level, last.kind), if is_v4 { v4 } else { v6 });
         }
         let sent_from = match from {
             // The addressed one is for the kernel to fill in; a send names the source.
@@ -192,7 +220,8 @@ pub(crate) mod laws {
             }
             other => other,
         };
-        assert_eq!(decode(&bytes).destination, sent_from);
+        let read = decode(&bytes);
+        assert_eq!((read.destination, read.hop_limit), (sent_from, hop_limit));
     }
 }
 
@@ -234,6 +263,10 @@ mod tests {
 
     fn gro(size: i32) -> Vec<u8> {
         honest(SOL_UDP, UDP_GRO, &size.to_ne_bytes())
+    }
+
+    fn ttl(hop_limit: i32) -> Vec<u8> {
+        honest(libc::IPPROTO_IP, libc::IP_TTL, &hop_limit.to_ne_bytes())
     }
 
     const V4: Destination = Destination::V4 {
@@ -280,11 +313,26 @@ mod tests {
     }
 
     #[test]
+    fn a_hop_limit_is_read_and_one_that_cannot_be_is_none() {
+        let v6 = honest(
+            libc::IPPROTO_IPV6,
+            libc::IPV6_HOPLIMIT,
+            &61_i32.to_ne_bytes(),
+        );
+        assert_eq!(decode(&[gro(9), v6].concat()).hop_limit, 61);
+        for (hop_limit, read) in [(1, 1), (255, 255), (0, 0), (-1, 0), (256, 0)] {
+            assert_eq!(decode(&[v4(), ttl(hop_limit)].concat()).hop_limit, read);
+            laws::hold_for(&[v4(), ttl(hop_limit), gro(7)].concat());
+        }
+    }
+
+    #[test]
     fn messages_too_short_for_their_type_say_nothing() {
         for bytes in [
             honest(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1; 11]),
             honest(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[1; 19]),
             honest(SOL_UDP, UDP_GRO, &[1; 3]),
+            honest(libc::IPPROTO_IP, libc::IP_TTL, &[1; 3]),
         ] {
             assert_eq!(decode(&bytes), Control::default());
         }
@@ -338,6 +386,8 @@ mod tests {
             Just((libc::IPPROTO_IP, libc::IP_PKTINFO)),
             Just((libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)),
             Just((SOL_UDP, UDP_GRO)),
+            Just((libc::IPPROTO_IP, libc::IP_TTL)),
+            Just((libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)),
             any::<(i32, i32)>(),
         ];
         let data = prop::collection::vec(any::<u8>(), 0..40);
@@ -398,8 +448,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_what_is_read(from in destination(), segment_bytes: u16) {
-            laws::hold_for_reply(from, segment_bytes);
+        fn what_is_written_is_what_is_read(
+            from in destination(),
+            segment_bytes: u16,
+            hop_limit: u8,
+            is_v4: bool,
+        ) {
+            laws::hold_for_reply(from, segment_bytes, hop_limit, is_v4);
         }
     }
 }

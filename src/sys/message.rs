@@ -67,6 +67,10 @@ pub(crate) struct Received {
     pub(crate) truncated: bool,
     /// Control data was lost (MSG_CTRUNC): several datagrams may look like one.
     pub(crate) maybe_merged: bool,
+    /// The hop limit with which it came; 0 unless [`super::option::receive_hop_limits`] is on.
+    pub(crate) hop_limit: u8,
+    /// The one that its replies are to have, as the guard says; 0: the socket's own.
+    pub(crate) reply_hop_limit: u8,
 }
 
 impl Received {
@@ -88,7 +92,7 @@ impl Received {
     }
 }
 
-/// Room for both address messages of a dual-stack socket and one integer more, aligned as
+/// Room for both address messages of a dual-stack socket and two integers more, aligned as
 /// control messages must be (cmsg(3)).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -171,6 +175,8 @@ pub(super) fn describe(
         segment_bytes: if is_train { control.segment_bytes } else { 0 },
         truncated: flags & libc::MSG_TRUNC != 0,
         maybe_merged: flags & libc::MSG_CTRUNC != 0,
+        hop_limit: control.hop_limit,
+        reply_hop_limit: 0,
     }
 }
 
@@ -191,13 +197,14 @@ pub(super) unsafe fn read_control(message: &libc::msghdr) -> Control {
     control::decode(unsafe { std::slice::from_raw_parts(message.msg_control.cast(), length) })
 }
 
-/// Sends one datagram, from the address that `from` names: sendmsg(2), never waiting,
-/// never raising SIGPIPE.
+/// Sends one datagram, from the address that `from` names, with this hop limit unless it is
+/// 0: sendmsg(2), never waiting, never raising SIGPIPE.
 pub(crate) fn send(
     fd: RawFd,
     data: &[u8],
     to: &RawAddress,
     from: Destination,
+    hop_limit: u8,
 ) -> io::Result<usize> {
     let mut control = ControlRoom {
         bytes: [0; CONTROL_BYTES],
@@ -212,12 +219,15 @@ pub(crate) fn send(
     message.msg_namelen = to.length();
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    if from != Destination::Unknown {
+    if from != Destination::Unknown || hop_limit > 0 {
         message.msg_control = (&raw mut control).cast();
         message.msg_controllen = CONTROL_BYTES as _;
         // SAFETY: the control buffer is aligned, zeroed, and CONTROL_BYTES long, which is
-        // more than one message of either kind.
-        message.msg_controllen = unsafe { write_source(&message, from) } as _;
+        // more than one message of each kind.
+        message.msg_controllen = unsafe {
+            let used = write_source(&message, from);
+            used + write_hop_limit(&message, used, hop_limit, to.is_v4())
+        } as _;
     }
     // SAFETY: sendmsg(2) only reads through the pointers, all of which outlive the call.
     let sent = unsafe {
@@ -282,6 +292,43 @@ pub(super) unsafe fn write_source(message: &libc::msghdr, from: Destination) -> 
     }
 }
 
+/// Writes the control message that sets the hop limit, unless that is 0, behind the `used`
+/// bytes of others; returns its length.
+///
+/// # Safety
+///
+/// `message`'s control buffer is aligned, zeroed and has room for one such message behind
+/// what is used of it.
+pub(super) unsafe fn write_hop_limit(
+    message: &libc::msghdr,
+    used: usize,
+    hop_limit: u8,
+    is_v4: bool,
+) -> usize {
+    if hop_limit == 0 {
+        return 0;
+    }
+    let size = mem::size_of::<libc::c_int>() as u32;
+    // SAFETY: cmsg(3): messages take CMSG_SPACE each, which keeps the next one aligned; per
+    // the contract above there is room for it. An int is written, unaligned.
+    unsafe {
+        let header = message.msg_control.cast::<u8>().add(used);
+        let header = header.cast::<libc::cmsghdr>();
+        // An IPv6 socket sends IPv4 as well, by IPv4's own option (net/ipv4/ip_sockglue.c,
+        // `ip_cmsg_send`).
+        ((*header).cmsg_level, (*header).cmsg_type) = if is_v4 {
+            (libc::IPPROTO_IP, libc::IP_TTL)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+        };
+        (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+        libc::CMSG_DATA(header)
+            .cast::<libc::c_int>()
+            .write_unaligned(hop_limit.into());
+        libc::CMSG_SPACE(size) as usize
+    }
+}
+
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
 pub(super) mod laws {
     //! For the laws in `control.rs`: what a send would hand to the kernel.
@@ -291,14 +338,22 @@ pub(super) mod laws {
     pub(in crate::sys) const UDP_SEGMENT: libc::c_int = 103;
 
     /// The control bytes of a send.
-    pub(in crate::sys) fn control_of_send(from: Destination, segment_bytes: u16) -> Vec<u8> {
+    pub(in crate::sys) fn control_of_send(
+        from: Destination,
+        segment_bytes: u16,
+        hop_limit: u8,
+        is_v4: bool,
+    ) -> Vec<u8> {
         let mut control = ControlRoom::EMPTY;
         // SAFETY: all-zero is a valid msghdr.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
         message.msg_control = (&raw mut control).cast();
         message.msg_controllen = CONTROL_BYTES as _;
         // SAFETY: the control buffer is aligned, zeroed, and CONTROL_BYTES long.
-        let length = unsafe { crate::sys::mmsg::write_both(&message, from, segment_bytes) };
+        let length = unsafe {
+            let used = crate::sys::mmsg::write_both(&message, from, segment_bytes);
+            used + write_hop_limit(&message, used, hop_limit, is_v4)
+        };
         // SAFETY: bytes, all initialised: zero at first.
         let bytes = unsafe { control.bytes };
         bytes[..length].to_vec()

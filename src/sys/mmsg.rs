@@ -10,7 +10,8 @@ use std::os::fd::RawFd;
 use super::RawAddress;
 use super::control::SOL_UDP;
 use super::message::{
-    self, CONTROL_BYTES, ControlRoom, Destination, Mode, Received, read_control, write_source,
+    self, CONTROL_BYTES, ControlRoom, Destination, Mode, Received, read_control, write_hop_limit,
+    write_source,
 };
 use super::slab::Slab;
 
@@ -178,8 +179,15 @@ impl Outbox {
     }
 
     /// Starts a send to `to` from the address that `from` names; as datagrams of
-    /// `segment_bytes` each where that is not 0 (UDP_SEGMENT, udp(7)).
-    pub(crate) fn open(&mut self, to: RawAddress, from: Destination, segment_bytes: u16) {
+    /// `segment_bytes` each where that is not 0 (UDP_SEGMENT, udp(7)); with this hop limit
+    /// where that is not 0.
+    pub(crate) fn open(
+        &mut self,
+        to: RawAddress,
+        from: Destination,
+        segment_bytes: u16,
+        hop_limit: u8,
+    ) {
         let index = self.headers_used;
         self.headers_used += 1;
         *self.targets.get_mut(index) = to;
@@ -187,12 +195,15 @@ impl Outbox {
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_name = self.targets.ptr(index).cast();
         header.msg_namelen = to.length();
-        if from != Destination::Unknown || segment_bytes > 0 {
+        if from != Destination::Unknown || segment_bytes > 0 || hop_limit > 0 {
             *self.controls.get_mut(index) = ControlRoom::EMPTY;
             header.msg_control = self.controls.ptr(index).cast();
             header.msg_controllen = CONTROL_BYTES;
-            // SAFETY: the control buffer is zeroed, aligned, and has room for both.
-            header.msg_controllen = unsafe { write_both(&header, from, segment_bytes) };
+            // SAFETY: the control buffer is zeroed, aligned, and has room for all three.
+            header.msg_controllen = unsafe {
+                let used = write_both(&header, from, segment_bytes);
+                used + write_hop_limit(&header, used, hop_limit, to.is_v4())
+            };
         }
         // The pieces that `add` appends start here; none yet. One past the end is never
         // asked for: a send has at least one piece.
@@ -300,8 +311,14 @@ impl Mailbox {
     }
 
     /// Starts a send: see [`Outbox::open`].
-    pub(crate) fn open(&mut self, to: RawAddress, from: Destination, segment_bytes: u16) {
-        self.outbox.open(to, from, segment_bytes);
+    pub(crate) fn open(
+        &mut self,
+        to: RawAddress,
+        from: Destination,
+        segment_bytes: u16,
+        hop_limit: u8,
+    ) {
+        self.outbox.open(to, from, segment_bytes, hop_limit);
     }
 
     /// Adds bytes to the send opened last: of a slot, or of the page where there is one.

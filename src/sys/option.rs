@@ -52,6 +52,25 @@ pub(crate) fn receive_destination_v6(fd: RawFd) -> io::Result<()> {
     set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
 }
 
+/// Whether each receive says with which hop limit it came: IP_RECVTTL (ip(7)),
+/// IPV6_RECVHOPLIMIT (ipv6(7)).
+#[cfg(target_os = "linux")]
+pub(crate) fn receive_hop_limits(fd: RawFd, v6: bool, on: bool) -> io::Result<()> {
+    if v6 {
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, on.into())?;
+    }
+    // Also on an IPv6 socket, for its IPv4 half; one without may refuse.
+    match set_int(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, on.into()) {
+        Err(_) if v6 => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn receive_hop_limits(_: RawFd, _: bool, _: bool) -> io::Result<()> {
+    unsupported()
+}
+
 /// Never sets DF, so that a reply as long as the request can be fragmented on its way:
 /// IP_PMTUDISC_DONT (ip(7)); Linux's default would set it on all that fit the MTU.
 #[cfg(target_os = "linux")]

@@ -88,6 +88,11 @@ impl RawAddress {
         }
     }
 
+    /// True for IPv4, mapped or not: what is sent there is IPv4.
+    pub(crate) fn is_v4(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.is_ipv4())
+    }
+
     /// The address for people and logs: plain IPv4 where it was mapped, with the scope.
     pub(crate) fn to_std(self) -> Option<SocketAddr> {
         match self.ip()? {

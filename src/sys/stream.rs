@@ -153,6 +153,27 @@ impl Stream {
         // A failure leaves an ordinary close.
     }
 
+    /// Resets the connection now (RST), without the end of stream (FIN) that comes with
+    /// every other end: connect(2) with AF_UNSPEC dissolves the association, which the kernel
+    /// tells the peer so (net/ipv4/tcp.c, `tcp_disconnect`).
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn reset(&self) {
+        // SAFETY: zero is a value of sockaddr.
+        let mut nobody: libc::sockaddr = unsafe { mem::zeroed() };
+        nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+        let length = mem::size_of_val(&nobody) as libc::socklen_t;
+        // SAFETY: connect(2) reads the live address of the length given.
+        if unsafe { libc::connect(self.0.as_raw_fd(), &raw const nobody, length) } < 0 {
+            self.abort_on_close();
+        }
+    }
+
+    /// The same as far as other systems can: a reset that comes after the end of stream.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn reset(&self) {
+        self.abort_on_close();
+    }
+
     fn shutdown(&self, how: i32) {
         // SAFETY: shutdown(2) takes two integers. It fails where the peer is gone already,
         // and then there is nothing left to end.
@@ -342,6 +363,18 @@ mod tests {
             .unwrap();
         // Unread input: the close was a reset, or the end of stream seen above.
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_reset_is_not_an_end_of_stream() {
+        for _ in 0..100 {
+            let (stream, mut client) = pair();
+            stream.reset();
+            drop(stream);
+            let error = client.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
     }
 
     #[test]

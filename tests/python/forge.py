@@ -25,11 +25,29 @@ def udp_packet(source: tuple[str, int], destination: tuple[str, int], payload: b
     return header + addresses + udp
 
 
+def udp6_packet(source: tuple[str, int], destination: tuple[str, int], payload: bytes) -> bytes:
+    """The same in IPv6, where the checksum is no choice (RFC 8200 §8.1)."""
+    length = 8 + len(payload)
+    addresses = b"".join(
+        socket.inet_pton(socket.AF_INET6, host[0]) for host in (source, destination)
+    )
+    ports = struct.pack("!2H", source[1], destination[1])
+    summed = addresses + struct.pack("!2I", length, socket.IPPROTO_UDP) + ports
+    summed += struct.pack("!2H", length, 0) + payload + bytes(len(payload) % 2)
+    total = sum(word for (word,) in struct.iter_unpack("!H", summed))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    udp = ports + struct.pack("!2H", length, ~total & 0xFFFF) + payload
+    return struct.pack("!IH2B", 6 << 28, length, socket.IPPROTO_UDP, 64) + addresses + udp
+
+
 def send_forged(
     source: tuple[str, int], destination: tuple[str, int], payload: bytes, count: int = 1
 ) -> None:
     """Sends the packet over loopback, or wherever its destination leads."""
-    packet = udp_packet(source, destination, payload)
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    is_v6 = ":" in destination[0]
+    packet = (udp6_packet if is_v6 else udp_packet)(source, destination, payload)
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         for _ in range(count):
             raw.sendto(packet, (destination[0], 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,3 +158,90 @@ def test_descriptors_for_another_process_are_left_alone() -> None:
     environment = {"LISTEN_FDS": "1", "LISTEN_PID": "1"}
     with serving("--udp", "127.0.0.1:0", env=environment) as server:
         assert len(server.urls) == 1
+
+
+def dropped(server: Serving) -> dict[str, int]:
+    """What a UDP server that has ended did not answer, by reason."""
+    server.end()
+    found: dict[str, int] = server.totals[0]["stats"]["dropped"]
+    return {reason: count for reason, count in found.items() if count}
+
+
+def ask(server: Serving, times: int, source: str = "127.0.0.1") -> None:
+    """Asks and waits for no answer, but for the one that says that all have come."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((source, 0))
+        for number in range(times):
+            client.sendto(b"hello %d" % number, server.address("udp"))
+
+
+def test_allow_and_deny_from_the_command_line_and_the_environment() -> None:
+    words = "--udp", "127.0.0.1:0", "--jsonl"
+    flags = "--allow", "127.0.0.0/29", "--allow", "127.1.0.0/16", "--deny", "127.0.0.2"
+    environment = {"RSECHO_ALLOW": "127.0.0.0/29 127.1.0.0/16", "RSECHO_DENY": "127.0.0.2"}
+    for more, env in ((flags, {}), ((), environment)):
+        with serving(*words, *more, env=env) as server:
+            for source in ("127.0.0.2", "127.0.0.8", "127.0.0.1", "127.1.2.3"):
+                ask(server, 1, source)
+            assert dropped(server) == {"denied": 2}
+
+
+def test_rate_limits() -> None:
+    words = "--udp", "127.0.0.1:0", "--jsonl"
+    for more, env, wanted in (
+        (("--rate-limit", "0.01:4"), {}, {"rate_limited": 6}),
+        (("--rate-limit-total", "0.01:4"), {}, {"rate_limited_total": 6}),
+        ((), {"RSECHO_RATE_LIMIT": "0.01"}, {"rate_limited": 5}),
+        ((), {"RSECHO_RATE_LIMIT_TOTAL": "0.01"}, {"rate_limited_total": 5}),
+    ):
+        with serving(*words, *more, env=env) as server:
+            ask(server, 10)
+            assert dropped(server) == wanted
+    done = rsecho("serve", *words, "--rate-limit", "1e3")
+    assert (done.returncode, b"is no rate" in done.stderr) == (2, True)
+
+
+def test_connections_per_source() -> None:
+    words = "--tcp", "127.0.0.1:0", "--max-connections-per-source", "1", "--jsonl"
+    with serving(*words) as server:
+        with package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as first:
+            first.request(b"served")
+            with (
+                package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as second,
+                pytest.raises((package.EndOfStreamError, ConnectionError)),
+            ):
+                second.request(b"refused")
+        server.end()
+        assert server.totals[0]["stats"]["refused_by_source"] == 1
+
+
+def test_guards_that_are_told_at_the_start() -> None:
+    words = "--udp", "0.0.0.0:0", "--tcp", "0.0.0.0:0"
+    off = "--answer-service-ports", "--no-loop-guard", "--idle-timeout", "0", "--timeout", "0"
+    for more, env, told in (
+        (
+            (),
+            {},
+            ("answers no service ports, ends echo loops", "after 3600 s, stalled ones after 60 s"),
+        ),
+        (off, {}, ("answers service ports, lets echo loops go on", "never, stalled ones never")),
+        ((), {"RSECHO_LOOP_GUARD": "0"}, ("lets echo loops go on", "takes 4096")),
+        (("--max-connections-per-source", "0"), {}, ("takes any number of",)),
+    ):
+        with serving(*words, *more, env=env) as server:
+            pass
+        assert all(words in server.errors for words in told), server.errors
+
+
+def test_guards_that_can_never_work() -> None:
+    for words in (
+        ("--allow", "10.0.0.0/40"),
+        ("--deny", "somewhere"),
+        ("--max-amplification", "0.5"),
+        ("--rate-limit", "0"),
+        ("--rate-limit", "5:0"),
+        ("--max-connections-per-source", "-1"),
+    ):
+        done = rsecho("serve", "--udp", "127.0.0.1:0", *words)
+        assert done.returncode == 2, done.stderr
+        assert b"Traceback" not in done.stderr

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import rsecho
 from forge import needs_root, send_forged
+from support import PATIENCE, until
 
 if TYPE_CHECKING:
     from conftest import Recorder
@@ -66,3 +69,176 @@ def test_f16_a_forged_source_of_the_servers_own_address_is_not_answered(
             client.request(b"honest")
         stats = server.stats()
         assert (stats.received_packets, stats.sent_packets) == (2, 1)
+
+
+def conserved(stats: rsecho.UdpStats) -> bool:
+    return stats.received_packets == stats.sent_packets + sum(stats.dropped.values())
+
+
+@needs_root
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_f17_two_servers_and_one_forged_datagram_end_within_64_rounds(
+    engine: rsecho.Engine, host: str, logged: Recorder
+) -> None:
+    with (
+        rsecho.UdpServer(host, engine=engine) as one,
+        rsecho.UdpServer(host, engine=engine) as other,
+    ):
+        assert (one.engine, other.engine) == (engine, engine)
+        send_forged(one.address, other.address, b"round and round")
+
+        def dropped() -> int:
+            return sum(sum(server.stats().dropped.values()) for server in (one, other))
+
+        until(dropped)
+        # What was dropped was the only one there was.
+        for server in (one, other):
+            with rsecho.UdpClient(*server.address, timeout=PATIENCE) as client:
+                assert client.request(b"honest") == b"honest"
+            stats = server.stats()
+            assert 2 <= stats.received_packets <= 64
+            assert conserved(stats)
+        assert dropped() == 1
+    rsecho.flush_logs()
+    told = [line for line in logged.lines("rsecho.server") if "quarantined" in line]
+    assert len([line for line in told if "for 10 s" in line]) == 1, told
+    assert any(f":{server.address[1]} for 10 s" in told[0] for server in (one, other))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f17_an_echo_that_does_not_protect_itself_stays_below_the_limit(
+    engine: rsecho.Engine, logged: Recorder
+) -> None:
+    guard = rsecho.Guard(rate_per_source=(200, 50))
+    with (
+        rsecho.UdpServer("127.0.0.1", engine=engine, guard=guard) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo,
+    ):
+        echo.bind(("127.0.0.1", 0))
+        echo.settimeout(0.5)
+        echo.sendto(b"round and round", server.address)
+        rounds, start = 0, time.monotonic()
+        try:
+            while True:
+                data, peer = echo.recvfrom(100)
+                rounds += 1
+                echo.sendto(data, peer)
+        except TimeoutError:
+            seconds = time.monotonic() - start
+        assert 50 <= rounds <= 50 + 200 * seconds
+        echo.sendto(b"again", server.address)
+        until(lambda: server.stats().dropped["quarantined"] == 1)
+        assert server.stats().dropped["rate_limited"] == 1
+        assert conserved(server.stats())
+    rsecho.flush_logs()
+    told = [line for line in logged.lines("rsecho.server") if " quarantined " in line]
+    assert len(told) == 1, told
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_who_may_ask(engine: rsecho.Engine) -> None:
+    networks = ipaddress.ip_network("127.0.0.0/30"), "127.0.0.9"
+    guard = rsecho.Guard(allow=networks, deny=["127.0.0.2/32"])
+    assert guard.allow == ("127.0.0.0/30", "127.0.0.9")
+    with rsecho.UdpServer("127.0.0.1", engine=engine, guard=guard) as server:
+        for host, is_allowed in (("127.0.0.2", False), ("127.0.0.4", False), ("127.0.0.9", True)):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind((host, 0))
+                client.sendto(b"may I?", server.address)
+                if is_allowed:
+                    client.settimeout(PATIENCE)
+                    assert client.recv(10) == b"may I?"
+        assert server.stats().dropped["denied"] == 2
+        assert conserved(server.stats())
+
+
+def test_a_client_beyond_its_rate_is_told_nothing_and_counted() -> None:
+    guard = rsecho.Guard(rate_per_source=(0.01, 3), rate_total=(0.01, 100))
+    with rsecho.UdpServer("127.0.0.1", guard=guard) as server:
+        with rsecho.UdpClient(*server.address, timeout=PATIENCE) as client:
+            for number in range(3):
+                client.request(bytes([number]))
+            client.send(b"once more")
+        until(lambda: server.stats().dropped["rate_limited"] == 1)
+        assert conserved(server.stats())
+
+
+def is_served(address: tuple[str, int]) -> bool:
+    with rsecho.TcpClient(*address, timeout=PATIENCE) as client:
+        try:
+            return client.request(b"hello") == b"hello"
+        except (rsecho.EndOfStreamError, ConnectionError):
+            return False
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tcp_connections_by_source(engine: rsecho.Engine, logged: Recorder) -> None:
+    guard = rsecho.Guard(connections_per_source=1)
+    with rsecho.TcpServer("127.0.0.1", engine=engine, guard=guard) as server:
+        with rsecho.TcpClient(*server.address, timeout=PATIENCE) as first:
+            first.request(b"hello")
+            for _ in range(10):
+                assert not is_served(server.address)
+        until(lambda: is_served(server.address))
+        stats = server.stats()
+        assert stats.refused_by_source >= 10
+        assert stats.accepted_connections == 2
+    rsecho.flush_logs()
+    told = [line for line in logged.lines("rsecho.server") if line.startswith("closed at once")]
+    assert 1 <= len(told) <= 3, told
+
+
+def test_tcp_denied() -> None:
+    guard = rsecho.Guard(deny=["127.0.0.0/8"])
+    with rsecho.TcpServer("127.0.0.1", guard=guard) as server:
+        assert not is_served(server.address)
+        stats = server.stats()
+        assert (stats.denied_connections, stats.accepted_connections) == (1, 0)
+
+
+def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
+    guard = rsecho.Guard(rate_per_source=100)
+    for server in (
+        rsecho.UdpServer("0.0.0.0", guard=guard),
+        rsecho.TcpServer("0.0.0.0", idle_timeout=0),
+        rsecho.UdpServer("127.0.0.1", guard=guard),
+        rsecho.TcpServer("127.0.0.1"),
+    ):
+        with server:
+            pass
+    rsecho.flush_logs()
+    records = logged.of("rsecho.server")
+    told = [record.getMessage() for record in records if record.__dict__["event"] == "guards"]
+    assert len(told) == 2
+    assert "answers no service ports, ends echo loops" in told[0]
+    assert "each source 100 a second, all together without limit" in told[0]
+    assert "silent connections never, stalled ones after 60 s" in told[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"allow": ["10.0.0.0/33"]}, ValueError, "0 to 32 bits"),
+        ({"deny": ["example.org"]}, ValueError, "numeric address"),
+        ({"allow": "10.0.0.0/8"}, TypeError, "list of networks"),
+        ({"rate_per_source": 0}, ValueError, "rate_per_source"),
+        ({"rate_total": (5, 0)}, ValueError, "rate_total"),
+        ({"rate_total": float("nan")}, ValueError, "rate_total"),
+        ({"rate_total": (5, -1)}, ValueError, "rate_total"),
+        ({"max_amplification": 0.5}, ValueError, "max_amplification"),
+        ({"connections_per_source": -1}, ValueError, "connections_per_source"),
+    ],
+)
+def test_rules_that_can_never_work(
+    arguments: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        rsecho.Guard(**arguments)
+
+
+def test_a_guard_is_a_value() -> None:
+    assert rsecho.Guard(allow=["10.0.0.0/8"]) == rsecho.Guard(allow=("10.0.0.0/8",))
+    assert hash(rsecho.Guard()) == hash(rsecho.Guard())
+    with pytest.raises(AttributeError):
+        rsecho.Guard().loop_guard = False  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import shutil
 import time
@@ -23,10 +24,13 @@ ENGINES = ["batch", "portable"]
 
 
 @contextlib.contextmanager
-def serving(network: Network, engine: str, *options: str) -> Iterator[command.Serving]:
+def serving(
+    network: Network, engine: str, *options: str, environment: dict[str, str] | None = None
+) -> Iterator[command.Serving]:
     """`rsecho serve` in the server's namespace."""
     words = ["--engine", engine, "--jsonl", "--log-level", "error", *options]
-    with command.serving(*words, prefix=network.within(network.server)) as server:
+    within = network.within(network.server)
+    with command.serving(*words, prefix=within, env=environment) as server:
         yield server
         server.end()
         assert (server.status, server.errors) == (0, "")
@@ -138,6 +142,68 @@ def test_f15_broadcast_and_multicast_are_not_answered(network: Network, engine: 
     assert stats["dropped"]["to_broadcast"] == 2
     assert stats["dropped"]["to_multicast"] == 1
     assert (stats["received_packets"], stats["sent_packets"]) == (4, 1)
+
+
+_CALL = """
+import socket, sys, time
+port, group, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.9.8.2"))
+    client.settimeout(1)
+    start = time.monotonic()
+    for _ in range(count):
+        client.sendto(b"anyone?", (group, port))
+    replies = []
+    try:
+        while len(replies) < count:
+            data, peer = client.recvfrom(100)
+            replies.append((data.decode(), peer[0], time.monotonic() - start))
+    except TimeoutError:
+        pass
+    print(replies)
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("group", ["10.9.8.255", "255.255.255.255", "224.0.0.1"])
+def test_f15_the_broadcast_responder_answers_from_its_own_address_late_and_seldom(
+    network: Network, engine: str, group: str
+) -> None:
+    network.ip(network.client, "route", "replace", "255.255.255.255", "dev", "veth0")
+    options = ["--broadcast", "--broadcast-delay", "200ms", "--broadcast-rate", "5"]
+    with serving(network, engine, "--udp", "0.0.0.0:0", "--responder", "upper", *options) as server:
+        shown = network.python(network.client, _CALL, port_of(server), group, "20")
+    replies = ast.literal_eval(shown)
+    assert {reply[:2] for reply in replies} == {("ANYONE?", "10.9.8.1")}
+    # A bucket of five, from which whom nobody knows may take half, and five more a second.
+    assert 2 <= len(replies) <= 12
+    assert any(later > 0.005 for *_, later in replies), "at random within 200 ms"
+    stats = server.totals[0]["stats"]
+    assert stats["sent_packets"] == len(replies)
+    assert stats["dropped"]["rate_limited_total"] == 20 - len(replies)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_reply_is_no_more_than_three_times_its_request_beyond_loopback(
+    network: Network, engine: str, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.py").write_text("def answer(data, peer):\n    return data * 10\n")
+    words = ["--udp", "0.0.0.0:0", "--responder", "python=loud:answer"]
+    with serving(network, engine, *words, environment={"PYTHONPATH": str(tmp_path)}) as server:
+        # 28 + 1 bytes on the wire may have 87 answer, 10 + 28 is less; 28 + 100 may not 1028.
+        script = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(15)
+    client.connect(("10.9.8.1", int(sys.argv[1])))
+    client.send(bytes(100))
+    client.send(b"a")
+    print(client.recv(2000).decode())
+"""
+        assert network.python(network.client, script, port_of(server)) == "a" * 10 + "\n"
+    stats = server.totals[0]["stats"]
+    assert (stats["sent_packets"], stats["dropped"]["amplification"]) == (1, 1)
 
 
 # Three datagrams that are read in one batch; the one in the middle claims a source to which

@@ -299,7 +299,7 @@ def test_cannot_be_pickled_or_copied() -> None:
         ({"backlog": -1}, ValueError, "backlog"),
         ({"max_connections": -1}, ValueError, "max_connections"),
         ({"max_connections": 0}, ValueError, "max_connections"),
-        ({"idle_timeout": 0}, ValueError, "idle_timeout"),
+        ({"idle_timeout": -1}, ValueError, "idle_timeout"),
         ({"linger": -1}, ValueError, "linger"),
         ({"linger": 2}, ValueError, "hold up every other connection"),
         ({"keep_alive": (0, None, None)}, ValueError, "keep_alive idle"),

@@ -14,9 +14,13 @@ mod limits;
 mod process;
 #[path = "tcp/responders.rs"]
 mod responders;
+#[path = "tcp/sources.rs"]
+mod sources;
 #[path = "tcp/stopping.rs"]
 mod stopping;
 #[path = "tcp/telling.rs"]
 mod telling;
+#[path = "tcp/toxics.rs"]
+mod toxics;
 #[path = "tcp/waiting.rs"]
 mod waiting;

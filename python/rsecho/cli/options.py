@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rsecho.cli.types import DURATION, SIZE, KeepAlive
+from rsecho.cli.types import DURATION, RATE, SIZE, KeepAlive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +85,70 @@ tcp_options = stacked(
     ),
     option("--congestion", metavar="NAME", help="TCP_CONGESTION, as in cubic or reno."),
 )
+
+
+guard_options = stacked(
+    option(
+        "--allow",
+        metavar="CIDR",
+        multiple=True,
+        help="Answer this network only, as in 192.0.2.0/24; may be given several times.",
+    ),
+    option(
+        "--deny",
+        metavar="CIDR",
+        multiple=True,
+        help="Do not answer this network, even where --allow names it; several times.",
+    ),
+    option(
+        "--answer-service-ports",
+        is_flag=True,
+        help="UDP: answer source ports below 1024, 2049 and 11211 beyond loopback as well: "
+        "forged, they are those of servers that answer back.",
+    ),
+    option(
+        "--loop-guard/--no-loop-guard",
+        default=True,
+        show_default=True,
+        help="UDP: end what goes round and round between this server and another one.",
+    ),
+    option(
+        "--rate-limit",
+        type=RATE,
+        help="UDP: datagrams a second that one source is answered, and how many at once "
+        "(a tenth of it, at least 5). A source is an IPv4 address or an IPv6 /64.",
+    ),
+    option("--rate-limit-total", type=RATE, help="UDP: the same for all sources together."),
+    option(
+        "--max-amplification",
+        type=float,
+        metavar="X",
+        help="UDP: a reply is at most so many times its request on the wire.  "
+        "[default: 3 beyond loopback]",
+    ),
+    option(
+        "--max-connections-per-source",
+        type=click.IntRange(0),
+        help="TCP: connections of one source at a time, 0 for any number.  "
+        "[default: 4096 beyond loopback]",
+    ),
+)
+
+
+def guard_settings(given: dict[str, Any]) -> Any:
+    """The `Guard` that was asked for."""
+    from rsecho.guard import Guard
+
+    return Guard(
+        allow=given["allow"],
+        deny=given["deny"],
+        answer_service_ports=given["answer_service_ports"],
+        loop_guard=given["loop_guard"],
+        rate_per_source=given["rate_limit"],
+        rate_total=given["rate_limit_total"],
+        max_amplification=given["max_amplification"],
+        connections_per_source=given["max_connections_per_source"],
+    )
 
 
 def socket_settings(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

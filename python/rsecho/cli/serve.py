@@ -88,13 +88,14 @@ _COMMON_NAMES = {
     "--timeout",
     type=DURATION,
     help="SO_RCVTIMEO and SO_SNDTIMEO: a receive that waited so long is counted and goes on; "
-    "a reply that finds no room for so long is given up.",
+    "a reply that finds no room for so long is given up; 0: a TCP reply never is.  "
+    "[default: 1s for UDP replies, 60s for TCP beyond loopback]",
 )
 @option(
     "--idle-timeout",
     type=DURATION,
     help="UDP: end when nothing came for so long. TCP: close a connection over which nothing "
-    "moved.",
+    "moved; 0: never.  [default: 1h for TCP beyond loopback]",
 )
 @option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener."
@@ -128,6 +129,7 @@ _COMMON_NAMES = {
 @option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
 @shared.tcp_options
 @answers.answer_options
+@shared.guard_options
 @option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
 @option("--names", help="Names of a record's fields.  [default: field_0, field_1, …]")
 @option(
@@ -156,7 +158,7 @@ def command(**given: Any) -> None:
     common = shared.socket_settings(given, _COMMON_NAMES)
     if not given["reuse_port"]:
         del common["reuse_port"]  # several workers turn it on themselves
-    if given["timeout"] is not None:
+    if given["timeout"]:
         common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
     common |= answers.settings(given)
     if given["unpack"] is not None:
@@ -168,10 +170,20 @@ def command(**given: Any) -> None:
             common["on_record"] = printer.record
     elif given["names"] is not None:
         raise click.UsageError("--names needs --unpack: it names the fields of a format")
+    try:
+        common["guard"] = shared.guard_settings(given)
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from None
+    udp = common | shared.socket_settings(given, _UDP_NAMES)
+    if udp.get("idle_timeout") == 0:
+        del udp["idle_timeout"]  # it never ends by itself, as without
+    tcp = common | shared.socket_settings(given, _TCP_NAMES)
+    if given["timeout"] == 0:
+        tcp["send_timeout"] = 0
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
-        udp=common | shared.socket_settings(given, _UDP_NAMES),
-        tcp=common | shared.socket_settings(given, _TCP_NAMES),
+        udp=udp,
+        tcp=tcp,
     )
     Foreground(listeners.bind(given["udp"], given["tcp"]), printer).run(given["drain_timeout"])
 

@@ -119,5 +119,22 @@ class CpuList(click.ParamType[list[int]]):
         return cpus
 
 
+class Rate(click.ParamType[tuple[float, int | None]]):
+    """RATE[:BURST]: so many a second, and so many at once."""
+
+    name = "rate[:burst]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, int | None]:
+        if isinstance(value, tuple):
+            return value
+        rate, colon, burst = str(value).strip().partition(":")
+        if not re.fullmatch(r"\d+(\.\d*)?", rate, re.ASCII) or (colon and not burst.isdecimal()):
+            self.fail(f"{value!r} is no rate; write 1000, or 1000:50 for 50 at once", param, ctx)
+        return float(rate), int(burst) if colon else None
+
+
 SIZE = Size()
 DURATION = Duration()
+RATE = Rate()

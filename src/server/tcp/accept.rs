@@ -47,7 +47,7 @@ pub(super) struct Listener {
 
 #[derive(Debug)]
 enum State {
-    Open(Bound),
+    Open(Bound, Door),
     /// The number is kept, so that a child of `fork` that lets go of the descriptors it
     /// was told does not close a stranger's.
     Closed(
@@ -61,7 +61,7 @@ impl Listener {
         Self {
             fd: bound.socket.as_raw_fd(),
             counts_drops,
-            state: Mutex::new(State::Open(bound)),
+            state: Mutex::new(State::Open(bound, Door::Open)),
         }
     }
 
@@ -73,8 +73,46 @@ impl Listener {
     pub(super) fn kernel_drops(&self) -> Option<u64> {
         match &*self.state() {
             _ if !self.counts_drops => Some(0),
-            State::Open(bound) => socket::kernel_drops(&bound.socket),
+            State::Open(bound, _) => socket::kernel_drops(&bound.socket),
             State::Closed(drops, _) => *drops,
+        }
+    }
+
+    /// From now on, whoever connects is refused, and whoever waits to be accepted is reset.
+    /// Does nothing where the system cannot, or where others listen on the same socket.
+    ///
+    /// Linux lets shutdown(2) end the listening (net/ipv4/af_inet.c, `inet_shutdown`), and
+    /// listen(2) begin it again. A port that was chosen by the kernel is given back by that,
+    /// so it is bound again at once. Meanwhile a program that asks for SO_REUSEADDR can take
+    /// it, as nobody listens.
+    pub(super) fn shut(&self) {
+        if let State::Open(bound, door) = &mut *self.state()
+            && *door != Door::Shut
+            && !bound.is_shared
+            && (*door == Door::Stuck || bound.socket.shutdown(Shutdown::Read).is_ok())
+        {
+            // Refused where it still has its port.
+            let _ = bound.socket.bind(&bound.address.into());
+            *door = Door::Shut;
+        }
+    }
+
+    /// No longer so.
+    pub(super) fn reopen(&self, backlog: i32) {
+        if let State::Open(bound, door) = &mut *self.state()
+            && *door != Door::Open
+        {
+            *door = match bound.socket.listen(backlog) {
+                Ok(()) => Door::Open,
+                Err(_) => Door::Stuck,
+            };
+        }
+    }
+
+    fn door(&self) -> Door {
+        match &*self.state() {
+            State::Open(_, door) => *door,
+            State::Closed(..) => Door::Open,
         }
     }
 
@@ -82,7 +120,7 @@ impl Listener {
     fn close(&self) {
         let drops = self.kernel_drops();
         let mut state = self.state();
-        if let State::Open(bound) = std::mem::replace(&mut *state, State::Closed(drops, None)) {
+        if let State::Open(bound, _) = std::mem::replace(&mut *state, State::Closed(drops, None)) {
             if !bound.is_shared {
                 // A child of `fork` may hold a copy, which would go on listening.
                 let _ = bound.socket.shutdown(Shutdown::Both);
@@ -101,6 +139,17 @@ impl AsRawFd for Listener {
     }
 }
 
+/// Whether an open listener listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// It does.
+    Open,
+    /// Whoever connects is refused.
+    Shut,
+    /// It should, and could not: somebody else listens there.
+    Stuck,
+}
+
 /// Why a listener is not watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watch {
@@ -110,6 +159,10 @@ enum Watch {
     Full,
     /// It rests until then.
     Resting(Instant),
+    /// It does not listen: whoever connects is refused.
+    Shut,
+    /// It is to listen again, and that is tried then.
+    Reopening(Instant),
 }
 
 /// One worker's side of a listener, which is closed when this is dropped.
@@ -199,12 +252,22 @@ impl<L: AsRef<Listener>> Acceptor<L> {
     }
 
     /// Watches again if what kept it from that is over.
-    pub(super) fn resume<R: Readiness>(&mut self, gate: &Gate, ready: &mut R) {
+    pub(super) fn resume<R: Readiness>(&mut self, gate: &Gate, backlog: i32, ready: &mut R) {
         match self.watch {
-            Watch::On => return,
+            Watch::On | Watch::Shut => return,
             Watch::Full if gate.is_full() => return,
-            Watch::Resting(until) if Instant::now() < until => return,
+            Watch::Resting(until) | Watch::Reopening(until) if Instant::now() < until => return,
             Watch::Full | Watch::Resting(_) => {}
+            Watch::Reopening(_) => {
+                let listener = self.listener.as_ref();
+                if listener.door() == Door::Stuck {
+                    listener.reopen(backlog);
+                }
+                if listener.door() != Door::Open {
+                    self.watch = Watch::Reopening(Instant::now() + REST);
+                    return;
+                }
+            }
         }
         if self.spare.is_none() {
             self.spare = sys::spare_descriptor().ok();
@@ -218,9 +281,28 @@ impl<L: AsRef<Listener>> Acceptor<L> {
     /// How long the worker may sleep before it has to call [`Acceptor::resume`].
     pub(super) fn resting(&self) -> Option<Duration> {
         match self.watch {
-            Watch::Resting(until) => Some(until.saturating_duration_since(Instant::now())),
-            Watch::On | Watch::Full => None,
+            Watch::Resting(until) | Watch::Reopening(until) => {
+                Some(until.saturating_duration_since(Instant::now()))
+            }
+            Watch::On | Watch::Full | Watch::Shut => None,
         }
+    }
+
+    /// Does as the listener does, which may have been shut, or may listen again.
+    pub(super) fn follow<R: Readiness>(&mut self, ready: &mut R) {
+        match (self.listener.as_ref().door(), self.watch) {
+            (Door::Shut, _) => self.unwatch(ready, Watch::Shut),
+            (Door::Open, Watch::Shut | Watch::Reopening(_)) => {
+                self.watch = Watch::Resting(Instant::now());
+            }
+            (Door::Open, _) => {}
+            (Door::Stuck, _) => self.unwatch(ready, Watch::Reopening(Instant::now())),
+        }
+    }
+
+    /// There is nothing to accept on.
+    pub(super) fn is_shut(&self) -> bool {
+        self.listener.as_ref().door() != Door::Open
     }
 
     /// To be called before this is dropped, unless the whole set goes.

@@ -1,19 +1,26 @@
-//! What one connection asks and is answered, in order. Knows no socket.
+//! What one connection asks and is answered, in order, and what is spoiled of that. Knows no
+//! socket.
+//!
+//! ```text
+//! take → (incoming way) → input → ask, answer or echo → output → (outgoing way) → ready
+//! ```
 //!
 //! Rule 1: answers go out in the order of their requests, however late one of them comes.
 //! Rule 2: nothing is taken in while output is pending, or while [`MOST_OPEN`] requests wait
 //! for late answers. So a connection holds at most 64 KiB of input (or one request, where
 //! that is longer) and the answers of one turn; and the requests of a turn grow in number
-//! only while those answers stay small.
+//! only while those answers stay small. A way holds 64 KiB more, where there is one.
 //! Rule 3: each request ends in one way: answered, in an error, silent, failed, abandoned.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::buffer::Buffer;
-use super::count::{Count, Tally};
+use super::count::{Count, Reason, Tally};
 use super::echo::PLAIN_BYTES;
 use super::questions::{Answered, Questions};
+use super::way::Way;
+use crate::impair::{Action, Direction, Shaper, Toxics};
 use crate::respond::{Cutter, Framing, LineEnd, Manner, Outcome, TooLong, is_error_reply};
 
 /// Requests of one connection that may wait for late answers, their own or an earlier one's.
@@ -34,6 +41,8 @@ const LINE_TOO_LONG: &[u8] = b"Error: Line too long";
 enum Input {
     /// Anything.
     Open,
+    /// Nothing, but what it has said is on its way still.
+    Ending,
     /// Nothing, but what has come is not all cut yet.
     Ended,
     /// Nothing, and all that has come was cut.
@@ -63,8 +72,8 @@ pub(super) enum Want {
     Input,
     /// Its turn: there is more to cut.
     Turn,
-    /// A late answer.
-    Answer,
+    /// A late answer, or its time.
+    Nothing,
     /// Nothing: the peer has ended its stream and has all answers.
     End,
     /// Nothing: the server has said all that it will.
@@ -75,11 +84,16 @@ pub(super) enum Want {
 #[derive(Debug)]
 pub(super) struct Conversation {
     local: SocketAddr,
-    cutter: Cutter,
+    /// Cuts requests; `None`: what comes in goes out.
+    cutter: Option<Cutter>,
     input: Buffer,
     /// The input may hold a whole request.
     is_uncut: bool,
+    /// The incoming way has more for the input.
+    is_behind: bool,
     state: Input,
+    /// The peer has ended its stream, whatever of that has come through.
+    has_ended: bool,
     /// A line was too long, which is to be said after all answers.
     complains: bool,
     /// Answers from the first that is not there yet.
@@ -88,34 +102,63 @@ pub(super) struct Conversation {
     burst: usize,
     /// Requests of this turn.
     asked: usize,
-    pub(super) output: Buffer,
-    /// Bytes that requests took, and that answers brought.
-    pub(super) consumed: u64,
-    pub(super) produced: u64,
+    output: Buffer,
+    incoming: Option<Way>,
+    outgoing: Option<Way>,
+    /// It is neither read nor answered.
+    hangs: bool,
+    /// Nothing goes out any more.
+    is_muted: bool,
+    /// The server ends it for this reason.
+    leaves: Option<Reason>,
+    /// Bytes that requests took, that answers brought, and that were spoiled away.
+    consumed: u64,
+    produced: u64,
+    dropped: u64,
     /// The turn in which it had its step.
     pub(super) turn: u64,
+    /// The time for which it is noted.
+    pub(super) due_ns: Option<u64>,
 }
 
 impl Conversation {
+    /// One whose requests are answered.
     pub(super) fn new(questions: &Questions, local: SocketAddr) -> Self {
         let framing = match questions.manner() {
             Manner::Answers => questions.framing,
             Manner::Greets | Manner::Listens => Framing::Chunks,
         };
         Self {
+            cutter: Some(Cutter::new(framing, questions.max_line_bytes)),
+            ..Self::echo(local)
+        }
+    }
+
+    /// One in which what comes in goes out.
+    pub(super) fn echo(local: SocketAddr) -> Self {
+        Self {
             local,
-            cutter: Cutter::new(framing, questions.max_line_bytes),
+            cutter: None,
             input: Buffer::default(),
             is_uncut: false,
+            is_behind: false,
             state: Input::Open,
+            has_ended: false,
             complains: false,
             slots: VecDeque::new(),
             burst: 1,
             asked: 0,
             output: Buffer::default(),
+            incoming: None,
+            outgoing: None,
+            hangs: false,
+            is_muted: false,
+            leaves: None,
             consumed: 0,
             produced: 0,
+            dropped: 0,
             turn: 0,
+            due_ns: None,
         }
     }
 
@@ -124,24 +167,101 @@ impl Conversation {
         self.local
     }
 
-    /// How many bytes may be received now.
-    pub(super) fn room(&self) -> usize {
-        if self.want() != Want::Input || !self.output.is_empty() {
-            return 0;
-        }
-        PLAIN_BYTES.max(self.cutter.longest()) - self.input.len()
+    /// Most bytes of input that wait to be cut.
+    fn input_room(&self) -> usize {
+        let longest = self.cutter.as_ref().map_or(0, Cutter::longest);
+        PLAIN_BYTES.max(longest) - self.input.len()
     }
 
-    /// These bytes came.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
-        self.input.push(bytes);
-        self.is_uncut = true;
+    /// How many bytes may be received now.
+    pub(super) fn room(&self) -> usize {
+        if self.hangs
+            || self.slots.len() >= MOST_OPEN
+            || !self.output.is_empty()
+            || self.state != Input::Open
+        {
+            return 0;
+        }
+        match &self.incoming {
+            Some(way) => way.room().min(PLAIN_BYTES),
+            None if self.is_uncut => 0,
+            None => self.input_room(),
+        }
+    }
+
+    /// These bytes came, at most as many as there was room for.
+    pub(super) fn take(&mut self, now_ns: u64, bytes: &[u8], tally: &mut Tally) {
+        match &mut self.incoming {
+            Some(way) => {
+                let dropped = way.push(now_ns, bytes);
+                self.drop_bytes(dropped, tally);
+            }
+            None => {
+                self.input.push(bytes);
+                self.is_uncut = true;
+            }
+        }
     }
 
     /// The peer has ended its stream.
-    pub(super) fn end_input(&mut self) {
+    pub(super) fn end_input(&mut self, now_ns: u64) {
+        self.has_ended = true;
         if self.state == Input::Open {
+            self.state = match &mut self.incoming {
+                None => Input::Ended,
+                Some(way) => {
+                    way.end(now_ns);
+                    Input::Ending
+                }
+            };
+        }
+    }
+
+    /// Takes what has come through the incoming way; what is to be done with the connection
+    /// at once.
+    pub(super) fn advance(&mut self, now_ns: u64, tally: &mut Tally) -> Option<Action> {
+        let mut room = self.input_room();
+        let way = self.incoming.as_mut()?;
+        loop {
+            let ready = way.ready(now_ns);
+            let count = ready.len().min(room);
+            self.is_behind = count < ready.len();
+            if count == 0 {
+                break;
+            }
+            self.input.push(&ready[..count]);
+            way.consume(count);
+            room -= count;
+            self.is_uncut = true;
+        }
+        if self.is_behind {
+            return None;
+        }
+        let (action, held) = way.action(now_ns)?;
+        self.drop_bytes(held, tally);
+        if action == Action::Reset {
+            return Some(action);
+        }
+        if matches!(self.state, Input::Open | Input::Ending) {
             self.state = Input::Ended;
+        }
+        if action == Action::Close {
+            // What it has said is answered first.
+            self.leave(Reason::Impaired);
+        }
+        None
+    }
+
+    /// What came in goes out: where nobody is asked.
+    fn pass(&mut self) {
+        if !self.output.is_empty() || self.hangs {
+            return;
+        }
+        self.output.push(self.input.rest());
+        self.input.clear();
+        self.is_uncut = false;
+        if self.state == Input::Ended {
+            self.state = Input::Over;
         }
     }
 
@@ -154,25 +274,38 @@ impl Conversation {
     }
 
     /// Asks what is whole of the input, as much of it as may be; true if there was any.
-    pub(super) fn ask(&mut self, questions: &mut Questions, tally: &mut Tally) -> bool {
-        self.asked = 0;
+    pub(super) fn ask(&mut self, questions: Option<&mut Questions>, tally: &mut Tally) -> bool {
+        let (Some(cutter), Some(questions)) = (&mut self.cutter, questions) else {
+            self.pass();
+            return false;
+        };
+        if self.asked > 0 {
+            // A greeting, say, that is still to come.
+            return false;
+        }
+        let mut most = self.burst;
+        if questions.gives_tickets() {
+            most = most.min(MOST_OPEN.saturating_sub(self.slots.len()));
+        }
         let before = self.input.len();
-        while self.want() == Want::Turn && self.output.is_empty() && self.asked < self.burst {
-            match self.cutter.next(self.input.rest()) {
+        while (self.is_uncut || self.state == Input::Ended)
+            && !self.hangs
+            && self.state != Input::Closed
+            && self.output.is_empty()
+            && self.asked < most
+        {
+            match cutter.next(self.input.rest()) {
                 Ok(Some(cut)) => {
                     questions.ask(&self.input.rest()[..cut.length], cut.end);
                     self.asked += 1;
                     self.input.advance(cut.taken);
                     self.is_uncut = !self.input.is_empty();
-                    if questions.gives_tickets() && self.slots.len() + self.asked >= MOST_OPEN {
-                        break;
-                    }
                 }
                 Ok(None) => {
                     self.is_uncut = false;
                     if self.state == Input::Ended {
                         self.state = Input::Over;
-                        if let Some(cut) = self.cutter.last(self.input.rest()) {
+                        if let Some(cut) = cutter.last(self.input.rest()) {
                             questions.ask(&self.input.rest()[..cut.length], cut.end);
                             self.asked += 1;
                             self.input.advance(cut.taken);
@@ -304,24 +437,192 @@ impl Conversation {
         tally.add(Count::Produced, count);
     }
 
-    /// What it waits for, once its output is out.
+    /// Moves output to the outgoing way, or away if nothing goes out any more.
+    fn fill(&mut self, now_ns: u64, tally: &mut Tally) {
+        let mut dropped = 0;
+        if self.hangs {
+            return;
+        }
+        if self.is_muted {
+            dropped = self.output.len();
+            self.output.clear();
+        } else if let Some(way) = &mut self.outgoing {
+            while !self.output.is_empty() {
+                let count = way.room().min(self.output.len());
+                if count == 0 {
+                    break;
+                }
+                dropped += way.push(now_ns, &self.output.rest()[..count]);
+                self.output.advance(count);
+            }
+        }
+        self.drop_bytes(dropped, tally);
+    }
+
+    /// The bytes that are to be sent now.
+    pub(super) fn ready(&mut self, now_ns: u64, tally: &mut Tally) -> &[u8] {
+        self.fill(now_ns, tally);
+        match &mut self.outgoing {
+            _ if self.is_muted || self.hangs => &[],
+            Some(way) => way.ready(now_ns),
+            None => self.output.rest(),
+        }
+    }
+
+    /// So many of them were sent.
+    pub(super) fn sent(&mut self, count: usize) {
+        match &mut self.outgoing {
+            Some(way) => way.consume(count),
+            None => self.output.advance(count),
+        }
+    }
+
+    /// What is to be done with the connection now that nothing is ready any more.
+    pub(super) fn finish(&mut self, now_ns: u64, tally: &mut Tally) -> Option<Action> {
+        let is_all = self.is_all_said();
+        let way = self.outgoing.as_mut()?;
+        if is_all {
+            way.end(now_ns);
+        }
+        let (action, held) = way.action(now_ns)?;
+        self.drop_bytes(held, tally);
+        self.is_muted = true;
+        Some(action)
+    }
+
+    fn drop_bytes(&mut self, count: usize, tally: &mut Tally) {
+        if count > 0 {
+            self.dropped += count as u64;
+            tally.add(Count::Discarded, count);
+        }
+    }
+
+    /// No more will ever be added to the output.
+    fn is_all_said(&self) -> bool {
+        matches!(self.state, Input::Over | Input::Closed)
+            && self.asked == 0
+            && self.slots.is_empty()
+            && self.output.is_empty()
+    }
+
+    /// What it waits for, once nothing more can be sent.
     pub(super) fn want(&self) -> Want {
-        if self.slots.len() >= MOST_OPEN {
-            return Want::Answer;
+        if self.hangs || self.slots.len() >= MOST_OPEN {
+            return Want::Nothing;
         }
         match self.state {
-            Input::Open if self.is_uncut => Want::Turn,
-            Input::Open => Want::Input,
+            Input::Open | Input::Ending | Input::Ended if !self.output.is_empty() => Want::Nothing,
             Input::Ended => Want::Turn,
-            Input::Over | Input::Closed if !self.slots.is_empty() => Want::Answer,
-            Input::Over => Want::End,
-            Input::Closed => Want::Farewell,
+            Input::Open | Input::Ending if self.is_uncut || self.is_behind => Want::Turn,
+            Input::Open if self.room() > 0 => Want::Input,
+            Input::Open | Input::Ending => Want::Nothing,
+            Input::Over | Input::Closed if !self.is_all_said() => Want::Nothing,
+            // The outgoing way says when.
+            Input::Over | Input::Closed if self.outgoing.is_some() && !self.is_muted => {
+                Want::Nothing
+            }
+            // Closing with unread input would be a reset.
+            Input::Over if self.has_ended => Want::End,
+            Input::Over | Input::Closed => Want::Farewell,
         }
     }
 
     /// True when nothing is under way: no request, no answer.
     pub(super) fn is_idle(&self) -> bool {
-        self.slots.is_empty() && self.output.is_empty() && self.want() == Want::Input
+        let is_held = |way: &Option<Way>| way.as_ref().is_some_and(|way| way.held() > 0);
+        self.slots.is_empty()
+            && self.want() == Want::Input
+            && !is_held(&self.incoming)
+            && !is_held(&self.outgoing)
+    }
+
+    // ---- what is spoiled ------------------------------------------------------------
+
+    /// From now on, what comes in and what goes out is spoiled so; what is under way keeps
+    /// its time. One that does not hang does not begin to.
+    pub(super) fn spoil(&mut self, now_ns: u64, incoming: Shaper, outgoing: Shaper, hangs: bool) {
+        self.hangs &= hangs;
+        if let Some(way) = &mut self.incoming {
+            way.change(incoming);
+        } else if !incoming.is_noop() {
+            let mut way = Way::new(incoming);
+            if self.has_ended {
+                way.end(now_ns);
+            }
+            self.incoming = Some(way);
+        }
+        if let Some(way) = &mut self.outgoing {
+            way.change(outgoing);
+        } else if !outgoing.is_noop() {
+            // What waits to be sent has been answered already.
+            let mut way = Way::new(untouched());
+            let count = way.room().min(self.output.len());
+            way.push(now_ns, &self.output.rest()[..count]);
+            self.output.advance(count);
+            way.change(outgoing);
+            self.outgoing = Some(way);
+        }
+    }
+
+    /// It has come to hang.
+    pub(super) fn hang(&mut self) {
+        self.hangs = true;
+    }
+
+    pub(super) fn hangs(&self) -> bool {
+        self.hangs
+    }
+
+    /// Sends what a plain connection had not sent.
+    pub(super) fn send_first(&mut self, bytes: &[u8]) {
+        self.output.push(bytes);
+    }
+
+    /// Lets go of ways on which nothing is spoiled any more; true if it is but an echo then,
+    /// with nothing under way.
+    pub(super) fn simplify(&mut self) -> bool {
+        for way in [&mut self.incoming, &mut self.outgoing] {
+            if way.as_ref().is_some_and(Way::is_spent) {
+                *way = None;
+            }
+        }
+        self.cutter.is_none()
+            && self.incoming.is_none()
+            && self.outgoing.is_none()
+            && !self.is_muted
+            && self.input.is_empty()
+            && self.is_idle()
+    }
+
+    /// When something of it changes by itself.
+    pub(super) fn next_due_ns(&self) -> Option<u64> {
+        let due = |way: &Option<Way>| way.as_ref().and_then(Way::next_due_ns);
+        match (due(&self.incoming), due(&self.outgoing)) {
+            (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
+            (incoming, outgoing) => incoming.or(outgoing),
+        }
+    }
+
+    /// The server ends it, for this reason.
+    pub(super) fn leave(&mut self, reason: Reason) {
+        self.leaves.get_or_insert(reason);
+    }
+
+    /// For which reason the server ends it, if it does.
+    pub(super) fn leaves(&self) -> Option<Reason> {
+        self.leaves
+    }
+
+    // ---- the books ------------------------------------------------------------------
+
+    /// How many bytes were spoiled away.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Of so many bytes received, sent and discarded, how many are still there.
+    pub(super) fn pending(&self, received: u64, gone: u64) -> u64 {
+        received + self.produced - self.consumed - self.dropped - gone
     }
 
     /// The tickets whose answers have not come.
@@ -331,4 +632,9 @@ impl Conversation {
             Slot::Ready(_) => None,
         })
     }
+}
+
+/// Nothing is done to what goes through.
+fn untouched() -> Shaper {
+    Shaper::new(&Toxics::default(), Direction::Out, 0)
 }

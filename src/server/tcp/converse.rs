@@ -5,8 +5,10 @@
 
 use super::conversation::{Conversation, Want};
 use super::count::{Count, Reason};
-use super::echo::{Connection, Next, Work};
+use super::echo::{Connection, Mode, Next, Work};
+use super::pending::Pending;
 use super::questions::Questions;
+use crate::impair::Action;
 use crate::respond::Manner;
 use crate::sys::stream::Moved;
 
@@ -17,8 +19,8 @@ pub(super) enum Gathered {
     Asked,
     /// It has not; did anything come?
     Nothing(bool),
-    /// The connection is over.
-    Ended(Reason),
+    /// There is no second half.
+    Over(Next),
 }
 
 impl Connection {
@@ -35,11 +37,35 @@ impl Connection {
         self.conversation = Some(conversation);
     }
 
-    /// Takes what has come, if it may come now, and asks what is whole of it.
+    /// Its conversation; an echo gets one that is no more than that.
+    pub(super) fn conversation(&mut self) -> &mut Conversation {
+        let (peer, mode, pending) = (self.peer, &mut self.mode, &mut self.pending);
+        self.conversation.get_or_insert_with(|| {
+            let mut conversation = Box::new(Conversation::echo(peer));
+            *mode = Mode::Plain;
+            conversation.send_first(pending.rest());
+            *pending = Pending::default();
+            conversation
+        })
+    }
+
+    /// If it is but an echo with nothing under way, it is a plain one from now on.
+    pub(super) fn simplify(&mut self) {
+        if let Some(conversation) = &mut self.conversation
+            && conversation.simplify()
+        {
+            self.discarded += conversation.dropped();
+            self.conversation = None;
+        }
+    }
+
+    /// Takes what has come, if it is to be looked for and may come now, and asks what is
+    /// whole of it.
     pub(super) fn gather(
         &mut self,
         id: u32,
-        questions: &mut Questions,
+        is_readable: bool,
+        questions: Option<&mut Questions>,
         work: &mut Work,
     ) -> Gathered {
         let Some(conversation) = &mut self.conversation else {
@@ -47,11 +73,11 @@ impl Connection {
         };
         let mut came = false;
         let room = conversation.room().min(work.buffer.len());
-        if room > 0 {
+        if room > 0 && is_readable {
             match self.stream.receive(&mut work.buffer[..room]) {
-                Moved::Bytes(0) => conversation.end_input(),
+                Moved::Bytes(0) => conversation.end_input(work.now_ns),
                 Moved::Bytes(count) => {
-                    conversation.take(&work.buffer[..count]);
+                    conversation.take(work.now_ns, &work.buffer[..count], &mut work.tally);
                     self.count_received(count, work);
                     if work.tells {
                         // Before it is answered: whoever has the reply finds it told.
@@ -60,13 +86,24 @@ impl Connection {
                     came = true;
                 }
                 Moved::Blocked => {}
-                Moved::Failed(broken) => return Gathered::Ended(broken.into()),
+                Moved::Failed(broken) => return Gathered::Over(Next::Ended(broken.into())),
             }
         }
         let Some(conversation) = &mut self.conversation else {
             return Gathered::Nothing(came);
         };
-        if conversation.ask(questions, &mut work.tally) {
+        let action = conversation.advance(work.now_ns, &mut work.tally);
+        if let Some(next) = action.and_then(|action| self.act(action)) {
+            return Gathered::Over(next);
+        }
+        let Some(conversation) = &mut self.conversation else {
+            return Gathered::Nothing(came);
+        };
+        let Some(questions) = questions else {
+            conversation.ask(None, &mut work.tally);
+            return Gathered::Nothing(came);
+        };
+        if conversation.ask(Some(questions), &mut work.tally) {
             questions.name(id, self.peer, conversation.local());
             return Gathered::Asked;
         }
@@ -75,16 +112,18 @@ impl Connection {
 
     /// Sends what there is to send, and says what is waited for then.
     pub(super) fn pump(&mut self, work: &mut Work) -> Next {
+        let now_ns = work.now_ns;
         let Some(conversation) = &mut self.conversation else {
             return Next::Moved;
         };
-        if !conversation.output.is_empty() {
-            match self.stream.send(conversation.output.rest()) {
+        let ready = conversation.ready(now_ns, &mut work.tally);
+        if !ready.is_empty() {
+            let count = ready.len();
+            match self.stream.send(ready) {
                 Moved::Bytes(sent) => {
-                    conversation.output.advance(sent);
-                    let is_done = conversation.output.is_empty();
+                    conversation.sent(sent);
                     self.count_sent(sent, work);
-                    if !is_done {
+                    if sent < count {
                         return Next::Stalled(sent > 0);
                     }
                 }
@@ -92,25 +131,59 @@ impl Connection {
                 Moved::Failed(broken) => return Next::Ended(broken.into()),
             }
         }
-        match self
-            .conversation
-            .as_ref()
-            .map(|conversation| conversation.want())
-        {
-            None | Some(Want::Input) => Next::Moved,
-            Some(Want::Turn) => Next::Again,
-            Some(Want::Answer) => Next::Waits,
-            Some(Want::End) => Next::Ended(Reason::Peer),
-            Some(Want::Farewell) => Next::Farewell,
+        let Some(conversation) = &mut self.conversation else {
+            return Next::Moved;
+        };
+        // One send a step, as rule 1 has it.
+        if !conversation.ready(now_ns, &mut work.tally).is_empty() {
+            return Next::Again;
+        }
+        let action = conversation.finish(now_ns, &mut work.tally);
+        if let Some(next) = action.and_then(|action| self.act(action)) {
+            return next;
+        }
+        let Some(conversation) = &mut self.conversation else {
+            return Next::Moved;
+        };
+        match conversation.want() {
+            Want::Input => Next::Moved,
+            Want::Turn => Next::Again,
+            Want::Nothing => Next::Waits,
+            Want::End => Next::Ended(Reason::Peer),
+            Want::Farewell => {
+                conversation.leave(Reason::Finished);
+                Next::Farewell
+            }
+        }
+    }
+
+    /// Does what the toxics want done; `None`: the connection goes on.
+    fn act(&mut self, action: Action) -> Option<Next> {
+        match action {
+            Action::Finish => {
+                self.stream.finish();
+                None
+            }
+            Action::Close => {
+                if let Some(conversation) = &mut self.conversation {
+                    conversation.leave(Reason::Impaired);
+                }
+                Some(Next::Farewell)
+            }
+            Action::Reset => {
+                self.stream.reset();
+                Some(Next::Ended(Reason::Impaired))
+            }
         }
     }
 
     /// Why it ends when its peer's end of stream comes after ours.
     pub(super) fn farewell(&self) -> Reason {
-        match &self.conversation {
-            Some(conversation) if conversation.want() == Want::Farewell => Reason::Finished,
-            _ => Reason::Stopped,
-        }
+        let leaves = self
+            .conversation
+            .as_ref()
+            .and_then(|conversation| conversation.leaves());
+        leaves.unwrap_or(Reason::Stopped)
     }
 
     /// It ends: what it asked and was not answered is not waited for any more.

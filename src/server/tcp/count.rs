@@ -19,6 +19,8 @@ pub(super) enum Count {
     Sent,
     Discarded,
     Refused,
+    Denied,
+    RefusedBySource,
     AcceptErrors,
     Records,
     UnfitRecords,
@@ -48,6 +50,8 @@ pub(super) enum Reason {
     Stopped,
     /// The server had said all that it would: RFC 867, RFC 868, an error that ends it.
     Finished,
+    /// What is spoiled on purpose ended it.
+    Impaired,
     /// The network or the system failed it.
     Error,
 }
@@ -62,8 +66,8 @@ impl From<Broken> for Reason {
 }
 
 const COUNTS: usize = Count::AbandonedRequests as usize + 1;
-const REASONS: [&str; 7] = [
-    "peer", "reset", "idle", "stalled", "stopped", "finished", "error",
+const REASONS: [&str; 8] = [
+    "peer", "reset", "idle", "stalled", "stopped", "finished", "impaired", "error",
 ];
 /// Counters of one worker: those of [`Count`], then those of [`Reason`].
 pub(super) const LENGTH: usize = COUNTS + REASONS.len();
@@ -132,6 +136,8 @@ pub(super) fn stats(blocks: &[Block<LENGTH>], kernel_drops: Option<u64>) -> Stat
                 get(Count::Received) + get(Count::Produced) - gone,
             ),
             ("refused_connections", get(Count::Refused)),
+            ("denied_connections", get(Count::Denied)),
+            ("refused_by_source", get(Count::RefusedBySource)),
             ("accept_errors", get(Count::AcceptErrors)),
             ("records", get(Count::Records)),
             ("unfit_records", get(Count::UnfitRecords)),

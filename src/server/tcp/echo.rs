@@ -45,6 +45,8 @@ pub(super) struct Work {
     /// True when steps have to tell what came.
     pub(super) tells: bool,
     time_ns: u64,
+    /// The time of this turn, where anything is spoiled, on the worker's own clock.
+    pub(super) now_ns: u64,
 }
 
 impl Work {
@@ -57,6 +59,7 @@ impl Work {
             access: None,
             tells: false,
             time_ns: 0,
+            now_ns: 0,
         }
     }
 
@@ -90,7 +93,7 @@ pub(super) enum Next {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     Plain,
     Bulk,
 }
@@ -100,14 +103,16 @@ enum Mode {
 pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: SocketAddr,
-    mode: Mode,
-    pending: Pending,
+    pub(super) mode: Mode,
+    pub(super) pending: Pending,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) discarded: u64,
     records: Option<Box<Assembler>>,
     /// What makes it more than an echo; `None`: it is one.
     pub(super) conversation: Option<Box<Conversation>>,
+    /// By which the draws for it are made.
+    pub(super) number: u64,
 }
 
 impl AsRawFd for Connection {
@@ -134,7 +139,13 @@ impl Connection {
                 .record_bytes
                 .map(|length| Box::new(Assembler::new(length))),
             conversation: None,
+            number: 0,
         }
+    }
+
+    /// Who it is with.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     /// There may be input, and no output is pending.
@@ -270,12 +281,12 @@ impl Connection {
 
     /// Counts and tells the end; the connection is closed as it goes out of scope.
     pub(super) fn end(self, reason: Reason, work: &mut Work) {
-        let (mut came, mut gone) = (self.received, self.sent + self.discarded);
-        if let Some(conversation) = &self.conversation {
-            came += conversation.produced;
-            gone += conversation.consumed;
-        }
-        work.tally.add(Count::Discarded, (came - gone) as usize);
+        let gone = self.sent + self.discarded;
+        let unanswered = match &self.conversation {
+            None => self.received - gone,
+            Some(conversation) => conversation.pending(self.received, gone),
+        };
+        work.tally.add(Count::Discarded, unanswered as usize);
         work.tally.ended(reason);
         if reason == Reason::Stalled {
             self.stream.abort_on_close();

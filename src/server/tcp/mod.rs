@@ -7,11 +7,15 @@
 //! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
 //! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
 //! records.rs  a stream cut into records                 count.rs   counters, and their names
+//! refusals.rs telling of those that are closed at once
 //!
 //! Where somebody answers (DESIGN.md, "One turn, one question"):
 //! converse.rs      one connection's step in two halves: receive → ask, answer → send
 //! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
 //! questions.rs     what all connections of a turn ask
+//!
+//! Where something is spoiled: way.rs one direction of one connection; spoiling.rs the
+//! setting, changed from outside; worker/spoiling.rs taken up, and done in time
 //! ```
 
 mod accept;
@@ -24,7 +28,10 @@ mod gate;
 mod pending;
 mod questions;
 mod records;
+mod refusals;
+mod spoiling;
 mod table;
+mod way;
 mod worker;
 
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
@@ -38,13 +45,17 @@ use std::time::Duration;
 use self::accept::Listener;
 use self::gate::Gate;
 use self::questions::Questions;
+use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
     settle_on_cpu, url,
 };
+use crate::address::is_loopback;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
+use crate::guard::{Connections, Policy};
+use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
 use crate::stats::Block;
@@ -63,13 +74,16 @@ pub struct Config {
     ///
     /// `send_timeout` is the server's to keep, as it never waits in a send: a connection
     /// whose peer takes nothing of what is to be sent for that long is reset and counted
-    /// as `stalled`; none and zero: it may stall for ever (socket(7)). `reuse_port` is set by itself where there are several workers.
+    /// as `stalled`. None: [`Config::SEND_TIMEOUT`] for a listener beyond loopback, for ever
+    /// on it; zero: for ever (socket(7)). `reuse_port` is set by itself where there are
+    /// several workers.
     pub socket: SocketOptions,
     /// Connections that may wait to be accepted: listen(2); `None`: as many as the kernel
     /// allows (`net.core.somaxconn`).
     pub backlog: Option<u32>,
     /// A connection over which nothing came or went for this long is closed and counted as
-    /// `idle`. `None`, the default: it may be silent for ever.
+    /// `idle`. `None`, the default: [`Config::IDLE_TIMEOUT`] for a listener beyond loopback,
+    /// for ever on it; zero: it may be silent for ever.
     pub idle_timeout: Option<Duration>,
     /// Connections at a time, of all workers together; more wait in the backlog, and are
     /// reset should the server stop before there is room. `None`, the default: as many as
@@ -103,6 +117,17 @@ pub struct Config {
     /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
     /// longer is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
+    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
+    ///
+    /// What comes in is spoiled before it is echoed or asked with, what goes out after. While
+    /// something is, a connection holds up to 64 KiB more for each way that is spoiled. A
+    /// stop waits for what is held, within its deadline. `refuse` for all connections makes
+    /// the listener refuse them (Linux); otherwise, on other systems and on a socket that was
+    /// passed in, the connection is accepted and reset. A connection that is closed so is
+    /// counted as `impaired`, bytes that never come through as discarded.
+    pub impair: StreamImpairments,
+    /// Whom not to serve.
+    pub guard: Policy,
 }
 
 impl fmt::Debug for Config {
@@ -115,6 +140,13 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// How long a connection to a listener beyond loopback may be silent, unless said
+    /// otherwise.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// How long the peer of one may take nothing of what is due to it.
+    pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
     /// A server at `listen` with nothing but defaults.
     pub fn new(listen: Listen) -> Self {
         Self {
@@ -131,6 +163,8 @@ impl Config {
             responder: None,
             framing: Framing::Lines,
             max_line_bytes: DEFAULT_LINE_BYTES,
+            impair: StreamImpairments::default(),
+            guard: Policy::default(),
         }
     }
 
@@ -170,14 +204,7 @@ impl Config {
                  to reset",
             ));
         }
-        if self.idle_timeout == Some(Duration::ZERO) {
-            return refuse(
-                "idle_timeout",
-                &0,
-                "that would close every connection at once",
-            );
-        }
-        Ok(())
+        self.guard.validate()
     }
 }
 
@@ -205,11 +232,20 @@ pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
 }
 
 fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
-    let send_timeout = config.socket.send_timeout.filter(|time| !time.is_zero());
+    let given = (config.idle_timeout, config.socket.send_timeout);
     let mut bound = listen(config.listen, config.socket, config.backlog, config.workers)?;
     let address = bound[0].address;
     let name = url("tcp", address);
     let fail = |error: &std::io::Error| Error::system("serve on", &name, error);
+    let is_beyond = !is_loopback(address.ip());
+    let timeout = |given: Option<Duration>, beyond: Duration| {
+        given
+            .or(is_beyond.then_some(beyond))
+            .filter(|time| !time.is_zero())
+    };
+    let idle_timeout = timeout(given.0, Config::IDLE_TIMEOUT);
+    let send_timeout = timeout(given.1, Config::SEND_TIMEOUT);
+    let guards = guards(idle_timeout, send_timeout, &config.guard);
 
     let report = std::mem::take(&mut bound[0].report);
     let is_shared = bound[0].is_shared;
@@ -224,14 +260,22 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         observer: Arc::new(Observer::new(&name, queue)),
         blocks: (0..config.workers).map(|_| Block::new()).collect(),
         gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
+        spoiling: Spoiling::new(config.impair, Arc::clone(&wakers)),
+        backlog: config
+            .backlog
+            .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
-        idle_timeout: config.idle_timeout,
+        sources: Connections::new(&config.guard),
+        idle_timeout,
         send_timeout,
         record_bytes: config.record_bytes,
         wait: config.wait,
     });
 
+    let (_, setting) = shared.spoiling.get();
+    let impaired = setting.text();
+    shared.set_doors(&setting);
     let mut tasks: Vec<Task> = Vec::new();
     // Kept with the handle, so that the numbers below stay valid for as long as it lives.
     let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
@@ -272,16 +316,42 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         },
         descriptors,
         observer: Arc::clone(&shared.observer),
+        impair: {
+            let shared = Arc::clone(&shared);
+            Box::new(move |change| {
+                shared
+                    .spoiling
+                    .change(change, |setting| shared.set_doors(setting))
+            })
+        },
         stats: Box::new(move || {
             let _ = &sets;
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
             count::stats(&shared.blocks, drops.sum())
         }),
         has_responder: config.responder.is_some(),
-        impair: Box::new(|_| Ok(String::new())),
-        impaired: String::new(),
+        impaired,
+        guards,
         name,
     })
+}
+
+/// What holds for a listener beyond loopback, for people.
+fn guards(idle: Option<Duration>, send: Option<Duration>, policy: &Policy) -> String {
+    let time = |time: Option<Duration>| match time {
+        Some(time) => format!("after {} s", time.as_secs_f64()),
+        None => "never".to_owned(),
+    };
+    let most = match policy.connections_per_source {
+        None => Policy::CONNECTIONS_PER_SOURCE.to_string(),
+        Some(0) => "any number of".to_owned(),
+        Some(most) => most.to_string(),
+    };
+    format!(
+        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a time",
+        time(idle),
+        time(send),
+    )
 }
 
 /// One listener a worker, all at the same address.

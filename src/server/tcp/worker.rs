@@ -1,5 +1,7 @@
 //! One worker: waits for what is ready, does one step for each, looks at the deadlines.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -12,9 +14,12 @@ use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::questions::Questions;
+use super::refusals::Refusals;
+use super::spoiling::{Setting, Spoiling};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer};
+use crate::guard::{Connections, Refusal};
 use crate::server::wait::{Pace, Wait};
 use crate::stats::Block;
 use crate::sys::Waker;
@@ -22,18 +27,38 @@ use crate::sys::readiness::{Interest, Readiness};
 use crate::sys::stream::Stream;
 use crate::worker::{Control, Finish};
 
+mod conversing;
+mod spoiling;
+
 /// What all workers of a server, and its handle, have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) observer: Arc<Observer>,
     pub(super) blocks: Box<[Block<LENGTH>]>,
     pub(super) gate: Gate,
+    pub(super) sources: Connections,
     pub(super) wakers: Arc<[Waker]>,
     pub(super) listeners: Box<[Listener]>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
     pub(super) record_bytes: Option<usize>,
     pub(super) wait: Wait,
+    pub(super) spoiling: Spoiling,
+    /// What listen(2) is told after a while of refusing.
+    pub(super) backlog: i32,
+}
+
+impl Shared {
+    /// Has the listeners refuse connections, or take them.
+    pub(super) fn set_doors(&self, setting: &Setting) {
+        for listener in &self.listeners {
+            if setting.refuses_all() {
+                listener.shut();
+            } else {
+                listener.reopen(self.backlog);
+            }
+        }
+    }
 }
 
 /// The listener of one worker.
@@ -85,21 +110,34 @@ pub(super) struct Worker<R: Readiness> {
     questions: Option<Questions>,
     /// Connections that go on in the next turn, whatever happens.
     again: Vec<u32>,
+    /// Those that do so in this one.
+    going: Vec<u32>,
     /// The number of this turn.
     turn: u64,
-    /// Who is asked for in the second half of a turn, and a list to go with `again`; kept
-    /// for their memory.
+    /// Who is asked for in the second half of a turn; kept for its memory.
     askers: Vec<u32>,
-    spare: Vec<u32>,
+    /// What is spoiled; `None`: nothing. And its number.
+    setting: Option<Arc<Setting>>,
+    generation: u32,
+    /// When something changes by itself, and for which connection; of one that has another
+    /// time by now, it means nothing.
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// A sleep ends at the first of these.
+    is_exact: bool,
+    /// Where this worker's nanoseconds begin.
+    epoch: Instant,
     shared: Arc<Shared>,
     /// The time of this batch; stands still unless `is_timed`.
     now: Instant,
     /// Some deadline depends on when connections move.
     is_timed: bool,
+    /// It does in any case, whatever is spoiled.
+    is_always_timed: bool,
     /// Whether to ask before sleeping.
     pace: Pace,
     /// When it was last said that there are no descriptors.
     warned: Option<Instant>,
+    refusals: Refusals,
     /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
 }
@@ -108,6 +146,7 @@ impl<R: Readiness> Drop for Worker<R> {
     fn drop(&mut self) {
         // Also after a panic: nobody may wait for this worker's counters any more.
         self.shared.blocks[self.index].release();
+        self.shared.spoiling.note(self.index, None);
     }
 }
 
@@ -127,6 +166,9 @@ impl<R: Readiness> Worker<R> {
         }
         ready.add(shared.wakers[index].as_raw_fd(), WAKER, Interest::Read)?;
         let listener = OwnListener(Arc::clone(shared), index);
+        let has_timeout = shared.idle_timeout.is_some() || shared.send_timeout.is_some();
+        let is_timed = has_timeout || questions.is_some();
+        let now = Instant::now();
         Ok(Self {
             index,
             acceptor: Some(Acceptor::new(listener, LISTENER, &mut ready)?),
@@ -134,23 +176,30 @@ impl<R: Readiness> Worker<R> {
             table: Table::new(),
             work: Work::new(Arc::clone(&shared.observer), shared.record_bytes),
             shared: Arc::clone(shared),
-            now: Instant::now(),
-            is_timed: shared.idle_timeout.is_some()
-                || shared.send_timeout.is_some()
-                || questions.is_some(),
+            now,
+            is_timed,
+            is_always_timed: is_timed,
             questions,
             again: Vec::new(),
             turn: 0,
             askers: Vec::new(),
-            spare: Vec::new(),
+            going: Vec::new(),
+            setting: None,
+            generation: 0,
+            due: BinaryHeap::new(),
+            is_exact: false,
+            epoch: now,
             pace: Pace::new(shared.wait),
             warned: None,
+            refusals: Refusals::new(Arc::clone(&shared.observer)),
             sweep: Vec::new(),
         })
     }
 
     /// Serves until told to stop.
     pub(super) fn run(mut self, control: &Control) -> Finish {
+        self.shared.spoiling.note(self.index, Some(0));
+        self.look_for_change();
         let served = self.serve(control).and_then(|()| self.drain(control));
         self.end_all();
         match served {
@@ -204,17 +253,22 @@ impl<R: Readiness> Worker<R> {
 
     /// Sleeps until something is ready, for `timeout` at most; how many are.
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<usize> {
-        self.ready
-            .wait(timeout)
-            .map_err(|error| self.failed("wait for", &error))
+        let waited = match timeout {
+            Some(timeout) if self.is_exact && !timeout.is_zero() => {
+                self.ready.wait_exactly(timeout)
+            }
+            timeout => self.ready.wait(timeout),
+        };
+        waited.map_err(|error| self.failed("wait for", &error))
     }
 
     /// Does one step for each of the `count` that are ready. The clock is read once.
     fn turn(&mut self, count: usize) -> Result<()> {
         if self.is_timed {
-            self.now = Instant::now();
+            self.look_at_clock();
         }
         self.begin_batch();
+        self.look_for_change();
         let mut is_woken = false;
         for index in 0..count {
             match self.ready.token(index) {
@@ -226,15 +280,14 @@ impl<R: Readiness> Worker<R> {
                 token => self.step(token - CONNECTIONS),
             }
         }
-        if self.questions.is_some() {
-            self.go_on();
-            if is_woken {
-                self.answer_late();
-            }
+        self.serve_due();
+        self.go_on();
+        if is_woken {
+            self.answer_late();
         }
         self.end_late();
         if let Some(acceptor) = &mut self.acceptor {
-            acceptor.resume(&self.shared.gate, &mut self.ready);
+            acceptor.resume(&self.shared.gate, self.shared.backlog, &mut self.ready);
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
         Ok(())
@@ -245,6 +298,12 @@ impl<R: Readiness> Worker<R> {
         self.shared.blocks[self.index].open();
         self.work.begin_batch();
         self.turn += 1;
+        self.going.append(&mut self.again);
+    }
+
+    fn look_at_clock(&mut self) {
+        self.now = Instant::now();
+        self.work.now_ns = self.now.duration_since(self.epoch).as_nanos() as u64;
     }
 
     fn failed(&self, operation: &'static str, error: &io::Error) -> Error {
@@ -341,6 +400,7 @@ impl<R: Readiness> Worker<R> {
             if list != HELD {
                 self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
             }
+            self.shared.sources.leave(connection.peer().ip());
             if let Some(questions) = &mut self.questions {
                 connection.abandon(questions, &mut self.work);
             }
@@ -355,126 +415,8 @@ impl<R: Readiness> Worker<R> {
                 self.end(id, Reason::Stopped);
             }
         }
+        self.refusals.write();
         self.work.tally.publish(&self.shared.blocks[self.index]);
-    }
-
-    // ---- conversations --------------------------------------------------------------
-
-    /// Where a responder answers: gives a new connection what it needs for that.
-    fn begin_conversation(&mut self, id: u32) {
-        if let (Some(questions), Some(connection)) = (&mut self.questions, self.table.get_mut(id)) {
-            connection.converse(id, questions, &mut self.work);
-        }
-    }
-
-    /// The first half of a connection's step; the second, if it asks nothing.
-    fn converse(&mut self, id: u32, list: usize) {
-        if let Some(Gathered::Nothing(_)) = self.gather(id, list) {
-            self.pump(id);
-        }
-    }
-
-    /// The first half of a connection's step, which it has once a turn: `None` if it had it,
-    /// or is over.
-    fn gather(&mut self, id: u32, list: usize) -> Option<Gathered> {
-        let (questions, connection) = (self.questions.as_mut()?, self.table.get_mut(id)?);
-        let conversation = connection.conversation.as_mut()?;
-        if std::mem::replace(&mut conversation.turn, self.turn) == self.turn {
-            return None;
-        }
-        if list == STALLED {
-            return Some(Gathered::Nothing(false));
-        }
-        let gathered = connection.gather(id, questions, &mut self.work);
-        if let Gathered::Ended(reason) = gathered {
-            self.end(id, reason);
-            return None;
-        }
-        if self.questions.as_ref().is_some_and(Questions::is_full) {
-            self.answer();
-        }
-        Some(gathered)
-    }
-
-    /// The second half.
-    fn pump(&mut self, id: u32) {
-        if let Some(connection) = self.table.get_mut(id) {
-            let next = connection.pump(&mut self.work);
-            let list = self.table.list(id);
-            self.settle(id, list, next);
-        }
-    }
-
-    /// Steps for those that go on by themselves, then answers for all.
-    fn go_on(&mut self) {
-        let mut ids = std::mem::replace(&mut self.again, std::mem::take(&mut self.spare));
-        for &id in &ids {
-            let list = self.table.list(id);
-            if list != LINGERING {
-                self.converse(id, list);
-            }
-        }
-        ids.clear();
-        self.spare = ids;
-        self.answer();
-    }
-
-    /// Has all that was asked answered, by one call. Nobody who asked is gone yet: between
-    /// the halves of its step, nothing ends a connection.
-    fn answer(&mut self) {
-        let Some(questions) = &mut self.questions else {
-            return;
-        };
-        if questions.is_empty() {
-            return;
-        }
-        // Whoever answers may look at the statistics, which then must not wait for it.
-        self.work.tally.publish(&self.shared.blocks[self.index]);
-        questions.respond();
-        self.shared.blocks[self.index].open();
-        let mut ids = std::mem::take(&mut self.askers);
-        for place in 0..questions.askers() {
-            let id = questions.asker(place);
-            let conversation = self
-                .table
-                .get_mut(id)
-                .and_then(|connection| connection.conversation.as_mut());
-            if let Some(conversation) = conversation {
-                for answered in questions.answers(place) {
-                    conversation.answer(&answered, &mut self.work.tally);
-                }
-                conversation.end_turn(&mut self.work.tally);
-            }
-            ids.push(id);
-        }
-        questions.end();
-        for &id in &ids {
-            self.pump(id);
-        }
-        ids.clear();
-        self.askers = ids;
-    }
-
-    /// Gives late answers to those that wait for them.
-    fn answer_late(&mut self) {
-        let Some(questions) = &mut self.questions else {
-            return;
-        };
-        let mut moved = Vec::new();
-        for (ticket, outcome, reply) in questions.late() {
-            let Some(id) = questions.redeem(ticket) else {
-                continue;
-            };
-            if let Some(connection) = self.table.get_mut(id)
-                && let Some(conversation) = &mut connection.conversation
-            {
-                conversation.answer_late(ticket, outcome, &reply, &mut self.work.tally);
-                moved.push(id);
-            }
-        }
-        for id in moved {
-            self.pump(id);
-        }
     }
 
     // ---- deadlines ------------------------------------------------------------------
@@ -491,7 +433,7 @@ impl<R: Readiness> Worker<R> {
                 }
                 (idle, stalled) => idle.or(stalled),
             },
-            _ if self.acceptor.is_some() => Some((FAREWELL, Reason::Finished)),
+            _ if self.acceptor.is_some() => Some((FAREWELL, Reason::Stopped)),
             _ => Some((LINGER, Reason::Stopped)),
         }
     }
@@ -508,13 +450,15 @@ impl<R: Readiness> Worker<R> {
             while let Some((id, moved)) = self.table.oldest(list)
                 && self.now.saturating_duration_since(moved) >= patience
             {
+                let leaves = self.table.get_mut(id).filter(|_| list == LINGERING);
+                let reason = leaves.map_or(reason, |connection| connection.farewell());
                 self.end(id, reason);
             }
         }
     }
 
     /// How long the worker may sleep; `None`: until something happens.
-    fn time_to_deadline(&self) -> Option<Duration> {
+    fn time_to_deadline(&mut self) -> Option<Duration> {
         let mut least = self.acceptor.as_ref().and_then(Acceptor::resting);
         if self.is_timed {
             for list in LISTS {
@@ -526,6 +470,13 @@ impl<R: Readiness> Worker<R> {
                     least = Some(least.map_or(left, |least| least.min(left)));
                 }
             }
+        }
+        self.is_exact = false;
+        if let Some(left) = self.time_to_due()
+            && least.is_none_or(|least| left < least)
+        {
+            self.is_exact = true;
+            least = Some(left);
         }
         least
     }
@@ -539,7 +490,7 @@ impl<R: Readiness> Worker<R> {
                 return Ok(());
             };
             match acceptor.next(&self.shared.gate) {
-                Offer::Connection(stream, peer) => self.open(stream, peer),
+                Offer::Connection(stream, peer) => self.admit(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
                 Offer::Refused => {
@@ -554,6 +505,11 @@ impl<R: Readiness> Worker<R> {
                     self.work.tally.add(Count::AcceptErrors, 1);
                     acceptor.rest(&mut self.ready);
                     self.warn("connections have to wait");
+                    break;
+                }
+                // Shut just now, as this worker is about to learn.
+                Offer::Broken(_) if acceptor.is_shut() => {
+                    acceptor.follow(&mut self.ready);
                     break;
                 }
                 Offer::Broken(error) => return Err(self.failed("accept on", &error)),
@@ -582,9 +538,24 @@ impl<R: Readiness> Worker<R> {
         observer.notice(Level::Warning, "exhausted", text);
     }
 
+    /// Takes a connection in, or closes it at once because of whom it is from.
+    fn admit(&mut self, stream: Stream, peer: SocketAddr) {
+        let Err(refusal) = self.shared.sources.try_enter(peer.ip()) else {
+            return self.open(stream, peer);
+        };
+        self.shared.gate.leave();
+        let count = match refusal {
+            Refusal::Denied => Count::Denied,
+            Refusal::Source => Count::RefusedBySource,
+        };
+        self.work.tally.add(count, 1);
+        self.refusals.add(refusal, peer);
+    }
+
     fn open(&mut self, stream: Stream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
-        let connection = Connection::new(stream, peer, &mut self.work);
+        let mut connection = Connection::new(stream, peer, &mut self.work);
+        connection.number = self.shared.spoiling.next_connection();
         let id = self.table.insert(connection, FLOWING, self.now);
         if self
             .ready
@@ -594,8 +565,14 @@ impl<R: Readiness> Worker<R> {
             self.end(id, Reason::Error);
             return;
         }
+        if self.is_refused(id) {
+            return;
+        }
         if self.questions.is_some() {
             self.begin_conversation(id);
+        }
+        if let Some(setting) = self.setting.clone() {
+            self.spoil_new(id, &setting);
         }
     }
 
@@ -604,7 +581,8 @@ impl<R: Readiness> Worker<R> {
     /// Answers what has come, says so, and waits for the peers to end their streams.
     fn drain(&mut self, control: &Control) -> Result<()> {
         self.is_timed = true;
-        self.now = Instant::now();
+        self.is_always_timed = true;
+        self.look_at_clock();
         self.begin_batch();
         if !control.time_left().is_zero() {
             let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
@@ -613,6 +591,7 @@ impl<R: Readiness> Worker<R> {
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.forget(&mut self.ready);
         }
+        self.end_hung();
         loop {
             let is_busy = self.sweep();
             // Not held back while this sleeps.

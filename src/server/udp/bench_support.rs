@@ -15,6 +15,7 @@ use super::plan::{Item, Plan};
 use super::wait::{Receiver, Sleep};
 use super::{Config, SLOT_BYTES, service};
 use crate::event::Observer;
+use crate::guard::Rates;
 use crate::sys::{RawAddress, Waker};
 use crate::worker::Control;
 
@@ -88,6 +89,7 @@ pub fn serve_by_hand(
         receiver,
         observer,
         Arc::new(impairing),
+        Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new),
     );
     let (counters, control) = (Counters::new(), Control::default());
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
-use crate::guard::{Policy, amplification};
+use crate::error::Result;
+use crate::guard::{Policy, Rate, Rates};
 use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
@@ -26,7 +27,7 @@ use crate::sys::message::{Destination, Received};
 pub struct Broadcast {
     /// Replies are sent after a time between nothing and this one, evenly distributed.
     pub max_delay: Duration,
-    /// Replies a second, of one worker.
+    /// Replies a second, more than 0.
     pub per_second: f64,
 }
 
@@ -37,6 +38,15 @@ impl Default for Broadcast {
             max_delay: Duration::from_millis(100),
             per_second: 10.0,
         }
+    }
+}
+
+impl Broadcast {
+    /// The bucket that all workers of a server take from.
+    pub(super) fn rates(&self) -> Result<Arc<Rates>> {
+        let rate = Rate::new(self.per_second, None);
+        rate.validate("broadcast_rate")?;
+        Ok(Arc::new(Rates::one(rate)))
     }
 }
 
@@ -72,6 +82,7 @@ pub(super) struct Composer {
     incoming: Option<Line<Received>>,
     outgoing: Option<Line<Received>>,
     broadcast: Option<Line<Received>>,
+    broadcast_rates: Option<Arc<Rates>>,
     own: SocketAddr,
     start: Instant,
     /// The time of this batch, since `start`; stands still where nothing is held back.
@@ -83,9 +94,10 @@ pub(super) struct Composer {
 impl Composer {
     fn new(
         responder: Option<Box<dyn Respond>>,
-        broadcast: Option<Broadcast>,
+        broadcast: Option<(Broadcast, Arc<Rates>)>,
         own: SocketAddr,
     ) -> Self {
+        let (broadcast, broadcast_rates) = broadcast.unzip();
         Self {
             completions: responder.as_ref().and_then(|one| one.completions()),
             responder,
@@ -97,6 +109,7 @@ impl Composer {
             incoming: None,
             outgoing: None,
             broadcast: broadcast.map(broadcast_line),
+            broadcast_rates,
             own,
             start: Instant::now(),
             now_ns: 0,
@@ -151,14 +164,20 @@ impl Composer {
         let Some(peer) = came.message.source.to_std() else {
             return tally.drop(DropReason::SourceUnspecified, 1);
         };
-        if !amplification::allows(policy, peer.ip(), came.length, reply.len()) {
+        if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
             return tally.drop(DropReason::Amplification, 1);
         }
-        let line = if came.message.destination.is_group() {
-            &mut self.broadcast
-        } else {
-            &mut self.outgoing
-        };
+        let mut line = &mut self.outgoing;
+        if came.message.destination.is_group() {
+            line = &mut self.broadcast;
+            if let Some(rates) = &self.broadcast_rates
+                && let Some(reason) = rates
+                    .take(peer.ip(), 1, rates.moment(Instant::now()))
+                    .reason
+            {
+                return tally.drop(reason, 1);
+            }
+        }
         let Some(line) = line else {
             return self.page.add(reply, came.message);
         };
@@ -310,7 +329,7 @@ impl<E: Engine> Worker<'_, E> {
             Some(old) => old,
             None => Box::new(Composer::new(
                 self.service.responder.take(),
-                self.service.broadcast,
+                self.service.broadcast.clone(),
                 self.service.own,
             )),
         };
@@ -352,8 +371,8 @@ impl<E: Engine> Worker<'_, E> {
         let (mut end, mut trains) = (false, 0);
         let mut asked = std::mem::take(&mut composer.asked);
         for slot in 0..count {
-            let received = self.engine.take(slot);
-            let verdict = self.judge(&received);
+            let mut received = self.engine.take(slot);
+            let verdict = self.judge(slot, &mut received);
             trains += usize::from(received.segment_bytes > 0);
             self.received.push(received);
             self.verdicts.push(verdict);

@@ -23,8 +23,8 @@ use super::plan::{Group, Item, Plan};
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
 use crate::event::{self, Observer, What};
-use crate::guard::Policy;
 use crate::guard::sources::Sources;
+use crate::guard::{Guard, Policy, Rates};
 use crate::respond::Respond;
 use crate::stats::DropReason;
 use crate::sys::message::{self, Mode, Received};
@@ -37,6 +37,9 @@ pub(super) struct Service {
     pub(super) socket: Arc<Socket>,
     pub(super) receiver: Receiver,
     pub(super) sources: Sources,
+    pub(super) guard: Guard,
+    /// Its address is IPv4.
+    pub(super) is_v4: bool,
     pub(super) observer: Arc<Observer>,
     /// How long a sleep lasts that ends without a datagram.
     pub(super) sleep_time: Option<Duration>,
@@ -52,7 +55,7 @@ pub(super) struct Service {
     /// What answers, where that is not plain echo.
     pub(super) responder: Option<Box<dyn Respond>>,
     /// Answers what was sent to a broadcast address.
-    pub(super) broadcast: Option<Broadcast>,
+    pub(super) broadcast: Option<(Broadcast, Arc<Rates>)>,
     pub(super) policy: Policy,
     /// What is spoiled; may change at any time.
     pub(super) impairing: Arc<Impairing>,
@@ -69,6 +72,8 @@ pub(super) struct Worker<'a, E> {
     pub(super) received: Vec<Received>,
     /// Why each message is not answered, if so.
     pub(super) verdicts: Vec<Option<DropReason>>,
+    /// Messages of which only the first datagrams are answered.
+    cuts: Vec<Cut>,
     pub(super) tally: Tally,
     drop_log: DropLog,
     /// How long this batch may still wait for room in the send buffer.
@@ -86,8 +91,17 @@ pub(super) struct Worker<'a, E> {
     pub(super) generation: u32,
 }
 
+/// The end of a message that is not answered, with its whole length and the reason.
+struct Cut {
+    slot: usize,
+    length: usize,
+    reason: DropReason,
+}
+
 impl<E> Drop for Worker<'_, E> {
     fn drop(&mut self) {
+        let fd = self.service.socket.as_raw_fd();
+        self.service.guard.close(fd, self.service.is_v4);
         // Also after a panic: nobody may wait for this worker any more.
         self.counters.release();
     }
@@ -110,6 +124,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             plan: Plan::new(slots),
             received: Vec::with_capacity(slots),
             verdicts: Vec::with_capacity(slots),
+            cuts: Vec::with_capacity(slots),
             tally: Tally::default(),
             drop_log,
             patience: Duration::ZERO,
@@ -220,8 +235,8 @@ impl<'a, E: Engine> Worker<'a, E> {
         let mut end = false;
         let mut trains = 0;
         for slot in 0..count {
-            let received = self.engine.take(slot);
-            let verdict = self.judge(&received);
+            let mut received = self.engine.take(slot);
+            let verdict = self.judge(slot, &mut received);
             trains += usize::from(received.segment_bytes > 0);
             if verdict.is_none() {
                 end |= received.length == 0 && self.service.stop_on_empty;
@@ -252,11 +267,15 @@ impl<'a, E: Engine> Worker<'a, E> {
         self.patience = self.service.send_timeout;
         self.received.clear();
         self.verdicts.clear();
+        self.cuts.clear();
+        self.service.guard.begin();
     }
 
     pub(super) fn end(&mut self) {
         self.log_drops();
         self.tally.publish(self.counters);
+        let fd = self.service.socket.as_raw_fd();
+        self.service.guard.end(fd, self.service.is_v4);
     }
 
     /// Publishes what is accounted for, in the midst of a batch.
@@ -272,14 +291,18 @@ impl<'a, E: Engine> Worker<'a, E> {
     /// Tells of what is dropped in the tally, before that is published and forgotten.
     fn log_drops(&mut self) {
         if let Some(dropped) = self.tally.dropped() {
+            let cut = || self.cuts.last().map(|cut| cut.slot);
             let last = self.verdicts.iter().rposition(Option::is_some);
-            let peer = last.and_then(|slot| self.received[slot].source.to_std());
+            let peer = last
+                .or_else(cut)
+                .and_then(|slot| self.received[slot].source.to_std());
             self.drop_log.add(dropped, peer);
         }
     }
 
-    /// Counts a message in, and says why it is not to be answered.
-    pub(super) fn judge(&mut self, received: &Received) -> Option<DropReason> {
+    /// Counts a message in, and says why it is not to be answered; shortens a train of which
+    /// only the first datagrams are.
+    pub(super) fn judge(&mut self, slot: usize, received: &mut Received) -> Option<DropReason> {
         if received.source.is_empty() && received.length == 0 {
             // What a receive gives on a socket that was shut down: nobody sent it.
             return Some(DropReason::SourceUnspecified);
@@ -290,7 +313,8 @@ impl<'a, E: Engine> Worker<'a, E> {
         let mut verdict = self
             .service
             .sources
-            .judge(&received.source, received.destination);
+            .judge(&received.source, received.destination)
+            .or_else(|| self.service.guard.admit(&received.source));
         if received.truncated {
             self.tally.truncated_packets += packets;
             if !self.service.answer_truncated {
@@ -302,8 +326,23 @@ impl<'a, E: Engine> Worker<'a, E> {
         }
         if let Some(reason) = verdict {
             self.tally.drop(reason, packets);
+            return verdict;
         }
-        verdict
+        let (engine, length) = (&self.engine, received.length);
+        let data = || engine.data(slot, 0, length);
+        let grant = self.service.guard.weigh(received, packets, data);
+        let reason = grant.reason?;
+        self.tally.drop(reason, packets - grant.datagrams);
+        if grant.datagrams == 0 {
+            return Some(reason);
+        }
+        self.cuts.push(Cut {
+            slot,
+            length,
+            reason,
+        });
+        received.length = received.segment_bytes * grant.datagrams as usize;
+        None
     }
 
     /// Plans the answer to what came in a slot, whose bytes start at `start`.
@@ -326,7 +365,9 @@ impl<'a, E: Engine> Worker<'a, E> {
         let all = &self.received;
         self.plan.add(item, |other| {
             let other = &all[usize::from(other)];
-            other.source == received.source && other.destination == received.destination
+            other.source == received.source
+                && other.destination == received.destination
+                && other.reply_hop_limit == received.reply_hop_limit
         });
     }
 
@@ -420,10 +461,11 @@ impl<'a, E: Engine> Worker<'a, E> {
         let mut stale_error_taken = false;
         loop {
             let data = self.engine.data(usize::from(slot), offset, length);
-            let error = match message::send(fd, data, &to.source, to.destination) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let error =
+                match message::send(fd, data, &to.source, to.destination, to.reply_hop_limit) {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error,
+                };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // An ICMP error for somebody else's reply, reported to whoever sends next.
@@ -461,6 +503,12 @@ impl<'a, E: Engine> Worker<'a, E> {
             let (records, misfits) = teller.tell(received, data, *verdict);
             self.tally.records += records;
             self.tally.unfit_records += misfits;
+        }
+        for cut in &self.cuts {
+            let answered = &self.received[cut.slot];
+            let left = cut.length - answered.length;
+            let data = self.engine.data(cut.slot, answered.length, left);
+            teller.tell(answered, data, Some(cut.reason));
         }
         self.admitted.clear();
         self.admitted

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::impairing::{Impairing, Setting};
 use super::plan::Plan;
 use super::wait::{Receiver, Sleep};
 use crate::event::Observer;
+use crate::guard::{Policy, Rate, Rates};
 use crate::server::{Listen, Wait};
 use crate::stats::DropReason;
 use crate::sys::message::{Destination, Mode, Received};
@@ -73,6 +74,8 @@ impl Engine for Scripted {
             segment_bytes: came.segment_bytes,
             truncated: came.truncated,
             maybe_merged: came.maybe_merged,
+            hop_limit: 0,
+            reply_hop_limit: 0,
         }
     }
 
@@ -129,19 +132,32 @@ fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
 }
 
 fn serve_under(control: &Control, batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
+    serve_with(Policy::default(), control, batches, refuse_trains)
+}
+
+fn serve_with(
+    policy: Policy,
+    control: &Control,
+    batches: Vec<Vec<Came>>,
+    refuse_trains: Option<i32>,
+) -> Outcome {
+    let rates = Rates::new(policy.rate_per_source, policy.rate_total).map(Arc::new);
+    let observer = Arc::new(Observer::new("test", None));
     let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
     let own = socket.local_addr().unwrap().as_socket().unwrap();
     let waker = Arc::new(Waker::new().unwrap());
     let receiver = Receiver::new(&socket, Wait::Latency, Sleep::InPoll, waker, None).unwrap();
-    let config = Config::new(Listen::at("127.0.0.1", 0));
+    let mut config = Config::new(Listen::at("127.0.0.1", 0));
+    config.guard = policy;
     let service = super::service(
         &config,
         "test",
         own,
         socket,
         receiver,
-        Arc::new(Observer::new("test", None)),
+        observer,
         Arc::new(Impairing::new(Setting::default(), Vec::new())),
+        rates,
     );
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let engine = Scripted {
@@ -296,4 +312,82 @@ fn an_error_of_somebody_elses_reply_ends_neither_the_service_nor_the_draining() 
     stopping.tell(Duration::from_secs(10));
     let outcome = serve_under(&stopping, script, None);
     assert_eq!(outcome.counter("sent_packets"), 2);
+}
+
+#[test]
+fn a_train_beyond_the_rate_is_answered_in_part_and_accounted_for() {
+    let (_socket, plain) = peer();
+    let train = Came {
+        length: 3200,
+        segment_bytes: 1000,
+        ..plain
+    };
+    let policy = Policy {
+        rate_per_source: Some(Rate {
+            per_second: 0.001,
+            burst: 7,
+        }),
+        ..Policy::default()
+    };
+    // Four, then three of four, then none; the books balance after each.
+    let batches = vec![vec![train], vec![train, plain], vec![plain]];
+    let outcome = serve_with(policy, &Control::default(), batches, None);
+    let datagrams: Vec<u16> = outcome.sent.iter().map(|sent| sent.1).collect();
+    assert_eq!(datagrams, [4, 3]);
+    assert_eq!(outcome.counter("received_packets"), 10);
+    assert_eq!(outcome.counter("sent_packets"), 7);
+    assert_eq!(outcome.counter("sent_bytes"), 3200 + 3000);
+    assert_eq!(outcome.dropped(DropReason::RateLimited), 3);
+}
+
+#[test]
+fn what_may_not_ask_takes_no_token_from_anybody() {
+    let (_socket, plain) = peer();
+    let stranger = Came {
+        peer: RawAddress::from("127.0.0.9:5000".parse::<SocketAddr>().unwrap()),
+        ..plain
+    };
+    let truncated = Came {
+        truncated: true,
+        ..plain
+    };
+    let policy = Policy {
+        deny: vec!["127.0.0.9".parse().unwrap()],
+        rate_total: Some(Rate {
+            per_second: 0.001,
+            burst: 1,
+        }),
+        ..Policy::default()
+    };
+    let batches = vec![vec![stranger, truncated, plain, plain]];
+    let outcome = serve_with(policy, &Control::default(), batches, None);
+    assert_eq!(outcome.dropped(DropReason::Denied), 1);
+    assert_eq!(outcome.dropped(DropReason::Truncated), 1);
+    assert_eq!(outcome.dropped(DropReason::RateLimitedTotal), 1);
+    assert_eq!(outcome.counter("sent_packets"), 1);
+}
+
+#[test]
+fn service_ports_off_loopback_are_not_answered_unless_asked_for() {
+    let (_socket, plain) = peer();
+    let from = |text: &str| Came {
+        peer: RawAddress::from(text.parse::<SocketAddr>().unwrap()),
+        ..plain
+    };
+    let batch = vec![
+        from("192.0.2.1:53"),
+        from("192.0.2.1:11211"),
+        from("[::ffff:192.0.2.1]:123"),
+        from("127.0.0.1:53"),
+        from("192.0.2.1:5353"),
+    ];
+    let outcome = serve(vec![batch.clone()], None);
+    assert_eq!(outcome.dropped(DropReason::ServicePort), 3);
+    assert_eq!(outcome.counter("sent_packets"), 2);
+    let policy = Policy {
+        answer_service_ports: true,
+        ..Policy::default()
+    };
+    let outcome = serve_with(policy, &Control::default(), vec![batch], None);
+    assert_eq!(outcome.counter("sent_packets"), 5);
 }

@@ -113,7 +113,8 @@ impl Engine for Portable {
         // One datagram a group: this engine's trains are of one.
         let offset = plan.pieces(group).next().map_or(0, |piece| piece.offset);
         let data = self.data(0, offset as usize, group.bytes as usize);
-        message::send(self.fd, data, &of.source, of.destination)?;
+        let (to, from) = (&of.source, of.destination);
+        message::send(self.fd, data, to, from, of.reply_hop_limit)?;
         Ok(1)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::impair::{self, DatagramImpairments, FlowNumbers, Tape};
+use crate::impair::{DatagramImpairments, FlowNumbers, Tape};
 use crate::server::Change;
 use crate::sys::Waker;
 
@@ -21,13 +21,8 @@ pub(super) struct Setting {
 impl Setting {
     /// These impairments, with a seed if they need one, decided afresh and not recorded.
     pub(super) fn of(impairments: DatagramImpairments) -> Self {
-        let impairments = if impairments.is_noop() {
-            impairments
-        } else {
-            impairments.with_seed(impair::random_seed())
-        };
         Self {
-            impairments,
+            impairments: impairments.seeded(),
             ..Self::default()
         }
     }

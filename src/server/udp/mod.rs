@@ -21,8 +21,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
-use crate::guard::Policy;
 use crate::guard::sources::Sources;
+use crate::guard::{Guard, Policy, Rate, Rates};
 use crate::impair::DatagramImpairments;
 use crate::respond::MakeResponder;
 use crate::socket::{self, Bound, SocketOptions};
@@ -135,6 +135,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         counters: (0..workers).map(|_| Counters::new()).collect(),
         final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
     });
+    let rates = Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new);
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
@@ -144,6 +145,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
+    let broadcast_rates = config.broadcast.map(|one| one.rates()).transpose()?;
     let setting = Setting::of(std::mem::take(&mut config.impair));
     let impaired = setting.text();
     let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
@@ -177,9 +179,11 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             receiver,
             Arc::clone(&observer),
             Arc::clone(&impairing),
+            rates.clone(),
         );
         service.idle = idle.pop();
         service.responder = responder;
+        service.broadcast = config.broadcast.zip(broadcast_rates.clone());
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
     let descriptors = handles.iter().cloned().map(descriptor).collect();
@@ -195,8 +199,32 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         impair: Box::new(move |change| impairing.change(change)),
         stats: Box::new(move || group.stats(&handles)),
         observer,
+        guards: guards(&config.guard),
         name,
     })
+}
+
+/// What holds for a socket beyond loopback, for people.
+fn guards(policy: &Policy) -> String {
+    let ports = if policy.answer_service_ports {
+        "answers service ports"
+    } else {
+        "answers no service ports"
+    };
+    let loops = if policy.loop_guard {
+        "ends echo loops"
+    } else {
+        "lets echo loops go on"
+    };
+    let rate = |rate: Option<Rate>| match rate {
+        Some(rate) => format!("{} a second", rate.per_second),
+        None => "without limit".to_owned(),
+    };
+    format!(
+        "{ports}, {loops}, answers each source {}, all together {}",
+        rate(policy.rate_per_source),
+        rate(policy.rate_total),
+    )
 }
 
 /// The socket's number, for as long as it is open.
@@ -221,6 +249,10 @@ fn validate(config: &Config) -> Result<&'static str> {
             "a timeout is longer than nothing",
         ));
     }
+    if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
+        let rule = "a reply that finds no room waits for more than 0 seconds";
+        return Err(Error::argument("set", "send_timeout=0", rule));
+    }
     if config.record_bytes == Some(0) {
         return Err(Error::argument(
             "set",
@@ -229,6 +261,7 @@ fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     check_cpus(&config.cpus)?;
+    config.guard.validate()?;
     match config.engine {
         EngineChoice::Portable => Ok(Portable::NAME),
         EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
@@ -290,6 +323,7 @@ fn is_one_address(address: SocketAddr) -> bool {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn service(
     config: &Config,
     name: &str,
@@ -298,11 +332,14 @@ fn service(
     receiver: Receiver,
     observer: Arc<Observer>,
     impairing: Arc<Impairing>,
+    rates: Option<Arc<Rates>>,
 ) -> Service {
     Service {
         name: name.to_owned(),
         receiver,
         sources: Sources::new(address, config.broadcast.is_some()),
+        guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
+        is_v4: address.is_ipv4(),
         observer,
         sleep_time: sleep_time(config),
         counts_timeouts: config.socket.recv_timeout.is_some(),
@@ -312,7 +349,7 @@ fn service(
         stop_on_empty: config.stop_on_empty,
         record_bytes: config.record_bytes,
         responder: None,
-        broadcast: config.broadcast,
+        broadcast: None,
         policy: config.guard.clone(),
         impairing,
         own: crate::address::plain(address),

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Interest, Readiness, milliseconds};
+use super::{Interest, Readiness, milliseconds, poll_exactly};
 
 /// More ready descriptors than this wait for the next call.
 const EVENTS: usize = 512;
@@ -84,6 +84,20 @@ impl Readiness for Epoll {
             Ok(0)
         } else {
             Err(error)
+        }
+    }
+
+    fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize> {
+        // epoll_pwait2(2) would do it in one call, but is younger than what is supported; an
+        // epoll descriptor is readable when something in the set is ready (epoll(7)).
+        let mut set = [libc::pollfd {
+            fd: self.set.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        }];
+        match poll_exactly(&mut set, timeout)? {
+            0 => Ok(0),
+            _ => self.wait(Some(Duration::ZERO)),
         }
     }
 

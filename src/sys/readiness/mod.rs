@@ -57,6 +57,10 @@ pub(crate) trait Readiness: Sized + Send + 'static {
     /// many tokens [`Readiness::token`] has to give. A signal counts as "none".
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize>;
 
+    /// The same for a time that is not rounded to milliseconds, where the system can sleep
+    /// so (ppoll(2)); it may take a system call more.
+    fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize>;
+
     /// The `index`-th token of the last wait, each at most once.
     fn token(&self, index: usize) -> u32;
 
@@ -73,12 +77,71 @@ fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     })
 }
 
+/// poll(2) for a time that is not rounded: ppoll(2). Returns how many are ready; none after
+/// a signal.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+))]
+fn poll_exactly(watched: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        // Below a thousand millions, which every C long holds.
+        tv_nsec: timeout.subsec_nanos() as _,
+    };
+    // SAFETY: ppoll(2) reads and writes the live slice, of the length given, and reads the
+    // live time; a null signal mask changes none.
+    let count = unsafe {
+        libc::ppoll(
+            watched.as_mut_ptr(),
+            watched.len() as _,
+            &raw const timeout,
+            std::ptr::null(),
+        )
+    };
+    polled(count)
+}
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+)))]
+fn poll_exactly(watched: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
+    poll_for(watched, Some(timeout))
+}
+
+/// poll(2), in milliseconds. Returns how many are ready; none after a signal.
+fn poll_for(watched: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
+    let length = watched.len() as _;
+    // SAFETY: poll(2) reads and writes the live slice, of the length given.
+    polled(unsafe { libc::poll(watched.as_mut_ptr(), length, milliseconds(timeout)) })
+}
+
+fn polled(count: libc::c_int) -> io::Result<usize> {
+    if let Ok(count) = usize::try_from(count) {
+        return Ok(count);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted {
+        Ok(0)
+    } else {
+        Err(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
+    use std::time::Instant;
 
     const LONG: Option<Duration> = Some(Duration::from_secs(20));
     const NONE: Option<Duration> = Some(Duration::ZERO);
@@ -121,14 +184,38 @@ mod tests {
         assert_eq!(tokens(&mut set, LONG), [3]);
     }
 
+    /// The shortest of many: a busy machine makes each of them longer.
+    fn sleeps_exactly<R: Readiness>() {
+        let mut set = R::new().unwrap();
+        let (near, far) = UnixStream::pair().unwrap();
+        set.add(near.as_raw_fd(), 3, Interest::Read).unwrap();
+        let short = Duration::from_micros(200);
+        let least = (0..50).map(|_| {
+            let start = Instant::now();
+            assert_eq!(set.wait_exactly(short).unwrap(), 0);
+            start.elapsed()
+        });
+        let least = least.min().unwrap();
+        assert!(least >= short, "not a moment early: {least:?}");
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        assert!(least < Duration::from_micros(900), "{least:?}");
+        (&far).write_all(b"x").unwrap();
+        let start = Instant::now();
+        assert_eq!(set.wait_exactly(Duration::from_secs(20)).unwrap(), 1);
+        assert_eq!(set.token(0), 3);
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
     #[test]
     fn epoll() {
+        sleeps_exactly::<Epoll>();
         tells_what_is_ready_until_it_is_no_more::<Epoll>();
         tells_a_hang_up_whatever_the_interest::<Epoll>();
     }
 
     #[test]
     fn portable() {
+        sleeps_exactly::<Poll>();
         tells_what_is_ready_until_it_is_no_more::<Poll>();
         tells_a_hang_up_whatever_the_interest::<Poll>();
         assert_eq!(Poll::NAME, "portable");

@@ -5,7 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Interest, Readiness, milliseconds};
+use super::{Interest, Readiness, poll_exactly, poll_for};
 
 /// No descriptor has this token.
 const ABSENT: u32 = u32::MAX;
@@ -34,6 +34,17 @@ impl Poll {
             None | Some(&ABSENT) => None,
             Some(&place) => Some(place as usize),
         }
+    }
+
+    /// Notes the `count` tokens that are ready.
+    fn collect(&mut self, count: usize) -> usize {
+        self.ready.clear();
+        let is_ready = |(polled, _): &(&libc::pollfd, &u32)| polled.revents != 0;
+        let ready = self.watched.iter().zip(&self.tokens).filter(is_ready);
+        // None is looked for beyond the last.
+        self.ready
+            .extend(ready.map(|(_, token)| *token).take(count));
+        self.ready.len()
     }
 }
 
@@ -82,34 +93,13 @@ impl Readiness for Poll {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        self.ready.clear();
-        // SAFETY: poll(2) reads and writes the live vector, of the length given.
-        let count = unsafe {
-            libc::poll(
-                self.watched.as_mut_ptr(),
-                self.watched.len() as _,
-                milliseconds(timeout),
-            )
-        };
-        if count < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted {
-                Ok(0)
-            } else {
-                Err(error)
-            };
-        }
-        let mut left = count;
-        for (polled, token) in self.watched.iter().zip(&self.tokens) {
-            if left == 0 {
-                break;
-            }
-            if polled.revents != 0 {
-                self.ready.push(*token);
-                left -= 1;
-            }
-        }
-        Ok(self.ready.len())
+        let count = poll_for(&mut self.watched, timeout)?;
+        Ok(self.collect(count))
+    }
+
+    fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize> {
+        let count = poll_exactly(&mut self.watched, timeout)?;
+        Ok(self.collect(count))
     }
 
     fn token(&self, index: usize) -> u32 {

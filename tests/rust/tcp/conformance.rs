@@ -153,7 +153,6 @@ fn the_engine_that_runs_is_told() {
 
 #[test]
 fn what_cannot_work_is_refused_by_name() {
-    use std::time::Duration;
     type Change = fn(&mut Config);
     let cases: [(&str, Change); 6] = [
         ("workers", |config| config.workers = 0),
@@ -162,8 +161,8 @@ fn what_cannot_work_is_refused_by_name() {
             config.record_bytes = Some((1 << 20) + 1);
         }),
         ("max_connections", |config| config.max_connections = Some(0)),
-        ("idle_timeout", |config| {
-            config.idle_timeout = Some(Duration::ZERO);
+        ("max_amplification", |config| {
+            config.guard.max_amplification = Some(0.9);
         }),
         ("reuse_port", |config| {
             config.workers = 2;

@@ -206,6 +206,28 @@ pub(crate) fn assert_balance(server: &Server) {
     );
 }
 
+/// What must hold at any moment of a server that answers, or spoils.
+#[track_caller]
+pub(crate) fn assert_books(server: &Server) {
+    let stats = server.stats();
+    let get = |name| stats.get(name);
+    assert_eq!(
+        get("received_bytes") + get("produced_bytes"),
+        get("consumed_bytes") + get("sent_bytes") + get("discarded_bytes") + get("pending_bytes"),
+        "{stats:?}"
+    );
+    assert_eq!(
+        get("requests"),
+        get("replies")
+            + get("error_replies")
+            + get("silent_requests")
+            + get("failed_replies")
+            + get("abandoned_requests")
+            + get("pending_requests"),
+        "{stats:?}"
+    );
+}
+
 pub(crate) const FIN_WAIT2: u8 = 5;
 pub(crate) const TIME_WAIT: u8 = 6;
 

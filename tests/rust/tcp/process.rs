@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rsecho::event::{Level, Queue, What};
+use rsecho::server::Change;
 
 use crate::helper::*;
 
@@ -119,6 +120,11 @@ fn child_process() {
             }
             "limit" => answer(limit(words.next().unwrap().parse().unwrap())),
             "cpu_us" => answer(cpu_us()),
+            "impair" => {
+                let spec = words.collect::<Vec<_>>().join(" ");
+                server.impair(&Change { spec, tape: None }).unwrap();
+                answer(0);
+            }
             counter => {
                 let stats = server.stats();
                 answer(stats.get(counter) + stats.reason(counter));
@@ -307,7 +313,49 @@ fn f45_every_descriptor_is_close_on_exec(engine: Engine) {
     assert_eq!(server.ask("inherited"), 0);
 }
 
+/// Whatever a spoiled connection waits for, it is waited for asleep.
+fn f18_what_is_spoiled_on_purpose_costs_no_processor_time(engine: Engine) {
+    let mut server = Process::new(engine);
+    server.ask("start");
+    let mut kept = Vec::new();
+    for spec in [
+        // The kernel takes no more, and the time of what is held passes.
+        "both latency 1ms, slicer 1000 0 10",
+        "both bandwidth 1",
+        // Its time does not come soon; both are full, so nothing is read.
+        "both latency 1h",
+        "both latency 1h, slicer 10",
+        "in timeout 1h",
+        "reset_peer 1h",
+        "half_close 10",
+        "accept_hang",
+    ] {
+        server.ask(&format!("impair {spec}"));
+        let silent = connect_small(server.address, 16 << 10);
+        stuff(&silent, 1 << 20);
+        kept.push(silent);
+        // One whose end has come, too.
+        let ended = connect_small(server.address, 16 << 10);
+        stuff(&ended, 10);
+        end_output(&ended);
+        kept.push(ended);
+        let percent = server.cpu_percent(Duration::from_millis(300));
+        assert!(percent < 10, "{percent} % with {spec}");
+    }
+    #[cfg(target_os = "linux")]
+    {
+        server.ask("impair refuse");
+        let percent = server.cpu_percent(Duration::from_millis(300));
+        assert!(percent < 10, "{percent} % while shut");
+    }
+    server.ask("impair ");
+    let percent = server.cpu_percent(Duration::from_millis(300));
+    assert!(percent < 10, "{percent} % afterwards");
+    exchange(&connect(server.address), b"and serves");
+}
+
 on_both_engines!(
+    f18_what_is_spoiled_on_purpose_costs_no_processor_time,
     f25_f26_resets_leave_no_descriptors_behind,
     f29_out_of_descriptors_others_are_refused_and_service_comes_back,
     f29_without_even_a_spare_it_rests_and_comes_back,

@@ -57,7 +57,9 @@ impl Batch {
             } else {
                 0
             };
-            self.mailbox.open(of.source, of.destination, segment);
+            let hop_limit = of.reply_hop_limit;
+            self.mailbox
+                .open(of.source, of.destination, segment, hop_limit);
             for piece in plan.pieces(group) {
                 let (offset, length) = (piece.offset as usize, piece.length as usize);
                 self.mailbox.add(usize::from(piece.slot), offset, length);

@@ -1,0 +1,1 @@
+"""Two clients of a UDP service that answers each datagram: one with a bug, one without."""

@@ -1,0 +1,88 @@
+"""Whom servers do not answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsecho import _rsecho
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network, IPv6Network
+    from typing import TypeAlias
+
+    Network: TypeAlias = str | IPv4Network | IPv6Network
+    """CIDR notation (RFC 4632), as in "192.0.2.0/24"."""
+    Rate: TypeAlias = float | tuple[float, int]
+    """So many a second, and so many at once."""
+
+__all__ = ["Guard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """The protections of a server. One that names none has all defaults: `Guard()`.
+
+    Each datagram that is not answered is counted in `UdpStats.dropped`, by the reason in
+    brackets; each connection that is not taken in, in the field of `TcpStats` in brackets.
+    A source is an IPv4 address or an IPv6 /64; IPv4 within IPv6 is IPv4.
+
+    Raises:
+        ValueError: a rule that can never work.
+    """
+
+    allow: Iterable[Network] = ()
+    """Only these networks may ask; none: anyone. [`denied`; `denied_connections`]"""
+    deny: Iterable[Network] = ()
+    """These may not, even where `allow` names them. [`denied`; `denied_connections`]"""
+    answer_service_ports: bool = False
+    """UDP: answer also to source ports below 1024, 2049 and 11211 off loopback: forged, they
+    are those of servers that answer back (CVE-2024-2169). [`service_port`]"""
+    loop_guard: bool = True
+    """UDP: end what goes round and round between this server and another one: by its hop
+    limit where that is one of these servers, by its rate where it is another. The peer is then
+    left alone for 10 seconds, and for longer each time. [`echo_loop`, `quarantined`]"""
+    rate_per_source: Rate | None = None
+    """UDP: datagrams a second from one source that are answered, or a pair of that and how
+    many at once: by default a tenth of it, at least 5. [`rate_limited`]"""
+    rate_total: Rate | None = None
+    """UDP: the same for all sources together. Those that come for the first time may have
+    the upper half of it only, so that forged ones leave the rest to those that came back.
+    [`rate_limited_total`]"""
+    max_amplification: float | None = None
+    """UDP: how many times the bytes of a request on the wire its reply may be. By default 3
+    (RFC 9000 §8.1), and anything for sources on loopback. An echo is 1. [`amplification`]"""
+    connections_per_source: int | None = None
+    """TCP: connections from one source at a time, 0 for any number. By default 4096, and any
+    number for sources on loopback. [`refused_by_source`]"""
+
+    def __post_init__(self) -> None:
+        for name in ("allow", "deny"):
+            networks = getattr(self, name)
+            if isinstance(networks, str):
+                raise TypeError(f"{name} is a list of networks, not one: write [{networks!r}]")
+            object.__setattr__(self, name, tuple(map(str, networks)))
+        native(self)
+
+
+def native(guard: Guard | None) -> _rsecho.GuardPolicy:
+    """What the native servers take; None is all defaults."""
+    if guard is None:
+        return _rsecho.GuardPolicy()
+    return _rsecho.GuardPolicy(
+        allow=list(map(str, guard.allow)),
+        deny=list(map(str, guard.deny)),
+        answer_service_ports=guard.answer_service_ports,
+        loop_guard=guard.loop_guard,
+        rate_per_source=_rate(guard.rate_per_source),
+        rate_total=_rate(guard.rate_total),
+        max_amplification=guard.max_amplification,
+        connections_per_source=guard.connections_per_source,
+    )
+
+
+def _rate(rate: Rate | None) -> tuple[float, int | None] | None:
+    if rate is None or isinstance(rate, tuple):
+        return rate
+    return rate, None

@@ -1,0 +1,65 @@
+"""Which seed an impairment gets, as plain functions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+# Short enough to type; as many as the impairments' grammar would take are not needed.
+_SEED_BYTES = 4
+
+# The grammar takes any beginning of an option's name, as tc does.
+_SEED_WORDS = ("s", "se", "see", "seed")
+
+
+def any_seed() -> int:
+    """For a session that was given none."""
+    return int.from_bytes(os.urandom(_SEED_BYTES))
+
+
+def read_seed(text: str) -> int:
+    """The value of `--rsecho-seed`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number from 0 to 2**64 - 1.
+    """
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed: a whole number from 0 to 2**64-1")
+    return seed
+
+
+def test_id(item: pytest.Item) -> str:
+    """The id of a test, the same however the tests are spread over processes."""
+    mark = item.get_closest_marker("xdist_group")
+    if mark is None:
+        return item.nodeid
+    # With --dist loadgroup, xdist's workers append the group to the id.
+    group = mark.args[0] if mark.args else mark.kwargs.get("name", "default")
+    return item.nodeid.removesuffix(f"@{group}")
+
+
+def seed_of(session_seed: int, name: str) -> int:
+    """A test's own seed: neither the order of tests nor the process they run in changes it."""
+    from hashlib import blake2b
+
+    text = f"{session_seed} {name}".encode()
+    return int.from_bytes(blake2b(text, digest_size=_SEED_BYTES).digest())
+
+
+def with_seed(spec: str, seed: int) -> str:
+    """The same impairments, with this seed on each way (`in …; out …`) that names none."""
+    parts = [part.strip() for part in spec.split(";")]
+    return "; ".join(part if _has_seed(part) else f"{part} seed {seed}" for part in parts if part)
+
+
+def _has_seed(part: str) -> bool:
+    words = part.replace(",", " ").split()
+    return any(word in _SEED_WORDS or word.startswith("seed=") for word in words)

@@ -1,0 +1,583 @@
+//! Token buckets: one a source, and one over all. Shared by the workers, without a lock.
+//!
+//! A bucket is one number, the time at which it will be full again: the generic cell rate
+//! algorithm (ITU-T I.371, "virtual scheduling"), which is a token bucket that never has to
+//! be refilled, and is changed by one compare-and-swap.
+//!
+//! Rule 1: the table never grows. It is made once, for 65,536 sources: 1 MiB.
+//! Rule 2: forged sources cost an honest one nothing. A source that has come back within
+//! [`ACTIVE`] is confirmed: no newcomer takes its entry, and newcomers may draw on the total
+//! only while that is more than half full.
+//! Rule 3: who shares an entry cannot be chosen: the hash has a random key, and an entry is
+//! found by all 64 bits of it.
+//! Rule 4: time is given, never asked for; what is refused takes no token from anybody.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Rate;
+use crate::error::{Error, Result};
+use crate::stats::DropReason;
+
+/// Places for sources, each with so many entries: a cache line of them.
+const SETS: usize = 1 << 14;
+const WAYS: usize = 4;
+
+/// For how long a source that was seen is expected back.
+const ACTIVE: Duration = Duration::from_secs(2);
+
+/// Times are counted in eighths of a nanosecond, so that a token at the highest rate still
+/// takes a whole number of them.
+const UNITS_PER_NS: u64 = 8;
+const ACTIVE_UNITS: u64 = ACTIVE.as_nanos() as u64 * UNITS_PER_NS;
+
+/// The moment at which a table is made. Not 0, so that what is taken from a time never
+/// makes it negative: a bucket fills within less.
+const START: u64 = 1 << 60;
+
+/// A moment on a table's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Rate {
+    /// The most that a rate may be: a token a nanosecond.
+    pub const MOST_PER_SECOND: f64 = 1e9;
+
+    /// A bucket fills within this many seconds (some three years).
+    const MOST_SECONDS: f64 = 1e8;
+
+    /// `per_second` tokens a second, and `burst` at once: by default what comes in a tenth
+    /// of a second, and not below 5. Whether that can be is for [`super::Policy::validate`]
+    /// to say.
+    pub fn new(per_second: f64, burst: Option<u32>) -> Self {
+        let burst = burst.unwrap_or_else(|| (per_second / 10.0).ceil().max(5.0) as u32);
+        Self { per_second, burst }
+    }
+
+    /// Refuses what no bucket can be made of.
+    pub(crate) fn validate(&self, name: &str) -> Result<()> {
+        let refuse = |rule: &str| {
+            let subject = format!("{name} of {}:{}", self.per_second, self.burst);
+            Err(Error::argument("set", subject, rule))
+        };
+        if !(self.per_second > 0.0 && self.per_second <= Self::MOST_PER_SECOND) {
+            return refuse("it is more than 0 a second, and at most 1000000000");
+        }
+        if self.burst == 0 {
+            return refuse("a burst is 1 or more: a bucket of nothing lets nothing through");
+        }
+        if f64::from(self.burst) / self.per_second > Self::MOST_SECONDS {
+            return refuse("such a burst would take years to fill");
+        }
+        Ok(())
+    }
+}
+
+/// What a bucket's numbers come to.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// From one token to the next.
+    interval: u64,
+    /// For all tokens to come back.
+    full: u64,
+    /// For those to come back that a newcomer may draw, which is half of them or more.
+    half: u64,
+}
+
+impl Shape {
+    fn new(rate: Rate) -> Self {
+        // Rounded up: the rate is a limit.
+        let interval = (1e9 * UNITS_PER_NS as f64 / rate.per_second).ceil() as u64;
+        Self {
+            interval,
+            full: interval * u64::from(rate.burst),
+            half: interval * u64::from(rate.burst.div_ceil(2)),
+        }
+    }
+
+    /// How many of `wanted` tokens are there, and when the bucket will be full once they are
+    /// taken; `depth` is how far from full that may be.
+    fn draw(&self, full_at: u64, now: u64, wanted: u64, depth: u64) -> (u64, u64) {
+        let from = full_at.max(now);
+        let room = (now + depth).saturating_sub(from);
+        let granted = match wanted.checked_mul(self.interval) {
+            Some(price) if price <= room => wanted,
+            _ => room / self.interval,
+        };
+        (granted, from + granted * self.interval)
+    }
+}
+
+/// One source: by its hash, 0 where there is none and [`BUSY`] while it changes.
+#[derive(Debug, Default)]
+struct Entry {
+    tag: AtomicU64,
+    state: AtomicU64,
+}
+
+const BUSY: u64 = 1;
+
+/// When its bucket is full again, which is never before it was last seen; and whether it has
+/// come back.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    full_at: u64,
+    is_confirmed: bool,
+}
+
+impl State {
+    fn unpack(bits: u64) -> Self {
+        Self {
+            full_at: bits >> 1,
+            is_confirmed: bits & 1 != 0,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        self.full_at << 1 | u64::from(self.is_confirmed)
+    }
+
+    /// Seen of late, or still in debt.
+    fn is_active(self, now: u64) -> bool {
+        self.full_at + ACTIVE_UNITS >= now
+    }
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set([Entry; WAYS]);
+
+/// What of a receive may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// How many of its datagrams.
+    pub(crate) datagrams: u64,
+    /// Why the others may not.
+    pub(crate) reason: Option<DropReason>,
+}
+
+/// The buckets of one server.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    start: Instant,
+    keys: RandomState,
+    per_source: Option<Shape>,
+    total: Option<Shape>,
+    sets: Box<[Set]>,
+    /// Shared by all sources for which there is no entry.
+    others: Entry,
+    /// On a line of its own: every worker writes to it.
+    all: Box<Set>,
+}
+
+impl Rates {
+    /// `None` where neither is limited. The rates are valid.
+    pub(crate) fn new(per_source: Option<Rate>, total: Option<Rate>) -> Option<Self> {
+        let is_limited = per_source.is_some() || total.is_some();
+        is_limited.then(|| Self::with_sets(SETS, per_source, total))
+    }
+
+    /// `sets` is a power of two.
+    fn with_sets(sets: usize, per_source: Option<Rate>, total: Option<Rate>) -> Self {
+        Self {
+            start: Instant::now(),
+            keys: RandomState::new(),
+            per_source: per_source.map(Shape::new),
+            total: total.map(Shape::new),
+            sets: (0..sets).map(|_| Set::default()).collect(),
+            others: Entry::default(),
+            all: Box::default(),
+        }
+    }
+
+    /// One bucket for all.
+    pub(crate) fn one(total: Rate) -> Self {
+        Self::new(None, Some(total)).expect("one is limited")
+    }
+
+    /// This time on the table's clock.
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        let ns = now.saturating_duration_since(self.start).as_nanos() as u64;
+        Moment(START + ns * UNITS_PER_NS)
+    }
+
+    /// True where each source has its own limit.
+    pub(crate) fn limits_sources(&self) -> bool {
+        self.per_source.is_some()
+    }
+
+    /// Tokens that a source's bucket holds, where it has one.
+    pub(crate) fn burst(&self) -> u64 {
+        self.per_source
+            .map_or(u64::MAX, |shape| shape.full / shape.interval)
+    }
+
+    /// Takes a token for each of `wanted` datagrams that came at once from `source`, a plain
+    /// address; what there are no tokens for is not to be answered.
+    #[inline]
+    pub(crate) fn take(&self, source: IpAddr, wanted: u64, now: Moment) -> Grant {
+        let tag = self.tag(source);
+        let (entry, mut granted, is_confirmed) = self.draw(tag, now.0, wanted);
+        let mut reason = (granted < wanted).then_some(DropReason::RateLimited);
+        if let Some(total) = self.total
+            && granted > 0
+        {
+            let depth = if is_confirmed { total.full } else { total.half };
+            let answered = draw_from(&self.all.0[0].state, &total, now.0, granted, depth);
+            if answered < granted {
+                if let Some(shape) = self.per_source {
+                    let unused = (granted - answered) * shape.interval;
+                    // In the upper bits of the state; see [`START`].
+                    entry.state.fetch_sub(unused << 1, Ordering::Relaxed);
+                }
+                granted = answered;
+                reason = Some(DropReason::RateLimitedTotal);
+            }
+        }
+        Grant {
+            datagrams: granted,
+            reason,
+        }
+    }
+
+    /// An IPv4 address, or an IPv6 /64, which is what one user has (RFC 6177).
+    fn tag(&self, source: IpAddr) -> u64 {
+        let key = match source {
+            IpAddr::V4(v4) => (4u8, u64::from(u32::from(v4))),
+            IpAddr::V6(v6) => (6, (u128::from(v6) >> 64) as u64),
+        };
+        self.keys.hash_one(key).max(BUSY + 1)
+    }
+
+    fn set(&self, tag: u64) -> &Set {
+        &self.sets[tag as usize & (self.sets.len() - 1)]
+    }
+
+    /// Sees a source, and draws on its bucket: its entry, what it got, and whether it is
+    /// confirmed.
+    fn draw(&self, tag: u64, now: u64, wanted: u64) -> (&Entry, u64, bool) {
+        let set = self.set(tag);
+        let known = set
+            .0
+            .iter()
+            .find(|entry| entry.tag.load(Ordering::Acquire) == tag);
+        if let Some(entry) = known
+            && let Some((granted, is_confirmed)) = self.draw_known(entry, tag, now, wanted)
+        {
+            return (entry, granted, is_confirmed);
+        }
+        let Some(entry) = claim(set, now) else {
+            // All are busy with sources that are there to stay. The others share a bucket.
+            let granted = self.draw_new(&self.others, now, wanted);
+            return (&self.others, granted, false);
+        };
+        // Nobody looks at the state of a busy entry, whatever was in it.
+        entry.state.store(0, Ordering::Relaxed);
+        let granted = self.draw_new(entry, now, wanted);
+        entry.tag.store(tag, Ordering::Release);
+        (entry, granted, false)
+    }
+
+    /// Draws on an entry that is `tag`'s; `None`: it is somebody else's by now.
+    fn draw_known(&self, entry: &Entry, tag: u64, now: u64, wanted: u64) -> Option<(u64, bool)> {
+        let mut bits = entry.state.load(Ordering::Relaxed);
+        loop {
+            let state = State::unpack(bits);
+            let (granted, full_at) = self.price(state.full_at, now, wanted);
+            let next = State {
+                full_at,
+                is_confirmed: state.is_active(now),
+            };
+            match entry.state.compare_exchange_weak(
+                bits,
+                next.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some((granted, next.is_confirmed)),
+                Err(found) => bits = found,
+            }
+            if entry.tag.load(Ordering::Acquire) != tag {
+                return None;
+            }
+        }
+    }
+
+    fn draw_new(&self, entry: &Entry, now: u64, wanted: u64) -> u64 {
+        let mut bits = entry.state.load(Ordering::Relaxed);
+        loop {
+            let (granted, full_at) = self.price(State::unpack(bits).full_at, now, wanted);
+            let next = State {
+                full_at,
+                is_confirmed: false,
+            };
+            match entry.state.compare_exchange_weak(
+                bits,
+                next.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return granted,
+                Err(found) => bits = found,
+            }
+        }
+    }
+
+    /// What a source's bucket gives; where sources have no limit, all, and that it was seen.
+    fn price(&self, full_at: u64, now: u64, wanted: u64) -> (u64, u64) {
+        match self.per_source {
+            Some(shape) => shape.draw(full_at, now, wanted, shape.full),
+            None => (wanted, full_at.max(now)),
+        }
+    }
+}
+
+/// An entry for a newcomer, marked as busy: an empty one, one whose source has not come back,
+/// or else the one of a source that was seen once, and longest ago.
+fn claim(set: &Set, now: u64) -> Option<&Entry> {
+    let mut oldest: Option<(&Entry, u64, u64)> = None;
+    for entry in &set.0 {
+        let tag = entry.tag.load(Ordering::Relaxed);
+        let state = State::unpack(entry.state.load(Ordering::Relaxed));
+        if tag == BUSY || (tag != 0 && state.is_confirmed && state.is_active(now)) {
+            continue;
+        }
+        let seen = if tag == 0 { 0 } else { state.full_at };
+        if oldest.is_none_or(|(_, _, least)| seen < least) {
+            oldest = Some((entry, tag, seen));
+        }
+    }
+    let (entry, tag, _) = oldest?;
+    let taken = entry
+        .tag
+        .compare_exchange(tag, BUSY, Ordering::Acquire, Ordering::Relaxed);
+    taken.is_ok().then_some(entry)
+}
+
+/// Draws on a bucket that is nothing but the time at which it is full.
+fn draw_from(bucket: &AtomicU64, shape: &Shape, now: u64, wanted: u64, depth: u64) -> u64 {
+    let mut full_at = bucket.load(Ordering::Relaxed);
+    loop {
+        let (granted, next) = shape.draw(full_at, now, wanted, depth);
+        if granted == 0 {
+            return 0;
+        }
+        match bucket.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return granted,
+            Err(found) => full_at = found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn rates(per_source: Option<(f64, u32)>, total: Option<(f64, u32)>) -> Rates {
+        let rate = |(per_second, burst)| Rate { per_second, burst };
+        Rates::with_sets(1 << 8, per_source.map(rate), total.map(rate))
+    }
+
+    fn at(ns: u64) -> Moment {
+        Moment(START + ns * UNITS_PER_NS)
+    }
+
+    fn ip(number: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(number))
+    }
+
+    impl Rates {
+        fn sources(&self) -> usize {
+            let entries = self.sets.iter().flat_map(|set| &set.0);
+            entries
+                .filter(|entry| entry.tag.load(Ordering::Relaxed) > BUSY)
+                .count()
+        }
+    }
+
+    #[test]
+    fn a_burst_at_once_and_then_the_rate() {
+        let rates = rates(Some((10.0, 3)), None);
+        let take = |ns| rates.take(ip(1), 1, at(ns)).datagrams;
+        assert_eq!((0..5).map(|_| take(0)).sum::<u64>(), 3);
+        assert_eq!(take(99_000_000), 0);
+        assert_eq!(take(100_000_000), 1);
+        assert_eq!(take(100_000_000), 0);
+        // A long silence fills it again, and no further.
+        assert_eq!((0..5).map(|_| take(60 * SECOND)).sum::<u64>(), 3);
+        // Nobody else's bucket.
+        assert_eq!(rates.take(ip(2), 9, at(60 * SECOND)).datagrams, 3);
+    }
+
+    #[test]
+    fn a_train_is_answered_as_far_as_there_are_tokens() {
+        let rates = rates(Some((10.0, 8)), None);
+        let grant = rates.take(ip(1), 64, at(0));
+        assert_eq!(
+            (grant.datagrams, grant.reason),
+            (8, Some(DropReason::RateLimited))
+        );
+    }
+
+    #[test]
+    fn all_addresses_of_an_ipv6_64_are_one_source() {
+        let rates = rates(Some((1.0, 1)), None);
+        let take = |ip: &str| rates.take(ip.parse().unwrap(), 1, at(0)).datagrams;
+        assert_eq!(take("2001:db8::1"), 1);
+        assert_eq!(take("2001:db8::ffff:1"), 0);
+        assert_eq!(take("2001:db8:0:1::1"), 1);
+        assert_eq!(take("192.0.2.1"), 1);
+        assert_eq!(take("192.0.2.2"), 1);
+    }
+
+    #[test]
+    fn what_the_total_refuses_takes_nothing_from_the_source() {
+        let rates = rates(Some((1.0, 10)), Some((1.0, 4)));
+        // Two newcomers draw the total down to half.
+        assert_eq!(rates.take(ip(1), 1, at(0)).datagrams, 1);
+        assert_eq!(rates.take(ip(2), 5, at(0)).datagrams, 1);
+        let refused = rates.take(ip(3), 1, at(0));
+        assert_eq!(
+            (refused.datagrams, refused.reason),
+            (0, Some(DropReason::RateLimitedTotal))
+        );
+        // Confirmed now, it has the other half, and then its own bucket is full but for that.
+        assert_eq!(rates.take(ip(3), 9, at(0)).datagrams, 2);
+        assert_eq!(rates.take(ip(3), 9, at(1000 * SECOND)).datagrams, 2);
+        let bucket = rates.draw(rates.tag(ip(3)), (at(1000 * SECOND)).0, 100).1;
+        assert_eq!(bucket, 8);
+    }
+
+    #[test]
+    fn a_flood_of_forged_sources_leaves_an_honest_one_its_own() {
+        let (per_source, total) = (Rate::new(2_000.0, None), Rate::new(10_000.0, None));
+        let rates = Rates::new(Some(per_source), Some(total)).unwrap();
+        let (honest, mut forged) = (ip(0xC000_0201), 0u64);
+        let (mut answered, mut asked, mut total) = (0, 0, 0);
+        // 200,000 sources in a second, and somebody who asks 1,000 times.
+        for tick in 0..1_000u64 {
+            let now = at(tick * 1_000_000);
+            for _ in 0..200 {
+                forged += 1;
+                let source = ip(0x0B00_0000 + forged as u32);
+                total += rates.take(source, 1, now).datagrams;
+            }
+            asked += 1;
+            let got = rates.take(honest, 1, now).datagrams;
+            answered += got;
+            total += got;
+        }
+        assert_eq!(forged, 200_000);
+        assert!(answered * 100 >= asked * 99, "{answered} of {asked}");
+        assert!(total <= 10_000 + 1_000, "{total}");
+        // Newcomers are not shut out either while there is room.
+        assert!(total >= 10_000 - 1_000, "{total}");
+        assert!(rates.sources() <= SETS * WAYS);
+    }
+
+    #[test]
+    fn sources_without_an_entry_share_a_bucket() {
+        let rates = rates(Some((1.0, 2)), None);
+        // More confirmed sources than there are entries: every set is taken for good.
+        let entries = rates.sets.len() * WAYS;
+        for number in 0..entries as u32 * 4 {
+            rates.take(ip(number), 1, at(0));
+            rates.take(ip(number), 1, at(1));
+        }
+        assert_eq!(rates.sources(), entries);
+        let granted: u64 = (0..1000)
+            .map(|number| rates.take(ip(0xF000_0000 + number), 1, at(2)).datagrams)
+            .sum();
+        assert_eq!(granted, 0, "taken by those before that had no entry");
+        let later = at(2 * ACTIVE.as_nanos() as u64);
+        assert_eq!(rates.take(ip(0xF000_0000), 9, later).datagrams, 2);
+        assert_eq!(rates.sources(), entries);
+    }
+
+    #[test]
+    fn workers_together_grant_no_more_than_there_is() {
+        let rates = rates(Some((1.0, 1000)), Some((1.0, 1500)));
+        let granted: u64 = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let take = |number: u32| rates.take(ip(number % 2), 1, at(0)).datagrams;
+                        (0..10_000).map(take).sum::<u64>()
+                    })
+                })
+                .collect();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap())
+                .sum()
+        });
+        assert_eq!(granted, 1500);
+    }
+
+    #[test]
+    fn rates_that_no_bucket_can_be_made_of_are_refused() {
+        for (per_second, burst) in [
+            (0.0, 1),
+            (-1.0, 1),
+            (f64::NAN, 1),
+            (f64::INFINITY, 1),
+            (1e9 + 1.0, 1),
+            (1.0, 0),
+            (1e-9, 1),
+            (1.0, u32::MAX),
+        ] {
+            let rate = Rate::new(per_second, Some(burst));
+            let error = rate.validate("a rate").unwrap_err();
+            assert!(error.is_argument(), "{per_second}:{burst}");
+        }
+        for (per_second, burst) in [(1.0, 5), (1000.0, 100), (1001.0, 101), (1e9, 100_000_000)] {
+            let rate = Rate::new(per_second, None);
+            assert_eq!(rate.burst, burst);
+            rate.validate("a rate").unwrap();
+        }
+    }
+
+    proptest! {
+        /// Against a bucket of tokens that is filled as time passes, in whole numbers.
+        #[test]
+        fn is_a_token_bucket(
+            per_second in prop_oneof![0.01..100.0, 100.0..1e6, 1e6..1e9],
+            burst in 1u32..1000,
+            steps in prop::collection::vec((0u64..2_000, 1u64..130), 1..200),
+        ) {
+            let rates = rates(Some((per_second, burst)), None);
+            let interval = (8e9 / per_second).ceil() as u64;
+            let full = u128::from(interval) * u128::from(burst);
+            let (mut level, mut now) = (full, 0);
+            for (gap, wanted) in steps {
+                // Gaps of about the time that a token takes, in nanoseconds.
+                let gap = gap * (interval / 8).max(1) / 1000;
+                now += gap;
+                level = full.min(level + u128::from(gap * UNITS_PER_NS));
+                let expected = u128::from(wanted).min(level / u128::from(interval));
+                level -= expected * u128::from(interval);
+                let grant = rates.take(ip(1), wanted, at(now));
+                prop_assert_eq!(u128::from(grant.datagrams), expected);
+                let reason = (grant.datagrams < wanted).then_some(DropReason::RateLimited);
+                prop_assert_eq!(grant.reason, reason);
+            }
+        }
+
+        /// Whoever asks for twice the rate gets the rate, to a burst and what rounding takes.
+        #[test]
+        fn twice_the_rate_gets_the_rate(per_second in 1.0..1e6) {
+            let rates = rates(Some((per_second, 5)), None);
+            let gap = 1e9 / per_second / 2.0;
+            let granted: u64 = (0..10_000u64)
+                .map(|n| rates.take(ip(1), 1, at((n as f64 * gap).ceil() as u64)).datagrams)
+                .sum();
+            prop_assert!((4_990..=5_005).contains(&granted), "{granted}");
+        }
+    }
+}
