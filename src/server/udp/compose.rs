@@ -65,8 +65,11 @@ struct Page {
 const PAGE_BYTES: usize = 256 * 1024;
 const PAGE_LETTERS: usize = 1024;
 
-/// How long a stopping server still waits for what it holds back.
+/// How long an ending server still waits for what it holds back.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
+
+/// How long one that ends by itself waits for answers that were promised.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a worker composes answers with.
 pub(super) struct Composer {
@@ -409,13 +412,19 @@ impl<E: Engine> Worker<'_, E> {
         self.end();
     }
 
-    /// The server stops: waits a little for what is held back, and for late answers as long as
+    /// The worker ends: waits a little for what is held back, and for late answers as long as
     /// it may; counts the rest as dropped.
     #[cold]
     pub(super) fn drain_composer(&mut self) {
-        let last = Instant::now() + LAST_LETTERS;
+        let now = Instant::now();
+        let (last, end) = (now + LAST_LETTERS, now + LAST_ANSWERS);
         while let Some(composer) = &self.composer {
-            let left = self.control.time_left();
+            // Where it ends by itself, nobody has said how long it may take.
+            let left = if self.control.is_stopping() {
+                self.control.time_left()
+            } else {
+                end.saturating_duration_since(Instant::now())
+            };
             let due = composer.next_due().filter(|due| *due <= last);
             if left.is_zero() || (due.is_none() && composer.tickets.is_empty()) {
                 break;
