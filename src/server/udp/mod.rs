@@ -120,7 +120,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         counters: (0..workers).map(|_| Counters::new()).collect(),
         final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
     });
-    let rates = Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new);
+    let (per_source, total) = (config.guard.rate_per_source, config.guard.rate_total);
+    let rates = Rates::new(per_source, total, workers).map(Arc::new);
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
