@@ -43,10 +43,10 @@ impl Default for Broadcast {
 
 impl Broadcast {
     /// The bucket that all workers of a server take from.
-    pub(super) fn rates(&self) -> Result<Arc<Rates>> {
+    pub(super) fn rates(&self, workers: usize) -> Result<Arc<Rates>> {
         let rate = Rate::new(self.per_second, None);
         rate.validate("broadcast_rate")?;
-        Ok(Arc::new(Rates::one(rate)))
+        Ok(Arc::new(Rates::one(rate, workers)))
     }
 }
 
