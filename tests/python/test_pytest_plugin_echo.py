@@ -493,16 +493,19 @@ def test_a_stream_is_scripted_however_it_is_cut(tcp_echo: TcpEcho) -> None:
     tcp_echo.check()
 
 
-def test_check_waits_for_what_was_streamed(tcp_echo: TcpEcho) -> None:
-    def slowly(_: bytes) -> bool:
-        # What a server's thread should never do, so that it is surely late.
-        time.sleep(0.1)
-        return True
+def test_check_waits_for_what_was_streamed(make_tcp_echo: MakeTcpEcho) -> None:
+    def slow(data: bytes, _: Peer) -> bytes:
+        # So that the server is surely behind.
+        time.sleep(0.2)
+        return data
 
-    tcp_echo.expect(slowly)
-    with connected(tcp_echo) as client:
-        client.sendall(b"last")
-        tcp_echo.check()
+    echo = make_tcp_echo(responder=slow)
+    with connected(echo) as first, connected(echo) as second:
+        first.sendall(b"first")
+        echo.wait_for(b"first")
+        echo.expect(b"last")
+        second.sendall(b"last")
+        echo.check()
 
 
 def test_lines_are_requests(make_tcp_echo: MakeTcpEcho) -> None:
