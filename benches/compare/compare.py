@@ -97,6 +97,61 @@ SERVERS = {
 }
 DEFAULT_SERVERS = ["rsecho", "asyncio", "uvloop", "plain_loop"]
 
+
+@dataclass(frozen=True)
+class Group:
+    """Servers that do something else than those above, and what they are held to."""
+
+    meaning: str
+    workloads: dict[str, Workload]
+    servers: dict[str, dict[str, str]]
+    default_workloads: list[str]
+    goals: list[report.Goal]
+
+
+UPPER = "env PYTHONPATH={here} " + RSECHO["udp"] + " --responder python=peers:upper"
+ANY_RATE = " --rate-limit 1000000000 --rate-limit-total 1000000000"
+GROUPS = {
+    "responders": Group(
+        "answers from Python, `data.upper()`",
+        {
+            name: Workload("udp", f"--upper {WORKLOADS[name].options}", WORKLOADS[name].meaning)
+            for name in ("one_peer", "peers64", "ping_pong", "ping_pong_sleep")
+        },
+        {
+            "rsecho": {"udp": UPPER},
+            "asyncio": {"udp": "{python} {peers} asyncio udp_upper"},
+            "uvloop": {"udp": "{python} {peers} uvloop udp_upper"},
+            # The same without Python: what is left is the price of the callable.
+            "rsecho_native": {"udp": RSECHO["udp"] + " --responder upper"},
+        },
+        ["one_peer", "peers64", "ping_pong"],
+        [
+            report.Goal("rsecho", "uvloop", "one_peer", 2.0),
+            report.Goal("rsecho", "asyncio", "one_peer", 8.0),
+        ],
+    ),
+    "guards": Group(
+        "what protections cost",
+        {name: w for name, w in WORKLOADS.items() if w.protocol == "udp"},
+        {
+            "rsecho": {"udp": RSECHO["udp"]},
+            "no_loop_guard": {"udp": RSECHO["udp"] + " --no-loop-guard"},
+            "rate_limits": {"udp": RSECHO["udp"] + ANY_RATE},
+        },
+        ["one_peer", "peers64", "gso_source", "trains"],
+        [
+            report.Goal(server, peer, workload, at_least)
+            for workload in ("one_peer", "peers64", "gso_source", "trains")
+            # As much as can be told from noise; and "within 10 %".
+            for server, peer, at_least in (
+                ("rsecho", "no_loop_guard", 0.95),
+                ("rate_limits", "rsecho", 1 / 1.1),
+            )
+        ],
+    ),
+}
+
 START_SECONDS = 10.0
 NICE = -10
 # Descriptors of a server or a load beside those of its connections.
@@ -381,7 +436,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="measured a cell [0.5]")
     parser.add_argument("--warmup", type=float, default=0.3, help="unmeasured before it [0.3]")
     parser.add_argument("--attempts", type=int, default=3, help="at a disturbed cell [3]")
-    parser.add_argument("--workloads", help=f"of {', '.join(WORKLOADS)}; or all")
+    parser.add_argument("--workloads", help=f"of {', '.join(WORKLOADS)}; all (see --list)")
     parser.add_argument("--servers", help=f"of {', '.join(SERVERS)}; all; or ''")
     parser.add_argument(
         "--server",
@@ -390,9 +445,13 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME='COMMAND {protocol}'",
         help="one of your own, which prints …://127.0.0.1:PORT once it listens",
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--scale", action="store_true", help="instead: CPU per echo as the work grows"
     )
+    for name, group in GROUPS.items():
+        help = f"instead: {group.meaning}; servers: {', '.join(group.servers)}"
+        instead.add_argument(f"--{name}", action="store_const", dest="group", const=name, help=help)
     parser.add_argument("--cpus", metavar="SERVER,LOAD", help="CPUs to keep to; or none")
     parser.add_argument(
         "--out", type=Path, default=PROJECT / "target" / "compare", help="folder for the results"
@@ -418,17 +477,20 @@ def chosen(text: str | None, known: list[str], default: list[str], what: str) ->
 
 def choose_servers(options: argparse.Namespace) -> dict[str, dict[str, str]]:
     """The servers to compare, by name; the first is the one the others are held against."""
-    names = chosen(options.servers, list(SERVERS), DEFAULT_SERVERS, "server")
+    group = GROUPS.get(options.group)
+    known = group.servers if group else SERVERS
+    default = list(known) if group else DEFAULT_SERVERS
+    names = chosen(options.servers, list(known), default, "server")
     if "uvloop" in names and uvloop_version() is None:
         remedy = "uvloop is not installed here; `make bench-compare` does that"
         if options.servers:
             raise CompareError(remedy)
         print(f"left out: {remedy}")
         names = [name for name in names if name != "uvloop"]
-    servers = {name: SERVERS[name] for name in names}
+    servers = {name: known[name] for name in names}
     for text in options.server:
         name, equals, command = text.partition("=")
-        if not equals or name in SERVERS or "{protocol}" not in command:
+        if not equals or name in known or "{protocol}" not in command:
             raise CompareError(f"--server is NAME='COMMAND {{protocol}}' with a new name: {text}")
         servers[name] = dict.fromkeys(("udp", "tcp"), command)
     if not servers:
@@ -438,6 +500,10 @@ def choose_servers(options: argparse.Namespace) -> dict[str, dict[str, str]]:
 
 def choose_workloads(options: argparse.Namespace) -> dict[str, Workload]:
     """The workloads to run, by name; with --scale `series/number`."""
+    if group := GROUPS.get(options.group):
+        known = list(group.workloads)
+        names = chosen(options.workloads, known, group.default_workloads, "workload")
+        return {name: group.workloads[name] for name in names}
     if not options.scale:
         names = chosen(options.workloads, list(WORKLOADS), DEFAULT_WORKLOADS, "workload")
         return {name: WORKLOADS[name] for name in names}
@@ -464,6 +530,7 @@ def about(options: argparse.Namespace, plan: Plan) -> dict[str, str]:
     # Without what names a place on this machine.
     defaults = read_options([])
     given = ["--scale"] if options.scale else []
+    given += [f"--{options.group}"] if options.group else []
     for name in ("reps", "seconds", "workloads", "servers", "cpus"):
         value = getattr(options, name)
         if value != getattr(defaults, name):
@@ -486,7 +553,8 @@ def main() -> int:
     """Compares, prints, writes."""
     options = read_options()
     if options.list:
-        for name, workload in WORKLOADS.items():
+        known = GROUPS[options.group].workloads if options.group else WORKLOADS
+        for name, workload in known.items():
             print(f"{name:<16} {workload.protocol}  {workload.meaning}")
         return 0
     rsecho = Path(sys.executable).with_name("rsecho")
@@ -507,6 +575,7 @@ def main() -> int:
         words={
             "rsecho": str(rsecho),
             "python": sys.executable,
+            "here": str(HERE),
             "peers": str(HERE / "peers.py"),
             "plain_loop": build_plain_loop(options.out) if "plain_loop" in servers else "",
         },
@@ -518,19 +587,26 @@ def main() -> int:
     print(flush=True)
     troubles: list[str] = []
     cells = plan.run(troubles)
-    results = report.Results(setting, list(servers), list(workloads), cells)
+    stem = options.group or ("scale" if options.scale else "compare")
+    results = report.Results(
+        setting,
+        list(servers),
+        list(workloads),
+        cells,
+        goals=GROUPS[options.group].goals if options.group else [],
+        has_picture=stem == "compare" and bool(cells),
+    )
     has_failed = bool(troubles)
     troubles += results.troubles()
     print(results.text(scale=options.scale))
     for trouble in troubles:
         print(f"WARNING {trouble}")
-    stem = "scale" if options.scale else "compare"
     meanings = {name: f"{w.protocol.upper()}: {w.meaning}" for name, w in workloads.items()}
     document = {"about": setting, "servers": servers, "workloads": meanings, "cells": cells}
     (options.out / f"{stem}.json").write_text(json.dumps({**document, "warnings": troubles}))
     (options.out / f"{stem}.md").write_text(results.markdown(meanings, scale=options.scale))
     written = [f"{stem}.json", f"{stem}.md"]
-    if not options.scale and cells:
+    if results.has_picture:
         written += draw(results, meanings, options.svg or options.out / "cpu-per-echo.svg")
     print(f"written to {options.out}: {', '.join(written)}")
     return 1 if has_failed or results.wrong_echoes() else 0

@@ -1,6 +1,7 @@
-"""What Python offers today: peers.py asyncio|uvloop udp|tcp [PORT].
+"""What Python offers today: peers.py asyncio|uvloop udp|tcp|udp_upper [PORT].
 
-The shortest correct server on each loop's fastest interface, the callbacks of a Protocol.
+The shortest correct server on each loop's fastest interface, the callbacks of a Protocol. The
+one that answers in upper case does what `upper` is for `rsecho serve --responder`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,18 @@ class UdpEcho(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.transport.sendto(data, addr)
+
+
+class UdpUpper(UdpEcho):
+    """Sends each datagram back in upper case."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data.upper(), addr)
+
+
+def upper(data: bytes, peer: tuple[str, int]) -> bytes:
+    """The same as a callable for rsecho."""
+    return data.upper()
 
 
 class TcpEcho(asyncio.Protocol):
@@ -53,11 +66,14 @@ def udp_socket(port: int) -> socket.socket:
     return sock
 
 
+UDP = {"udp": UdpEcho, "udp_upper": UdpUpper}
+
+
 async def serve(protocol: str, port: int) -> None:
     """Serves until it is killed."""
     loop = asyncio.get_running_loop()
-    if protocol == "udp":
-        transport, _ = await loop.create_datagram_endpoint(UdpEcho, sock=udp_socket(port))
+    if protocol in UDP:
+        transport, _ = await loop.create_datagram_endpoint(UDP[protocol], sock=udp_socket(port))
         own = transport.get_extra_info("sockname")
     else:
         server = await loop.create_server(TcpEcho, HOST, port, backlog=4096)

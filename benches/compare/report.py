@@ -27,6 +27,17 @@ FIGURES = [
 # Ratios of these say how many times better the first server is.
 BETTER_WHEN_LESS = {"cpu_ns": "CPU time per echo", "p50_us": "median latency"}
 
+
+@dataclass(frozen=True)
+class Goal:
+    """A server takes so many times less CPU time than a peer, by the median of ratios."""
+
+    server: str
+    peer: str
+    workload: str
+    at_least: float
+
+
 Cell = dict[str, Any]
 Table = list[list[str]]
 
@@ -55,6 +66,8 @@ class Results:
     servers: list[str]
     workloads: list[str]
     cells: list[Cell]
+    goals: Sequence[Goal] = ()
+    has_picture: bool = False
 
     def of(self, server: str, workload: str) -> list[Cell]:
         """The cells of one server under one workload."""
@@ -142,6 +155,19 @@ class Results:
             found.append((f"Server CPU time per echo, ns, by {series}", [*table, ["rise", *rises]]))
         return found
 
+    def goal_lines(self) -> list[str]:
+        """What was held to, where it was measured, and what came of it."""
+        lines = []
+        for goal in self.goals:
+            ratios = self.ratios(goal.server, goal.peer, goal.workload, "cpu_ns")
+            if ratios:
+                outcome = "met" if statistics.median(ratios) >= goal.at_least else "MISSED"
+                lines.append(
+                    f"goal {outcome}: {goal.workload}, CPU time of {goal.peer} by that of "
+                    f"{goal.server} at least {number(goal.at_least)}: {spread(ratios)}"
+                )
+        return lines
+
     @staticmethod
     def rise(points: list[tuple[str, list[float]]]) -> str:
         """The most that a later median is above an earlier one; 1: flat or falling."""
@@ -167,6 +193,8 @@ class Results:
                 cells = (f"{t:>{w}}" for t, w in zip(rest, widths[1:], strict=True))
                 lines.append("  " + "  ".join((f"{first:<{widths[0]}}", *cells)))
             lines.append("")
+        if goals := self.goal_lines():
+            lines += [*goals, ""]
         return "\n".join(lines)
 
     def markdown(self, meanings: dict[str, str], *, scale: bool) -> str:
@@ -181,7 +209,8 @@ class Results:
             "",
         ]
         if not scale:
-            lines += ["![CPU time per echo by workload](cpu-per-echo.svg)", ""]
+            if self.has_picture:
+                lines += ["![CPU time per echo by workload](cpu-per-echo.svg)", ""]
             lines += ["| workload | what the load does |", "|---|---|"]
             lines += [f"| {name} | {meaning} |" for name, meaning in meanings.items()]
             lines.append("")
@@ -190,4 +219,6 @@ class Results:
             lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
             lines += ["| " + " | ".join(row) + " |" for row in rows]
             lines.append("")
+        if goals := self.goal_lines():
+            lines += [*(f"- {line}" for line in goals), ""]
         return "\n".join(lines)

@@ -74,6 +74,29 @@ def test_growth_is_a_table_with_its_steepest_rise(tmp_path: Path) -> None:
     assert "rise" in (tmp_path / "scale.md").read_text()
 
 
+def test_answers_from_python_are_held_to_their_goals(tmp_path: Path) -> None:
+    names = ["--servers", "rsecho,asyncio,rsecho_native", "--workloads", "one_peer,peers64"]
+    done = compare(tmp_path, "--responders", *names)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = document(tmp_path, "responders.json")["cells"]
+    assert len(cells) == 6
+    assert all(cell["echoes"] > 0 and cell["bad"] == 0 for cell in cells)
+    text = (tmp_path / "responders.md").read_text()
+    goals = [line for line in (text + done.stdout).splitlines() if "goal " in line]
+    assert len(goals) == 2, "one goal was measured, and is told in both"
+    assert all("asyncio" in line and "at least 8.00" in line for line in goals)
+    assert "--responders" in text
+    assert "svg" not in text
+
+
+def test_an_echo_is_no_answer_in_upper_case(tmp_path: Path) -> None:
+    echo = f"echo={Path(sys.executable).with_name('rsecho')} serve --{{protocol}} 127.0.0.1:0"
+    names = ["--servers", "", "--server", echo, "--workloads", "one_peer"]
+    done = compare(tmp_path, "--responders", *names)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "wrong echoes" in done.stdout
+
+
 # A server that answers with something else, as `compare.py --server` starts one.
 LIAR = """
 import socket

@@ -6,6 +6,8 @@ import errno
 import logging
 import socket
 import struct
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +133,75 @@ def test_timeout_that_keeps_serving() -> None:
         with rsecho.UdpClient(*server.address, timeout=PATIENCE) as client:
             assert client.request(b"data") == b"data"
         assert server.socket_report["recv_timeout"].requested == 0.01
+
+
+def test_process_message_and_its_error_reply() -> None:
+    for make in (rsecho.UdpServer, rsecho.TcpServer):
+        with make("127.0.0.1", responder="prefix=Response: ", upper=True) as server:
+            assert ask(server, b"hello, w\xc3\xb6rld") == "Response: HELLO, WÖRLD".encode()
+            assert ask(server, b"\xff\xfe") == b"Error: Invalid encoding"
+            assert server.stats().error_replies == 1
+
+
+def test_an_error_for_each_datagram_that_fails(logged: Recorder) -> None:
+    def process_message(data: bytes, _: rsecho.Peer) -> bytes:
+        return b"%d" % (100 // int(data))
+
+    with rsecho.UdpServer(
+        "127.0.0.1", responder=process_message, error_reply=b"Error processing request"
+    ) as server:
+        assert ask(server, b"5") == b"20"
+        assert ask(server, b"0") == b"Error processing request"
+        assert ask(server, b"4") == b"25"
+    assert any("ZeroDivisionError" in line for line in logged.lines("rsecho.responder"))
+
+
+def test_stateless_requests() -> None:
+    for make in (rsecho.UdpServer, rsecho.TcpServer):
+        with make("127.0.0.1", responder="command") as server:
+            asked = datetime.now().astimezone()
+            told = datetime.fromisoformat(ask(server, b"TIME").decode())
+            assert abs((told - asked).total_seconds()) < PATIENCE
+            assert ask(server, b"ECHO some Text") == b"some Text"
+            assert ask(server, b"  HOSTNAME ") == socket.gethostname().encode()
+            host, port = ask(server, b"CLIENTIP").decode().rsplit(":", 1)
+            assert host == "127.0.0.1" and int(port) > 0
+            assert ask(server, b"SERVERADDRESS").decode() == "{}:{}".format(*server.address)
+            assert ask(server, b"time") == b"Unknown command"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.255.255.255 is Linux's")
+def test_broadcast() -> None:
+    def respond(_: bytes, __: rsecho.Peer) -> bytes:
+        return b"Server response"
+
+    for answers in (False, True):
+        with (
+            rsecho.UdpServer("", responder=respond, answer_broadcast=answers) as server,
+            socket.socket(type=socket.SOCK_DGRAM) as client,
+        ):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            client.settimeout(PATIENCE)
+            port = server.address[1]
+            client.sendto(b"anyone?", ("127.255.255.255", port))
+            if answers:
+                assert client.recvfrom(100) == (b"Server response", ("127.0.0.1", port))
+            client.sendto(b"you", ("127.0.0.1", port))
+            assert client.recvfrom(100) == (b"Server response", ("127.0.0.1", port))
+            assert server.stats().dropped["to_broadcast"] == (not answers)
+
+
+def ask(server: rsecho.UdpServer | rsecho.TcpServer, request: bytes) -> bytes:
+    """One request, and the reply to it; over TCP a line each."""
+    if isinstance(server, rsecho.UdpServer):
+        with rsecho.UdpClient(*server.address, timeout=PATIENCE) as client:
+            return client.exchange(request).data
+    with socket.create_connection(server.address, PATIENCE) as stream:
+        stream.sendall(request + b"\r\n")
+        stream.shutdown(socket.SHUT_WR)
+        reply = b"".join(iter(lambda: stream.recv(65536), b""))
+        assert reply.endswith(b"\r\n")
+        return reply[:-2]
 
 
 def test_decode(logged: Recorder) -> None:

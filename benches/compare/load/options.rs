@@ -14,6 +14,7 @@ usage: load udp|tcp --server ADDRESS:PORT [options]
   --sleep            sleep until something comes, instead of asking on
   --send-trains N    UDP: up to N datagrams a send (UDP_SEGMENT)
   --take-trains      UDP: receive trains (UDP_GRO)
+  --upper            letters are sent, and must come back in upper case
   --connect          TCP: a connection for each message
   --congestion NAME  TCP: congestion control of the connections
   --watch CPU,CPU    tell how busy others kept these CPUs
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     /// Datagrams a send; 1: no trains.
     pub(crate) send_trains: usize,
     pub(crate) take_trains: bool,
+    /// The answer is what was sent in upper case, rather than as it was.
+    pub(crate) upper: bool,
     pub(crate) connect: bool,
     pub(crate) congestion: Option<String>,
     pub(crate) watch: Vec<usize>,
@@ -69,6 +72,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Options, S
         sleeps: false,
         send_trains: 1,
         take_trains: false,
+        upper: false,
         connect: false,
         congestion: None,
         watch: Vec::new(),
@@ -87,6 +91,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Options, S
             "--sleep" => options.sleeps = true,
             "--send-trains" => options.send_trains = number(&name, &value()?)?,
             "--take-trains" => options.take_trains = true,
+            "--upper" => options.upper = true,
             "--connect" => options.connect = true,
             "--congestion" => options.congestion = Some(value()?),
             "--watch" => {
@@ -106,7 +111,8 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Options, S
 
 fn check(options: &Options) -> Result<(), String> {
     let lengths = match options.protocol {
-        Protocol::Udp => crate::udp::HEADER..=MAX_DATAGRAM,
+        // With letters to turn into upper case, where that is asked for.
+        Protocol::Udp => crate::udp::HEADER + usize::from(options.upper)..=MAX_DATAGRAM,
         Protocol::Tcp => 1..=MAX_MESSAGE,
     };
     if !lengths.contains(&options.length) {

@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, String> {
         options,
         clients: Vec::with_capacity(options.clients),
         epoll,
-        pattern: Pattern::new(65_521, MAX_MESSAGE),
+        pattern: Pattern::new(65_521, MAX_MESSAGE, options.upper),
         buffer: vec![0; MAX_MESSAGE],
         made: 0,
         unanswered: options.clients,
@@ -219,7 +219,9 @@ impl Load<'_> {
                 return Ok(());
             }
         };
-        let wanted = self.pattern.at(client.start + client.received, count);
+        let wanted = self
+            .pattern
+            .answer_at(client.start + client.received, count);
         if client.received + count as u64 > client.sent || self.buffer[..count] != *wanted {
             self.bad += 1;
         }

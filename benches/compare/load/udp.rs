@@ -1,7 +1,7 @@
 //! UDP: sockets with a window of datagrams each.
 //!
 //! A datagram is a client's number, a sequence number, and bytes that depend on both. An
-//! echo counts when its length, its content, its socket and a sequence number that is on the
+//! echo (with `--upper` in upper case) counts when its length, its content, its socket and a sequence number that is on the
 //! way are right. What is not back when its socket has been silent for 50 ms, or when seven
 //! windows of later datagrams have gone, is given up.
 
@@ -17,8 +17,11 @@ use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::sys::{self, Epoll, Inbox};
 
-/// Client's number (4 bytes) and sequence number (8 bytes).
-pub(crate) const HEADER: usize = 12;
+/// Client's number and sequence number, in digits.
+pub(crate) const HEADER: usize = NUMBER_DIGITS + SEQUENCE_DIGITS;
+/// Room for 262,144 clients, and for 2^54 datagrams of each.
+const NUMBER_DIGITS: usize = 3;
+const SEQUENCE_DIGITS: usize = 9;
 
 /// Silence of a socket after which nothing more is expected of what it sent. It doubles each
 /// time, up to a limit, until there is a good echo: a server that is slow for want of CPU
@@ -127,7 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, String> {
     let mut load = Load {
         options,
         clients,
-        pattern: Pattern::new(65_521, options.length),
+        pattern: Pattern::new(65_521, options.length, options.upper),
         inbox: Inbox::new(options.window.min(BATCH), slot_bytes, options.take_trains),
         outbox: vec![0; at_once * options.length],
         at_once,
@@ -255,8 +258,8 @@ impl Load<'_> {
             for datagram in self.outbox[..count * length].chunks_exact_mut(length) {
                 let sequence = client.next;
                 client.next += 1;
-                datagram[..4].copy_from_slice(&(number as u32).to_ne_bytes());
-                datagram[4..HEADER].copy_from_slice(&sequence.to_ne_bytes());
+                write_digits(number as u64, &mut datagram[..NUMBER_DIGITS]);
+                write_digits(sequence, &mut datagram[NUMBER_DIGITS..HEADER]);
                 let fill = self.pattern.at(place(number, sequence), length - HEADER);
                 datagram[HEADER..].copy_from_slice(fill);
                 let remembered = client.sent.len() as u64;
@@ -330,11 +333,12 @@ fn verify(
         return Verdict::Bad;
     }
     let (header, fill) = datagram.split_at(HEADER);
-    let (from, sequence) = header.split_at(4);
-    let sequence = u64::from_ne_bytes(sequence.try_into().expect("it has 8 bytes"));
-    if from != (number as u32).to_ne_bytes()
-        || sequence >= client.next
-        || fill != pattern.at(place(number, sequence), fill.len())
+    let (from, sequence) = header.split_at(NUMBER_DIGITS);
+    let Some(sequence) = read_digits(sequence).filter(|sequence| *sequence < client.next) else {
+        return Verdict::Bad;
+    };
+    if read_digits(from) != Some(number as u64)
+        || fill != pattern.answer_at(place(number, sequence), fill.len())
     {
         return Verdict::Bad;
     }
@@ -352,6 +356,24 @@ fn verify(
     known.is_waited_for = false;
     client.in_flight -= 1;
     Verdict::Good(known.sent_at)
+}
+
+/// Digits of six bits each, from the space to the underscore: upper case leaves them alone.
+const FIRST_DIGIT: u8 = b' ';
+
+fn write_digits(mut number: u64, to: &mut [u8]) {
+    for digit in to.iter_mut().rev() {
+        *digit = FIRST_DIGIT + (number % 64) as u8;
+        number /= 64;
+    }
+}
+
+/// `None` where something is no digit.
+fn read_digits(from: &[u8]) -> Option<u64> {
+    from.iter().try_fold(0, |number, digit| {
+        let value = digit.checked_sub(FIRST_DIGIT).filter(|value| *value < 64)?;
+        Some(number * 64 + u64::from(value))
+    })
 }
 
 /// Where in the pattern a datagram's bytes are from.

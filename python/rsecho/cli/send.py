@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 @option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
 @option("--stdin", is_flag=True, help="Send the bytes of standard input.")
 @option(
+    "--expect",
+    metavar="TEXT",
+    help="The reply that is right, of a server that answers something else than an echo; with "
+    "\\n and the like as in Python.  [default: what was sent]",
+)
+@option(
     "--timeout",
     type=DURATION,
     default=1.0,
@@ -63,15 +69,16 @@ def command(target: tuple[str, int], **given: Any) -> None:
     \b
     rsecho send localhost:9999 data
     rsecho send --tcp --file photo.jpg --json [::1]:9999
+    rsecho send localhost:9999 'ECHO hello' --expect hello
     """
-    payload = _payload(given)
+    payload, expected = _payload(given), _expected(given["expect"])
     results = Results(given)
     with _connect(target, given) as client:
         for number in range(1, given["count"] + 1):
             if number > 1 and given["interval"]:
                 time.sleep(given["interval"])
             try:
-                results.reply(number, client.url, client.exchange(payload))
+                results.reply(number, client.url, _exchange(client, payload, expected))
             except (OSError, EOFError) as error:
                 results.failure(number, client.url, error)
                 if given["tcp"]:
@@ -100,6 +107,31 @@ def _payload(given: dict[str, Any]) -> bytes:
     text: str = "hello" if given["text"] is None else given["text"]
     # What the shell gave that is no UTF-8 goes out as it came in.
     return text.encode("utf-8", "surrogateescape")
+
+
+def _expected(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        # As in a literal: what is not an escape stays the character that it is.
+        return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode()
+    except UnicodeDecodeError as error:
+        raise CommandError(f"cannot read --expect: {error.reason}", USAGE) from None
+
+
+def _exchange(client: UdpClient | TcpClient, payload: bytes, expected: bytes | None) -> Reply:
+    from rsecho import UdpClient
+    from rsecho.client import Reply
+
+    if expected is None:
+        return client.exchange(payload)
+    if isinstance(client, UdpClient):
+        reply = client.exchange(payload)
+        return Reply(reply.data, reply.rtt_ns, reply.data == expected)
+    start = time.perf_counter_ns()
+    client.send_all(payload)
+    data = client.receive_exactly(len(expected))
+    return Reply(data, time.perf_counter_ns() - start, data == expected)
 
 
 def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:

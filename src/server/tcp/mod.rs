@@ -256,13 +256,11 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         .collect();
     let wakers: std::io::Result<Vec<Waker>> = (0..config.workers).map(|_| Waker::new()).collect();
     let wakers: Arc<[Waker]> = wakers.map_err(|error| fail(&error))?.into();
-    let impair = config.impair.seeded();
-    let impaired = impair.to_string();
     let shared = Arc::new(Shared {
         observer: Arc::new(Observer::new(&name, queue)),
         blocks: (0..config.workers).map(|_| Block::new()).collect(),
         gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
-        spoiling: Spoiling::new(impair, Arc::clone(&wakers)),
+        spoiling: Spoiling::new(config.impair, Arc::clone(&wakers)),
         backlog: config
             .backlog
             .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
@@ -275,7 +273,9 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         wait: config.wait,
     });
 
-    shared.set_doors(&shared.spoiling.get().1);
+    let (_, setting) = shared.spoiling.get();
+    let impaired = setting.text();
+    shared.set_doors(&setting);
     let mut tasks: Vec<Task> = Vec::new();
     // Kept with the handle, so that the numbers below stay valid for as long as it lives.
     let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
@@ -288,7 +288,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map(|make| Questions::new(make.make(index), config.framing, config.max_line_bytes));
         let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
         let cpus = config.cpus.clone();
-        let serve = move |control: &Control| match settle_on_cpu(&cpus, index) {
+        let serve = move |control: &Arc<Control>| match settle_on_cpu(&cpus, index) {
             Ok(()) => worker.run(control),
             Err(error) => Finish::Failed(error),
         };

@@ -22,6 +22,19 @@ pub(super) struct Setting {
 }
 
 impl Setting {
+    /// These impairments, with a seed if they need one, for connections from this one on.
+    fn of(impairments: StreamImpairments, first: u64) -> Self {
+        Self {
+            impairments: impairments.seeded(),
+            first,
+        }
+    }
+
+    /// As a user would write it, with the seed.
+    pub(super) fn text(&self) -> String {
+        self.impairments.to_string()
+    }
+
     /// The number of a connection, by which its draws are made.
     pub(super) fn number(&self, connection: u64) -> u64 {
         connection.wrapping_sub(self.first)
@@ -65,10 +78,7 @@ impl Spoiling {
             generation: AtomicU32::new(u32::from(!impairments.is_noop())),
             connections: AtomicU64::new(0),
             state: Mutex::new(State {
-                setting: Arc::new(Setting {
-                    impairments,
-                    first: 0,
-                }),
+                setting: Arc::new(Setting::of(impairments, 0)),
                 workers: vec![None; wakers.len()],
             }),
             changed: Condvar::new(),
@@ -106,7 +116,7 @@ impl Spoiling {
         self.changed.notify_all();
     }
 
-    /// Another setting, from its text; as a user would write it, with the seed.
+    /// Another setting, from its text; returns what is in force then.
     ///
     /// `apply` does at once what needs no worker.
     pub(super) fn change(&self, change: &Change, apply: impl FnOnce(&Setting)) -> Result<String> {
@@ -118,20 +128,18 @@ impl Spoiling {
                 rule,
             ));
         }
-        let impairments = change.spec.parse::<StreamImpairments>()?.seeded();
-        let text = impairments.to_string();
-        self.set(impairments, apply);
+        let first = self.connections.load(Ordering::Relaxed);
+        let setting = Setting::of(change.spec.parse()?, first);
+        let text = setting.text();
+        self.set(setting, apply);
         Ok(text)
     }
 
     /// Another setting from now on: a connection that comes, and bytes that come, after this
     /// returned meet it. Waits for that, but not for a worker that takes its time.
-    fn set(&self, impairments: StreamImpairments, apply: impl FnOnce(&Setting)) {
+    fn set(&self, setting: Setting, apply: impl FnOnce(&Setting)) {
         let mut state = self.state();
-        state.setting = Arc::new(Setting {
-            impairments,
-            first: self.connections.load(Ordering::Relaxed),
-        });
+        state.setting = Arc::new(setting);
         apply(&state.setting);
         let wanted = self.generation.load(Ordering::Relaxed).wrapping_add(1);
         self.generation.store(wanted, Ordering::Release);
@@ -214,6 +222,10 @@ mod tests {
         assert_eq!(shared.next_connection(), 1);
         change(&shared, "latency 1ms").unwrap();
         let (_, setting) = take(&shared, 0);
+        assert!(
+            setting.text().contains("seed"),
+            "so that it can be repeated"
+        );
         assert_eq!(setting.number(shared.next_connection()), 0);
         assert_eq!(setting.number(shared.next_connection()), 1);
     }

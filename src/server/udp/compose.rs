@@ -57,6 +57,8 @@ struct Page {
     bytes: Vec<u8>,
     letters: Vec<Received>,
     starts: Vec<usize>,
+    /// Of each letter: why it was not sent, if so.
+    verdicts: Vec<Option<DropReason>>,
 }
 
 /// A page is sent when it has so many bytes or letters: what a few full trains carry.
@@ -74,6 +76,8 @@ pub(super) struct Composer {
     tickets: HashMap<u64, Received>,
     replies: Replies,
     page: Page,
+    /// Of this batch; in memory that is used again.
+    asked: Vec<Asked>,
     flows: Flows,
     incoming: Option<Line<Received>>,
     outgoing: Option<Line<Received>>,
@@ -100,6 +104,7 @@ impl Composer {
             tickets: HashMap::new(),
             replies: Replies::default(),
             page: Page::default(),
+            asked: Vec::new(),
             flows: Flows::new(Arc::default()),
             incoming: None,
             outgoing: None,
@@ -135,7 +140,7 @@ impl Composer {
         tally: &mut Tally,
         policy: &Policy,
         (outcome, reply): (Outcome, &[u8]),
-        (request, came): (&[u8], &Received),
+        (request, came): (&[u8], Came<'_>),
     ) {
         let reason = match outcome {
             Outcome::Reply => return self.send_back(tally, policy, reply, came),
@@ -145,7 +150,7 @@ impl Composer {
                 return self.send_back(tally, policy, reply, came);
             }
             Outcome::Later(ticket) => {
-                self.tickets.insert(ticket, *came);
+                self.tickets.insert(ticket, came.single());
                 return;
             }
             Outcome::Silence => DropReason::NoReply,
@@ -155,15 +160,15 @@ impl Composer {
     }
 
     /// Sends a reply on its way, which may be a long one.
-    fn send_back(&mut self, tally: &mut Tally, policy: &Policy, reply: &[u8], came: &Received) {
-        let Some(peer) = came.source.to_std() else {
+    fn send_back(&mut self, tally: &mut Tally, policy: &Policy, reply: &[u8], came: Came<'_>) {
+        let Some(peer) = came.message.source.to_std() else {
             return tally.drop(DropReason::SourceUnspecified, 1);
         };
         if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
             return tally.drop(DropReason::Amplification, 1);
         }
         let mut line = &mut self.outgoing;
-        if came.destination.is_group() {
+        if came.message.destination.is_group() {
             line = &mut self.broadcast;
             if let Some(rates) = &self.broadcast_rates
                 && let Some(reason) = rates
@@ -174,11 +179,11 @@ impl Composer {
             }
         }
         let Some(line) = line else {
-            return self.page.add(reply, came);
+            return self.page.add(reply, came.message);
         };
         let letter = Letter {
             data: reply.to_vec(),
-            tag: *came,
+            tag: came.single(),
         };
         count_fate(
             tally,
@@ -204,7 +209,21 @@ enum Asked {
         offset: usize,
         length: usize,
     },
-    Held(Letter<Received>),
+    Held(Box<Letter<Received>>),
+}
+
+/// Which message a datagram came in, and its length.
+#[derive(Clone, Copy)]
+struct Came<'a> {
+    message: &'a Received,
+    length: usize,
+}
+
+impl Came<'_> {
+    /// As a message of its own.
+    fn single(self) -> Received {
+        single(self.message, self.length)
+    }
 }
 
 impl Asked {
@@ -219,11 +238,16 @@ impl Asked {
         }
     }
 
-    /// As a message of its own.
-    fn came(&self, received: &[Received]) -> Received {
+    fn came<'a>(&'a self, received: &'a [Received]) -> Came<'a> {
         match self {
-            Asked::Slot { slot, length, .. } => single(&received[*slot], *length),
-            Asked::Held(letter) => single(&letter.tag, letter.data.len()),
+            Asked::Slot { slot, length, .. } => Came {
+                message: &received[*slot],
+                length: *length,
+            },
+            Asked::Held(letter) => Came {
+                message: &letter.tag,
+                length: letter.data.len(),
+            },
         }
     }
 }
@@ -325,7 +349,8 @@ impl<E: Engine> Worker<'_, E> {
             for letter in replies {
                 self.post(&mut composer, &letter);
             }
-            self.answer(&mut composer, asked.into_iter().map(Asked::Held).collect());
+            let asked: Vec<_> = asked.into_iter().map(Box::new).map(Asked::Held).collect();
+            self.answer(&mut composer, &asked);
             self.post_page(&mut composer);
             self.end();
         }
@@ -344,7 +369,7 @@ impl<E: Engine> Worker<'_, E> {
         self.begin();
         composer.read_clock();
         let (mut end, mut trains) = (false, 0);
-        let mut asked = Vec::with_capacity(count);
+        let mut asked = std::mem::take(&mut composer.asked);
         for slot in 0..count {
             let mut received = self.engine.take(slot);
             let verdict = self.judge(slot, &mut received);
@@ -378,7 +403,8 @@ impl<E: Engine> Worker<'_, E> {
         };
         self.begin();
         composer.read_clock();
-        self.serve_asked(&mut composer, Vec::new());
+        let asked = std::mem::take(&mut composer.asked);
+        self.serve_asked(&mut composer, asked);
         self.composer = Some(composer);
         self.end();
     }
@@ -421,7 +447,7 @@ impl<E: Engine> Worker<'_, E> {
 
     /// Lets the datagrams of a slot through the incoming line, or straight in.
     fn let_in(&mut self, composer: &mut Composer, slot: usize, asked: &mut Vec<Asked>) {
-        let received = self.received[slot];
+        let received = &self.received[slot];
         let mut offset = 0;
         for length in received.lengths() {
             if let Some(line) = &mut composer.incoming
@@ -429,7 +455,7 @@ impl<E: Engine> Worker<'_, E> {
             {
                 let letter = Letter {
                     data: self.engine.data(slot, offset, length).to_vec(),
-                    tag: single(&received, length),
+                    tag: single(received, length),
                 };
                 let flow = composer.flows.number(peer);
                 count_fate(&mut self.tally, &line.put(composer.now_ns, flow, letter));
@@ -450,9 +476,11 @@ impl<E: Engine> Worker<'_, E> {
         let now_ns = composer.now_ns;
         let due = |line: &mut Option<Line<Received>>| line.as_mut()?.due(now_ns);
         while let Some(letter) = due(&mut composer.incoming) {
-            asked.push(Asked::Held(letter));
+            asked.push(Asked::Held(Box::new(letter)));
         }
-        self.answer(composer, asked);
+        self.answer(composer, &asked);
+        asked.clear();
+        composer.asked = asked;
         self.settle_late(composer);
         while let Some(letter) = due(&mut composer.outgoing) {
             self.post(composer, &letter);
@@ -464,14 +492,14 @@ impl<E: Engine> Worker<'_, E> {
         composer.sends
     }
 
-    fn answer(&mut self, composer: &mut Composer, asked: Vec<Asked>) {
+    fn answer(&mut self, composer: &mut Composer, asked: &[Asked]) {
         let mut responder = composer.responder.take();
         for part in asked.chunks(PAGE_LETTERS) {
             match &mut responder {
                 None => {
                     for one in part {
                         let (data, came) = (one.data(&self.engine), one.came(&self.received));
-                        composer.send_back(&mut self.tally, &self.service.policy, data, &came);
+                        composer.send_back(&mut self.tally, &self.service.policy, data, came);
                     }
                 }
                 Some(responder) => self.respond(composer, responder.as_mut(), part),
@@ -484,16 +512,14 @@ impl<E: Engine> Worker<'_, E> {
     }
 
     fn respond(&mut self, composer: &mut Composer, responder: &mut dyn Respond, part: &[Asked]) {
-        let came: Vec<Received> = part.iter().map(|one| one.came(&self.received)).collect();
         let requests: Vec<Request<'_>> = part
             .iter()
-            .zip(&came)
-            .map(|(one, came)| composer.request(one.data(&self.engine), came))
+            .map(|one| composer.request(one.data(&self.engine), one.came(&self.received).message))
             .collect();
         let mut replies = std::mem::take(&mut composer.replies);
         let mut done = 0;
         while done < requests.len() {
-            if done > 0 && self.control.is_stopping() && self.control.time_left().is_zero() {
+            if done > 0 && self.control.is_over() {
                 let left = (requests.len() - done) as u64;
                 self.tally.drop(DropReason::Stopped, left);
                 break;
@@ -508,12 +534,12 @@ impl<E: Engine> Worker<'_, E> {
                 "a responder answers at least one request"
             );
             for index in 0..replies.len() {
-                let asked = (requests[done + index].data, &came[done + index]);
+                let came = part[done + index].came(&self.received);
                 composer.settle(
                     &mut self.tally,
                     &self.service.policy,
                     replies.get(index),
-                    asked,
+                    (requests[done + index].data, came),
                 );
             }
             done += replies.len();
@@ -531,7 +557,11 @@ impl<E: Engine> Worker<'_, E> {
             if let Some(came) = composer.tickets.remove(&ticket) {
                 // Whether the request was an error is known by whoever made the reply one.
                 let outcome = (outcome, &*reply);
-                composer.settle(&mut self.tally, &self.service.policy, outcome, (b"", &came));
+                let came = Came {
+                    message: &came,
+                    length: came.length,
+                };
+                composer.settle(&mut self.tally, &self.service.policy, outcome, (b"", came));
             }
         }
     }
@@ -552,8 +582,9 @@ impl<E: Engine> Worker<'_, E> {
         }
         // For as long as this takes, the letters are what "was received".
         std::mem::swap(&mut self.received, &mut page.letters);
-        let mut verdicts = vec![None; self.received.len()];
-        std::mem::swap(&mut self.verdicts, &mut verdicts);
+        std::mem::swap(&mut self.verdicts, &mut page.verdicts);
+        self.verdicts.clear();
+        self.verdicts.resize(self.received.len(), None);
         self.is_composing = true;
         self.engine.lend(std::mem::take(&mut page.bytes));
         self.plan.clear();
@@ -572,7 +603,7 @@ impl<E: Engine> Worker<'_, E> {
         page.bytes.clear();
         page.starts.clear();
         std::mem::swap(&mut self.received, &mut page.letters);
-        std::mem::swap(&mut self.verdicts, &mut verdicts);
+        std::mem::swap(&mut self.verdicts, &mut page.verdicts);
         page.letters.clear();
     }
 }

@@ -377,7 +377,7 @@ fn task(
     let offload = config.max_datagram_bytes.is_none();
     let cpus = config.cpus.clone();
     let responder = config.responder.clone();
-    let serve = move |control: &Control| {
+    let serve = move |control: &Arc<Control>| {
         if let Err(error) = settle_on_cpu(&cpus, index) {
             return Finish::Failed(error);
         }

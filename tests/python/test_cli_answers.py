@@ -1,0 +1,126 @@
+"""Flags about what a server answers and spoils, by what they bring about."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import rsecho as package
+from command import PATIENCE, rsecho, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOTH = ["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0"]
+
+
+def line(address: tuple[str, int], request: bytes) -> bytes:
+    """What a TCP server answers to one line."""
+    with socket.create_connection(address, PATIENCE) as stream:
+        stream.sendall(request + b"\n")
+        stream.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: stream.recv(65536), b""))
+
+
+def datagram(address: tuple[str, int], request: bytes) -> bytes:
+    """What a UDP server answers to one datagram."""
+    with package.UdpClient(*address, timeout=PATIENCE) as client:
+        return client.exchange(request).data
+
+
+@pytest.mark.parametrize(
+    ("words", "request_", "reply"),
+    [
+        (["--responder", "upper"], b"Some text", b"SOME TEXT"),
+        (["--upper"], b"Some text", b"SOME TEXT"),
+        (["--responder", "prefix=Echo: "], b"hi", b"Echo: hi"),
+        (["--responder", "prefix=Response: ", "--upper"], b"hi", b"Response: HI"),
+        (["--responder", "prefix=Echo: "], b"\xff", b"Error: Invalid encoding"),
+        (["--responder", "command"], b" ECHO Any thing ", b"Any thing"),
+        (["--responder", "command"], b"nothing known", b"Unknown command"),
+    ],
+)
+def test_named_responders(words: list[str], request_: bytes, reply: bytes) -> None:
+    with serving(*BOTH, *words) as server:
+        assert datagram(server.address("udp"), request_) == reply
+        assert line(server.address("tcp"), request_) == reply + b"\n"
+
+
+def test_a_function_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def answer(data, peer):\n"
+        "    return str(1 / int(data)).encode()\n"
+        "async def later(data, peer):\n"
+        "    return data\n"
+        "def add(fields, peer):\n"
+        "    return str(fields['a'] + fields['b']).encode()\n"
+    )
+    words = ["--responder", "python=mine:answer", "--error-reply", "sorry", "--framing", "lines"]
+    # It lies in the working directory.
+    with serving(*BOTH, *words, cwd=tmp_path) as server:
+        assert datagram(server.address("udp"), b"4") == b"0.25"
+        assert datagram(server.address("udp"), b"0") == b"sorry"
+        assert line(server.address("tcp"), b"2") == b"0.5\n"
+    assert "ZeroDivisionError" in server.errors
+    fields = ["--unpack", "!HH", "--names", "a b", "--responder-takes", "fields"]
+    with serving(
+        "--udp", "127.0.0.1:0", "--responder", "python=mine:add", *fields, cwd=tmp_path
+    ) as s:
+        assert datagram(s.address("udp"), b"\0\1\0\2") == b"3"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--responder", "loud"], "it is one of echo, upper"),
+        (["--responder", "python=no_such_module:f"], "is it on PYTHONPATH?"),
+        (["--responder", "time", "--upper"], "can be raised"),
+        (["--error-reply", "x"], "only a callable"),
+        (["--framing", "lines", "--tcp", "127.0.0.1:0"], "plain echo has no requests"),
+        (["--impair", "loss 101%"], "from 0% to 100%"),
+        (["--impair", "loss 1%", "--tcp", "127.0.0.1:0"], "TCP sends again what is lost"),
+        (["--broadcast", "--broadcast-rate", "2e9"], "at most 1000000000"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error_in_one_line(words: list[str], why: str) -> None:
+    here = [] if "--tcp" in words else ["--udp", "127.0.0.1:0"]
+    done = rsecho("serve", *here, *words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert why in done.stderr.decode() and done.stderr.count(b"\n") == 1
+
+
+def test_impair_and_its_seed() -> None:
+    def lost() -> list[bool]:
+        with (
+            serving("--udp", "127.0.0.1:0", "--impair", "loss 50% seed 5") as server,
+            package.UdpClient(*server.address("udp"), timeout=0.1) as client,
+        ):
+            fates = []
+            for _ in range(12):
+                client.send(b"x")
+                try:
+                    client.receive()
+                    fates.append(False)
+                except TimeoutError:
+                    fates.append(True)
+            return fates
+
+    first = lost()
+    assert True in first and False in first
+    assert lost() == first
+    with serving("--tcp", "127.0.0.1:0", "--impair", "limit_data 3") as server:
+        assert line(server.address("tcp"), b"12345") == b"123"
+
+
+def test_send_expects_what_it_is_told() -> None:
+    with package.UdpServer("127.0.0.1", responder="command") as server:
+        target = "{}:{}".format(*server.address)
+        good = rsecho("send", target, "ECHO hello", "--expect", "hello")
+        assert good.returncode == 0 and b", equal" in good.stdout
+        bad = rsecho("send", target, "ECHO hello", "--expect", "goodbye")
+        assert bad.returncode == 1 and b"DIFFERS" in bad.stdout
+    with package.TcpServer("127.0.0.1", responder="upper") as server:
+        target = "{}:{}".format(*server.address)
+        words = ["--tcp", "--hex", b"hi\n".hex(), "--count", "2", "--expect", r"HI\n"]
+        assert rsecho("send", target, *words).returncode == 0

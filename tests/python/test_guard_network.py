@@ -1,0 +1,259 @@
+"""Guards across a real link: forged sources by the hundred thousand, and echoes that answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import command
+import pytest
+from netns import Network, needs_namespaces, network
+from support import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["network"]  # a fixture is used by its name
+
+pytestmark = needs_namespaces
+
+ENGINES = ["batch", "portable"]
+
+# `make soak` asks for a million of them.
+FORGED_SOURCES = int(os.environ.get("RSECHO_FORGED_SOURCES", "150000"))
+
+HERE = str(Path(__file__).parent)
+
+
+@contextlib.contextmanager
+def serving(network: Network, engine: str, *options: str) -> Iterator[command.Serving]:
+    """`rsecho serve` in the server's namespace."""
+    words = ["--engine", engine, "--jsonl", *options]
+    with command.serving(*words, prefix=network.within(network.server)) as server:
+        yield server
+        server.end()
+        assert server.status == 0, server.errors
+        for totals in server.totals:
+            assert totals["engine"] == engine
+            stats = totals["stats"]
+            assert stats["received_packets"] == stats["sent_packets"] + sum(
+                stats["dropped"].values()
+            )
+
+
+def port_of(server: command.Serving) -> str:
+    return server.urls[0].rpartition(":")[2]
+
+
+def quarantines(server: command.Serving) -> list[str]:
+    return [line for line in server.errors.splitlines() if " quarantined " in line]
+
+
+# An echo server of the kind that people copy, and a datagram with its forged source. Prints
+# how many rounds there were and how long they took; ends once it has been silent, or at last.
+_NAIVE = """
+import json, socket, sys, time
+sys.path.insert(0, sys.argv[4])
+from forge import send_forged
+own, server, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+family = socket.AF_INET6 if ":" in own else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as echo:
+    echo.bind((own, 0))
+    echo.settimeout(1)
+    send_forged((own, echo.getsockname()[1]), (server, port), b"round and round")
+    rounds, start = 0, time.monotonic()
+    last = start
+    try:
+        while last < start + 5:
+            data, peer = echo.recvfrom(2000)
+            rounds += 1
+            echo.sendto(data, peer)
+            last = time.monotonic()
+    except TimeoutError:
+        pass
+    ended = time.monotonic() < last + 5 and last < start + 5
+    # Started once more: who is left alone gets nothing.
+    echo.sendto(b"once more", (server, port))
+    try:
+        more = len(echo.recv(100))
+    except TimeoutError:
+        more = 0
+print(json.dumps({"rounds": rounds, "seconds": last - start, "ended": ended, "more": more}))
+"""
+
+
+def run_naive(network: Network, server: command.Serving, is_v6: bool) -> dict[str, Any]:
+    hosts = ("fd09::2", "fd09::1") if is_v6 else ("10.9.8.2", "10.9.8.1")
+    shown = network.python(network.client, _NAIVE, *hosts, port_of(server), HERE)
+    found: dict[str, Any] = json.loads(shown)
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("is_v6", [False, True])
+def test_f17_an_echo_beyond_loopback_stays_below_its_limit(
+    network: Network, engine: str, is_v6: bool
+) -> None:
+    with serving(network, engine, "--udp", "[::]:0", "--rate-limit", "1000:80") as server:
+        found = run_naive(network, server, is_v6)
+    assert found["ended"]
+    assert 80 <= found["rounds"] <= 80 + 1000 * found["seconds"] + 1, found
+    assert found["more"] == 0
+    stats = server.totals[0]["stats"]
+    assert stats["dropped"]["rate_limited"] == 1
+    assert stats["dropped"]["quarantined"] == 1
+    assert len(quarantines(server)) == 1
+    assert ("fd09::2" if is_v6 else "10.9.8.2") in quarantines(server)[0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f17_without_a_limit_it_has_one_of_its_own(network: Network, engine: str) -> None:
+    with serving(network, engine, "--udp", "10.9.8.1:0") as server:
+        found = run_naive(network, server, False)
+    # Slower than that it may go on: nobody is hurt. Some 150 rounds tell what it is.
+    assert found["rounds"] <= 10_000 * (found["seconds"] + 0.1) + 200
+    if found["ended"]:
+        assert found["more"] == 0
+        assert len(quarantines(server)) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("hosts", [("10.9.8.1", "10.9.8.3"), ("fd09::1", "fe80::1")])
+def test_f17_two_servers_beyond_loopback_end_it_themselves(
+    network: Network, engine: str, hosts: tuple[str, str]
+) -> None:
+    binds = [f"[{host}%veth0]:0" if ":" in host else f"{host}:0" for host in hosts]
+    if hosts[1].startswith("fe80"):
+        # Two on one address then: a link-local source is not answered from a global one.
+        binds = ["[fd09::1]:0", "[fd09::1]:0"]
+    words = [word for bind in binds for word in ("--udp", bind)]
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from forge import send_forged; "
+        "a, p, b, q = sys.argv[2:]; send_forged((a, int(p)), (b, int(q)), b'round and round')"
+    )
+    with serving(network, engine, *words) as server:
+        ends = []
+        for url in server.urls:
+            host, _, port = url.removeprefix("udp://").rpartition(":")
+            ends += [host.strip("[]").partition("%")[0], port]
+        network.python(network.server, script, HERE, *ends)
+        # The line is written when it is over.
+        assert server.process.stderr is not None
+        for line in server.process.stderr:
+            if " quarantined " in line:
+                break
+    received = [totals["stats"]["received_packets"] for totals in server.totals]
+    assert all(2 <= rounds <= 64 for rounds in received), received
+    assert sum(totals["stats"]["dropped"]["echo_loop"] for totals in server.totals) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_source_ports_of_services_are_answered_only_when_asked_for(
+    network: Network, engine: str
+) -> None:
+    script = """
+import socket, sys
+for port in (53, 2049, 11211, 5353):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("10.9.8.2", port))
+        client.settimeout(0.3 if sys.argv[2] == "no" and port != 5353 else 15)
+        client.sendto(b"hello", ("10.9.8.1", int(sys.argv[1])))
+        try:
+            print(port, client.recv(10).decode())
+        except TimeoutError:
+            print(port, "-")
+"""
+    for words, answers in (((), "no"), (("--answer-service-ports",), "yes")):
+        with serving(network, engine, "--udp", "0.0.0.0:0", *words) as server:
+            shown = network.python(network.client, script, port_of(server), answers)
+        wanted = "-" if answers == "no" else "hello"
+        assert shown == f"53 {wanted}\n2049 {wanted}\n11211 {wanted}\n5353 hello\n"
+        dropped = server.totals[0]["stats"]["dropped"]["service_port"]
+        assert dropped == (3 if answers == "no" else 0)
+
+
+# Datagrams from as many sources as it is told, one each; prints how long that took.
+_FLOOD = """
+import socket, sys, time
+sys.path.insert(0, sys.argv[3])
+from forge import udp_packet
+port, count = int(sys.argv[1]), int(sys.argv[2])
+packet = bytearray(udp_packet(("11.0.0.0", 4000), ("10.9.8.1", port), b"x" * 32))
+with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    send, to = raw.sendto, ("10.9.8.1", 0)
+    print("flooding", flush=True)
+    start = time.monotonic()
+    for number in range(count):
+        # An odd multiplier visits every number once (11.0.0.0/8 has 2**24).
+        packet[13:16] = (number * 9176263 & 0xFFFFFF).to_bytes(3, "big")
+        send(packet, to)
+    print(time.monotonic() - start)
+"""
+
+# A client that asks every 2 ms, until its input ends; prints how often it did and was answered.
+_HONEST = """
+import select, socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.connect(("10.9.8.1", int(sys.argv[1])))
+    asked = answered = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        client.settimeout(0.2)
+        client.send(asked.to_bytes(8, "big"))
+        asked += 1
+        due = time.monotonic() + 0.002
+        try:
+            while client.recv(100) != (asked - 1).to_bytes(8, "big"):
+                pass
+            answered += 1
+        except TimeoutError:
+            pass
+        if asked == 1:
+            print("asking", flush=True)
+        time.sleep(max(0, due - time.monotonic()))
+    print(asked, answered)
+"""
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_forged_sources_leave_an_honest_client_its_own_and_the_total_its_limit(
+    network: Network, engine: str
+) -> None:
+    # Replies to 11.0.0.0/8 go out as they would to the world.
+    network.ip(network.server, "route", "replace", "default", "via", "10.9.8.2")
+    limits = "--rate-limit", "2000", "--rate-limit-total", "5000:500"
+    pipe = subprocess.PIPE
+    within = [*network.within(network.client), sys.executable, "-c"]
+    with serving(network, engine, "--udp", "10.9.8.1:0", *limits, "--recv-buffer", "4M") as server:
+        port, pid = port_of(server), server.process.pid
+        honest = subprocess.Popen([*within, _HONEST, port], stdin=pipe, stdout=pipe, text=True)
+        assert honest.stdout is not None
+        assert honest.stdout.readline() == "asking\n"
+        memory = resident_bytes(pid)
+        flood = subprocess.run(
+            [*within, _FLOOD, port, str(FORGED_SOURCES), HERE],
+            stdout=pipe, text=True, check=True, timeout=110,
+        )  # fmt: skip
+        grown = resident_bytes(pid) - memory
+        shown, _ = honest.communicate("end\n", timeout=command.PATIENCE)
+        asked, answered = map(int, shown.split())
+    seconds = float(flood.stdout.split()[1])
+    stats = server.totals[0]["stats"]
+    assert stats["received_packets"] > FORGED_SOURCES / 2, stats
+    # The client's own: the flood met a table that had been there before.
+    assert answered >= 0.9 * asked, (answered, asked, stats)
+    # All of it fell into the flood, the client's first and last moments, and the bucket.
+    assert stats["sent_packets"] <= 5000 * (seconds + 2) + 500, (seconds, stats)
+    assert stats["dropped"]["rate_limited_total"] > FORGED_SOURCES / 4, stats
+    assert grown < 4 << 20, grown
+    assert not quarantines(server)
+    until(lambda: honest.poll() is not None)
