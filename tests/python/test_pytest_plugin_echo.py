@@ -98,11 +98,14 @@ def test_wait_for_waits_until_it_has_come(udp_echo: UdpEcho) -> None:
             for data in (b"one", b"two", b"one"):
                 client.send(data)
 
+    start = time.monotonic()
     later = threading.Timer(0.05, send)
     later.start()
     found = udp_echo.wait_for(b"one", count=2, timeout=PATIENCE)
     assert [data for data, _ in found] == [b"one", b"one"]
     assert len(udp_echo.wait_for(count=3, timeout=PATIENCE)) == 3
+    # Not for as long as it might.
+    assert time.monotonic() - start < PATIENCE / 2
     assert len(udp_echo.wait_for(re.compile(b"^t"), timeout=PATIENCE)) == 1
     assert len(udp_echo.wait_for(lambda data: b"n" in data, timeout=PATIENCE)) == 2
     later.join()
@@ -175,24 +178,37 @@ def test_wait_for_async_leaves_the_loop_to_others(
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_wait_for_async_ends_late_or_cancelled(
+def test_wait_for_async_may_be_in_vain(
     run: Callable[[Callable[[], Awaitable[None]]], None], udp_echo: UdpEcho, tcp_echo: TcpEcho
 ) -> None:
-    is_cancelled = False
-
     async def main() -> None:
-        nonlocal is_cancelled
         with pytest.raises(AssertionError, match="1 datagram, but nothing came"):
             await udp_echo.wait_for_async(timeout=IN_VAIN)
         with pytest.raises(AssertionError, match="3 bytes, but nothing came"):
             await tcp_echo.wait_for_async(byte_count=3, timeout=IN_VAIN)
+
+    run(main)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_wait_for_async_can_be_cancelled(
+    run: Callable[[Callable[[], Awaitable[None]]], None], udp_echo: UdpEcho
+) -> None:
+    looks = []
+    ask(udp_echo, b"not that")
+
+    async def main() -> None:
         with anyio.move_on_after(IN_VAIN) as scope:
-            await udp_echo.wait_for_async(timeout=PATIENCE)
-        is_cancelled = scope.cancelled_caught
+            await udp_echo.wait_for_async(lambda data: looks.append(data), timeout=PATIENCE)
+        assert scope.cancelled_caught
+        # Its thread is on its way out, and then looks no more.
+        await anyio.sleep(0.5)
+        looks.clear()
+        await anyio.sleep(0.5)
 
     start = time.monotonic()
     run(main)
-    assert is_cancelled
+    assert looks == []
     assert time.monotonic() - start < PATIENCE / 2
 
 
@@ -434,6 +450,20 @@ def test_connections_are_counted_for_each_test(number: int, tcp_echo: TcpEcho) -
     assert tcp_echo.stats().received_bytes == 4 * (number % 3)
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_what_a_test_streamed_and_left_unread_does_not_reach_the_next(
+    number: int, tcp_echo: TcpEcho
+) -> None:
+    assert tcp_echo.streams == {}
+    with connected(tcp_echo) as client:
+        client.sendall(b"first")
+        assert read(client, 5) == b"first"
+        assert list(tcp_echo.streams.values()) == [b"first"]
+    for _ in range(10):
+        with connected(tcp_echo) as client:
+            client.sendall(b"nobody waits for that")
+
+
 def test_a_stream_is_waited_for_however_it_is_cut(tcp_echo: TcpEcho) -> None:
     with connected(tcp_echo) as client:
         for piece in (b"he", b"llo", b" hel"):
@@ -461,6 +491,21 @@ def test_a_stream_is_scripted_however_it_is_cut(tcp_echo: TcpEcho) -> None:
         client.sendall(b"LO\r\nMAIL me\r\nQUIT\r\nrest")
         assert read(client, 23) == b"250 hello\r\n250 ok\r\nrest"
     tcp_echo.check()
+
+
+def test_check_waits_for_what_was_streamed(make_tcp_echo: MakeTcpEcho) -> None:
+    def slow(data: bytes, _: Peer) -> bytes:
+        # So that the server is surely behind.
+        time.sleep(0.2)
+        return data
+
+    echo = make_tcp_echo(responder=slow)
+    with connected(echo) as first, connected(echo) as second:
+        first.sendall(b"first")
+        echo.wait_for(b"first")
+        echo.expect(b"last")
+        second.sendall(b"last")
+        echo.check()
 
 
 def test_lines_are_requests(make_tcp_echo: MakeTcpEcho) -> None:
