@@ -279,6 +279,12 @@ impl Rates {
         }
     }
 
+    /// Takes a token for a datagram from a plain address; why there is none.
+    pub(crate) fn take_one(&self, source: IpAddr, now: Instant) -> Option<DropReason> {
+        let tag = self.tag(Source::of(source));
+        self.take(tag, 1, self.moment(now)).reason
+    }
+
     fn tag(&self, source: Source) -> Tag {
         Tag(self.keys.hash_one(source).max(BUSY + 1))
     }

@@ -174,9 +174,7 @@ impl Composer {
         if came.message.destination.is_group() {
             line = &mut self.broadcast;
             if let Some(rates) = &self.broadcast_rates
-                && let Some(reason) = rates
-                    .take(peer.ip(), 1, rates.moment(Instant::now()))
-                    .reason
+                && let Some(reason) = rates.take_one(peer.ip(), Instant::now())
             {
                 return tally.drop(reason, 1);
             }
