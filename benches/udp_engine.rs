@@ -16,6 +16,7 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rsecho::guard::{Policy, Rate};
 use rsecho::server::udp::bench_support::{Planner, serve_by_hand};
 use rsecho::server::{EngineChoice, Listen, udp};
 
@@ -228,21 +229,22 @@ fn brief(group: &mut BenchmarkGroup<'_, WallTime>) {
         .measurement_time(Duration::from_millis(300));
 }
 
-fn config(engine: EngineChoice) -> udp::Config {
+fn config(engine: EngineChoice, guard: Policy) -> udp::Config {
     udp::Config {
         engine,
+        guard,
         ..udp::Config::new(Listen::at("127.0.0.1", 0))
     }
 }
 
-fn engine(criterion: &mut Criterion, name: &str, choice: EngineChoice) {
+fn engine(criterion: &mut Criterion, name: &str, choice: EngineChoice, guard: Policy) {
     let mut group = criterion.benchmark_group(format!("udp_engine/{name}"));
     brief(&mut group);
     for round in Round::all() {
         let Some((socket, address)) = server_for(round) else {
             continue;
         };
-        serve_by_hand(&config(choice), socket, |serve| {
+        serve_by_hand(&config(choice, guard.clone()), socket, |serve| {
             measure(&mut group, round, address, serve);
         })
         .expect("loopback can be served");
@@ -252,9 +254,17 @@ fn engine(criterion: &mut Criterion, name: &str, choice: EngineChoice) {
 
 fn engines(criterion: &mut Criterion) {
     if cfg!(target_os = "linux") {
-        engine(criterion, "batch", EngineChoice::Batch);
+        engine(criterion, "batch", EngineChoice::Batch, Policy::default());
+        // Limits that are never reached: what it takes to know.
+        let limits = Policy {
+            rate_per_source: Some(Rate::new(Rate::MOST_PER_SECOND, None)),
+            rate_total: Some(Rate::new(Rate::MOST_PER_SECOND, None)),
+            ..Policy::default()
+        };
+        engine(criterion, "batch_limited", EngineChoice::Batch, limits);
     }
-    engine(criterion, "portable", EngineChoice::Portable);
+    let guard = Policy::default();
+    engine(criterion, "portable", EngineChoice::Portable, guard);
 }
 
 /// The echo that quinn-udp's interface suggests: what came in one receive goes back in as

@@ -74,6 +74,11 @@ impl Control {
         self.phase.load(Ordering::Acquire) != RUN
     }
 
+    /// True once the worker is to drop everything.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_stopping() && self.time_left().is_zero()
+    }
+
     /// How long draining may still take; zero once the worker is to drop everything.
     pub(crate) fn time_left(&self) -> Duration {
         if self.phase.load(Ordering::Acquire) == NOW {
@@ -106,13 +111,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 type OnFinish = Box<dyn FnOnce(&Finish) + Send>;
-pub(crate) type Task = Box<dyn FnOnce(&Control) -> Finish + Send>;
+pub(crate) type Task = Box<dyn FnOnce(&Arc<Control>) -> Finish + Send>;
 
 /// A server's workers.
 pub(crate) struct Crew {
     /// What this is the crew of, as in `udp://127.0.0.1:9999`.
     name: String,
-    control: Control,
+    control: Arc<Control>,
     wake: Wake,
     state: Mutex<State>,
     changed: Condvar,
@@ -148,7 +153,7 @@ impl Crew {
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
-            control: Control::default(),
+            control: Arc::default(),
             wake: Box::new(wake),
             state: Mutex::new(State {
                 started: false,
@@ -373,7 +378,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    fn until_told(control: &Control) -> Finish {
+    fn until_told(control: &Arc<Control>) -> Finish {
         while !control.is_stopping() {
             thread::park_timeout(Duration::from_millis(1));
         }

@@ -149,6 +149,31 @@ impl State {
 #[repr(align(64))]
 struct Set([Entry; WAYS]);
 
+/// Who has a bucket: an IPv4 address, or an IPv6 /64, which is what one user has (RFC 6177).
+/// The family (0: nobody) and the bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Source(u8, u64);
+
+impl Source {
+    #[inline]
+    fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self(4, u32::from(v4).into()),
+            IpAddr::V6(v6) => Self(6, (u128::from(v6) >> 64) as u64),
+        }
+    }
+
+    /// A small number, for a small table.
+    #[inline]
+    fn fold(self) -> usize {
+        (self.1.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize
+    }
+}
+
+/// The keyed hash of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag(u64);
+
 /// What of a receive may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grant {
@@ -161,6 +186,8 @@ pub(crate) struct Grant {
 /// The buckets of one server.
 #[derive(Debug)]
 pub(crate) struct Rates {
+    /// More than one worker takes from them.
+    is_shared: bool,
     start: Instant,
     keys: RandomState,
     per_source: Option<Shape>,
@@ -173,15 +200,25 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// `None` where neither is limited. The rates are valid.
-    pub(crate) fn new(per_source: Option<Rate>, total: Option<Rate>) -> Option<Self> {
+    /// For so many workers; `None` where neither is limited. The rates are valid.
+    pub(crate) fn new(
+        per_source: Option<Rate>,
+        total: Option<Rate>,
+        workers: usize,
+    ) -> Option<Self> {
         let is_limited = per_source.is_some() || total.is_some();
-        is_limited.then(|| Self::with_sets(SETS, per_source, total))
+        is_limited.then(|| Self::with_sets(SETS, per_source, total, workers))
     }
 
     /// `sets` is a power of two.
-    fn with_sets(sets: usize, per_source: Option<Rate>, total: Option<Rate>) -> Self {
+    fn with_sets(
+        sets: usize,
+        per_source: Option<Rate>,
+        total: Option<Rate>,
+        workers: usize,
+    ) -> Self {
         Self {
+            is_shared: workers > 1,
             start: Instant::now(),
             keys: RandomState::new(),
             per_source: per_source.map(Shape::new),
@@ -192,9 +229,9 @@ impl Rates {
         }
     }
 
-    /// One bucket for all.
-    pub(crate) fn one(total: Rate) -> Self {
-        Self::new(None, Some(total)).expect("one is limited")
+    /// One bucket for all, of so many workers.
+    pub(crate) fn one(total: Rate, workers: usize) -> Self {
+        Self::new(None, Some(total), workers).expect("one is limited")
     }
 
     /// This time on the table's clock.
@@ -214,18 +251,18 @@ impl Rates {
             .map_or(u64::MAX, |shape| shape.full / shape.interval)
     }
 
-    /// Takes a token for each of `wanted` datagrams that came at once from `source`, a plain
-    /// address; what there are no tokens for is not to be answered.
+    /// Takes a token for each of `wanted` datagrams that came at once from the source of this
+    /// tag; what there are no tokens for is not to be answered.
     #[inline]
-    pub(crate) fn take(&self, source: IpAddr, wanted: u64, now: Moment) -> Grant {
-        let tag = self.tag(source);
+    pub(crate) fn take(&self, tag: Tag, wanted: u64, now: Moment) -> Grant {
+        let Tag(tag) = tag;
         let (entry, mut granted, is_confirmed) = self.draw(tag, now.0, wanted);
         let mut reason = (granted < wanted).then_some(DropReason::RateLimited);
         if let Some(total) = self.total
             && granted > 0
         {
             let depth = if is_confirmed { total.full } else { total.half };
-            let answered = draw_from(&self.all.0[0].state, &total, now.0, granted, depth);
+            let answered = self.draw_total(&total, now.0, granted, depth);
             if answered < granted {
                 if let Some(shape) = self.per_source {
                     let unused = (granted - answered) * shape.interval;
@@ -242,13 +279,28 @@ impl Rates {
         }
     }
 
-    /// An IPv4 address, or an IPv6 /64, which is what one user has (RFC 6177).
-    fn tag(&self, source: IpAddr) -> u64 {
-        let key = match source {
-            IpAddr::V4(v4) => (4u8, u64::from(u32::from(v4))),
-            IpAddr::V6(v6) => (6, (u128::from(v6) >> 64) as u64),
-        };
-        self.keys.hash_one(key).max(BUSY + 1)
+    /// Takes a token for a datagram from a plain address; why there is none.
+    pub(crate) fn take_one(&self, source: IpAddr, now: Instant) -> Option<DropReason> {
+        let tag = self.tag(Source::of(source));
+        self.take(tag, 1, self.moment(now)).reason
+    }
+
+    fn tag(&self, source: Source) -> Tag {
+        Tag(self.keys.hash_one(source).max(BUSY + 1))
+    }
+
+    /// Changes a number that nobody else has changed meanwhile. What only one worker writes
+    /// takes no locked instruction.
+    #[inline]
+    fn replace(&self, number: &AtomicU64, old: u64, new: u64) -> std::result::Result<(), u64> {
+        if self.is_shared {
+            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+            return number
+                .compare_exchange_weak(old, new, success, failure)
+                .map(|_| ());
+        }
+        number.store(new, Ordering::Relaxed);
+        Ok(())
     }
 
     fn set(&self, tag: u64) -> &Set {
@@ -290,17 +342,28 @@ impl Rates {
                 full_at,
                 is_confirmed: state.is_active(now),
             };
-            match entry.state.compare_exchange_weak(
-                bits,
-                next.pack(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some((granted, next.is_confirmed)),
+            match self.replace(&entry.state, bits, next.pack()) {
+                Ok(()) => return Some((granted, next.is_confirmed)),
                 Err(found) => bits = found,
             }
             if entry.tag.load(Ordering::Acquire) != tag {
                 return None;
+            }
+        }
+    }
+
+    /// Draws on the bucket of all, which is nothing but the time at which it is full.
+    fn draw_total(&self, shape: &Shape, now: u64, wanted: u64, depth: u64) -> u64 {
+        let bucket = &self.all.0[0].state;
+        let mut full_at = bucket.load(Ordering::Relaxed);
+        loop {
+            let (granted, next) = shape.draw(full_at, now, wanted, depth);
+            if granted == 0 {
+                return 0;
+            }
+            match self.replace(bucket, full_at, next) {
+                Ok(()) => return granted,
+                Err(found) => full_at = found,
             }
         }
     }
@@ -313,13 +376,8 @@ impl Rates {
                 full_at,
                 is_confirmed: false,
             };
-            match entry.state.compare_exchange_weak(
-                bits,
-                next.pack(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return granted,
+            match self.replace(&entry.state, bits, next.pack()) {
+                Ok(()) => return granted,
                 Err(found) => bits = found,
             }
         }
@@ -356,18 +414,28 @@ fn claim(set: &Set, now: u64) -> Option<&Entry> {
     taken.is_ok().then_some(entry)
 }
 
-/// Draws on a bucket that is nothing but the time at which it is full.
-fn draw_from(bucket: &AtomicU64, shape: &Shape, now: u64, wanted: u64, depth: u64) -> u64 {
-    let mut full_at = bucket.load(Ordering::Relaxed);
-    loop {
-        let (granted, next) = shape.draw(full_at, now, wanted, depth);
-        if granted == 0 {
-            return 0;
+/// Tags of the sources that came last: the hash is half of what a limit costs.
+#[derive(Debug)]
+pub(crate) struct Tags(Box<[(Source, Tag); REMEMBERED]>);
+
+/// Tags that one worker remembers.
+const REMEMBERED: usize = 64;
+
+impl Tags {
+    pub(crate) fn new() -> Self {
+        // A tag that no source has: it is nobody's entry.
+        Self(Box::new([(Source(0, 0), Tag(BUSY)); REMEMBERED]))
+    }
+
+    /// The tag of a plain address's source.
+    #[inline]
+    pub(crate) fn of(&mut self, rates: &Rates, source: IpAddr) -> Tag {
+        let source = Source::of(source);
+        let (known, tag) = &mut self.0[source.fold() % REMEMBERED];
+        if *known != source {
+            (*known, *tag) = (source, rates.tag(source));
         }
-        match bucket.compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return granted,
-            Err(found) => full_at = found,
-        }
+        *tag
     }
 }
 
@@ -381,7 +449,7 @@ mod tests {
 
     fn rates(per_source: Option<(f64, u32)>, total: Option<(f64, u32)>) -> Rates {
         let rate = |(per_second, burst)| Rate { per_second, burst };
-        Rates::with_sets(1 << 8, per_source.map(rate), total.map(rate))
+        Rates::with_sets(1 << 8, per_source.map(rate), total.map(rate), 2)
     }
 
     fn at(ns: u64) -> Moment {
@@ -393,6 +461,10 @@ mod tests {
     }
 
     impl Rates {
+        fn ask(&self, source: IpAddr, wanted: u64, now: Moment) -> Grant {
+            self.take(self.tag(Source::of(source)), wanted, now)
+        }
+
         fn sources(&self) -> usize {
             let entries = self.sets.iter().flat_map(|set| &set.0);
             entries
@@ -404,7 +476,7 @@ mod tests {
     #[test]
     fn a_burst_at_once_and_then_the_rate() {
         let rates = rates(Some((10.0, 3)), None);
-        let take = |ns| rates.take(ip(1), 1, at(ns)).datagrams;
+        let take = |ns| rates.ask(ip(1), 1, at(ns)).datagrams;
         assert_eq!((0..5).map(|_| take(0)).sum::<u64>(), 3);
         assert_eq!(take(99_000_000), 0);
         assert_eq!(take(100_000_000), 1);
@@ -412,13 +484,13 @@ mod tests {
         // A long silence fills it again, and no further.
         assert_eq!((0..5).map(|_| take(60 * SECOND)).sum::<u64>(), 3);
         // Nobody else's bucket.
-        assert_eq!(rates.take(ip(2), 9, at(60 * SECOND)).datagrams, 3);
+        assert_eq!(rates.ask(ip(2), 9, at(60 * SECOND)).datagrams, 3);
     }
 
     #[test]
     fn a_train_is_answered_as_far_as_there_are_tokens() {
         let rates = rates(Some((10.0, 8)), None);
-        let grant = rates.take(ip(1), 64, at(0));
+        let grant = rates.ask(ip(1), 64, at(0));
         assert_eq!(
             (grant.datagrams, grant.reason),
             (8, Some(DropReason::RateLimited))
@@ -426,9 +498,19 @@ mod tests {
     }
 
     #[test]
+    fn a_remembered_tag_is_the_sources_own() {
+        let (rates, mut tags) = (rates(Some((1.0, 1)), None), Tags::new());
+        for number in (0..500).chain(0..500) {
+            for source in [ip(number), IpAddr::from([number as u16; 8])] {
+                assert_eq!(tags.of(&rates, source), rates.tag(Source::of(source)));
+            }
+        }
+    }
+
+    #[test]
     fn all_addresses_of_an_ipv6_64_are_one_source() {
         let rates = rates(Some((1.0, 1)), None);
-        let take = |ip: &str| rates.take(ip.parse().unwrap(), 1, at(0)).datagrams;
+        let take = |ip: &str| rates.ask(ip.parse().unwrap(), 1, at(0)).datagrams;
         assert_eq!(take("2001:db8::1"), 1);
         assert_eq!(take("2001:db8::ffff:1"), 0);
         assert_eq!(take("2001:db8:0:1::1"), 1);
@@ -440,24 +522,26 @@ mod tests {
     fn what_the_total_refuses_takes_nothing_from_the_source() {
         let rates = rates(Some((1.0, 10)), Some((1.0, 4)));
         // Two newcomers draw the total down to half.
-        assert_eq!(rates.take(ip(1), 1, at(0)).datagrams, 1);
-        assert_eq!(rates.take(ip(2), 5, at(0)).datagrams, 1);
-        let refused = rates.take(ip(3), 1, at(0));
+        assert_eq!(rates.ask(ip(1), 1, at(0)).datagrams, 1);
+        assert_eq!(rates.ask(ip(2), 5, at(0)).datagrams, 1);
+        let refused = rates.ask(ip(3), 1, at(0));
         assert_eq!(
             (refused.datagrams, refused.reason),
             (0, Some(DropReason::RateLimitedTotal))
         );
         // Confirmed now, it has the other half, and then its own bucket is full but for that.
-        assert_eq!(rates.take(ip(3), 9, at(0)).datagrams, 2);
-        assert_eq!(rates.take(ip(3), 9, at(1000 * SECOND)).datagrams, 2);
-        let bucket = rates.draw(rates.tag(ip(3)), (at(1000 * SECOND)).0, 100).1;
+        assert_eq!(rates.ask(ip(3), 9, at(0)).datagrams, 2);
+        assert_eq!(rates.ask(ip(3), 9, at(1000 * SECOND)).datagrams, 2);
+        let bucket = rates
+            .draw(rates.tag(Source::of(ip(3))).0, (at(1000 * SECOND)).0, 100)
+            .1;
         assert_eq!(bucket, 8);
     }
 
     #[test]
     fn a_flood_of_forged_sources_leaves_an_honest_one_its_own() {
         let (per_source, total) = (Rate::new(2_000.0, None), Rate::new(10_000.0, None));
-        let rates = Rates::new(Some(per_source), Some(total)).unwrap();
+        let rates = Rates::new(Some(per_source), Some(total), 1).unwrap();
         let (honest, mut forged) = (ip(0xC000_0201), 0u64);
         let (mut answered, mut asked, mut total) = (0, 0, 0);
         // 200,000 sources in a second, and somebody who asks 1,000 times.
@@ -466,10 +550,10 @@ mod tests {
             for _ in 0..200 {
                 forged += 1;
                 let source = ip(0x0B00_0000 + forged as u32);
-                total += rates.take(source, 1, now).datagrams;
+                total += rates.ask(source, 1, now).datagrams;
             }
             asked += 1;
-            let got = rates.take(honest, 1, now).datagrams;
+            let got = rates.ask(honest, 1, now).datagrams;
             answered += got;
             total += got;
         }
@@ -487,16 +571,16 @@ mod tests {
         // More confirmed sources than there are entries: every set is taken for good.
         let entries = rates.sets.len() * WAYS;
         for number in 0..entries as u32 * 4 {
-            rates.take(ip(number), 1, at(0));
-            rates.take(ip(number), 1, at(1));
+            rates.ask(ip(number), 1, at(0));
+            rates.ask(ip(number), 1, at(1));
         }
         assert_eq!(rates.sources(), entries);
         let granted: u64 = (0..1000)
-            .map(|number| rates.take(ip(0xF000_0000 + number), 1, at(2)).datagrams)
+            .map(|number| rates.ask(ip(0xF000_0000 + number), 1, at(2)).datagrams)
             .sum();
         assert_eq!(granted, 0, "taken by those before that had no entry");
         let later = at(2 * ACTIVE.as_nanos() as u64);
-        assert_eq!(rates.take(ip(0xF000_0000), 9, later).datagrams, 2);
+        assert_eq!(rates.ask(ip(0xF000_0000), 9, later).datagrams, 2);
         assert_eq!(rates.sources(), entries);
     }
 
@@ -507,7 +591,7 @@ mod tests {
             let workers: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
-                        let take = |number: u32| rates.take(ip(number % 2), 1, at(0)).datagrams;
+                        let take = |number: u32| rates.ask(ip(number % 2), 1, at(0)).datagrams;
                         (0..10_000).map(take).sum::<u64>()
                     })
                 })
@@ -562,7 +646,7 @@ mod tests {
                 level = full.min(level + u128::from(gap * UNITS_PER_NS));
                 let expected = u128::from(wanted).min(level / u128::from(interval));
                 level -= expected * u128::from(interval);
-                let grant = rates.take(ip(1), wanted, at(now));
+                let grant = rates.ask(ip(1), wanted, at(now));
                 prop_assert_eq!(u128::from(grant.datagrams), expected);
                 let reason = (grant.datagrams < wanted).then_some(DropReason::RateLimited);
                 prop_assert_eq!(grant.reason, reason);
@@ -575,7 +659,7 @@ mod tests {
             let rates = rates(Some((per_second, 5)), None);
             let gap = 1e9 / per_second / 2.0;
             let granted: u64 = (0..10_000u64)
-                .map(|n| rates.take(ip(1), 1, at((n as f64 * gap).ceil() as u64)).datagrams)
+                .map(|n| rates.ask(ip(1), 1, at((n as f64 * gap).ceil() as u64)).datagrams)
                 .sum();
             prop_assert!((4_990..=5_005).contains(&granted), "{granted}");
         }

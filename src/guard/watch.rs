@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::access::Access;
 use super::loops::{Loops, News, Seen, Why};
-use super::rates::{Grant, Moment, Rates};
+use super::rates::{Grant, Moment, Rates, Tags};
 use super::{Policy, ports};
 use crate::event::{Level, Observer};
 use crate::stats::DropReason;
@@ -29,6 +29,7 @@ pub(crate) struct Guard {
     access: Option<Access>,
     answers_service_ports: bool,
     rates: Option<Arc<Rates>>,
+    tags: Tags,
     loops: Option<Loops>,
     observer: Arc<Observer>,
     /// Something is to be looked at, and the time is known: rule 2.
@@ -51,6 +52,7 @@ impl Guard {
             access: Access::new(&policy.allow, &policy.deny),
             answers_service_ports: policy.answer_service_ports,
             rates,
+            tags: Tags::new(),
             loops: policy.loop_guard.then(|| Loops::new(limits_sources)),
             observer,
             is_slow: false,
@@ -155,7 +157,8 @@ impl Guard {
                 reason: None,
             };
         };
-        let grant = rates.take(ip, datagrams, moment);
+        let tag = self.tags.of(rates, ip);
+        let grant = rates.take(tag, datagrams, moment);
         if let Some(place) = place
             && let Some(loops) = &mut self.loops
             && rates.limits_sources()

@@ -273,3 +273,74 @@ def test_nping_sees_a_loss_of_10_percent() -> None:
     # It does not wait for the replies to its last few.
     assert stats.received_packets == count and 0 <= stats.sent_packets - received < 50
     assert abs(count - received - 100) < 4 * math.sqrt(count * 0.1 * 0.9)
+
+
+@contextlib.contextmanager
+def toxic(spec: str, **options: Any) -> Iterator[tuple[rsecho.TcpServer, socket.socket]]:
+    """A TCP server and a connection to it."""
+    with (
+        rsecho.TcpServer("127.0.0.1", impair=spec, **options) as server,
+        socket.create_connection(server.address, PATIENCE) as stream,
+    ):
+        yield server, stream
+
+
+def rest(stream: socket.socket) -> bytes:
+    """All that still comes."""
+    return b"".join(iter(lambda: stream.recv(65536), b""))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_toxics_on_a_stream(engine: Any) -> None:
+    with toxic("latency 30", engine=engine) as (server, stream):
+        assert server.engine == {"batch": "epoll"}.get(engine, engine)
+        start = time.monotonic()
+        stream.sendall(b"x")
+        assert stream.recv(10) == b"x"
+        assert 0.030 <= time.monotonic() - start < 3
+        # Changed while the connection is open, and the other way.
+        server.impair("in limit_data 5")
+        stream.sendall(b"0123456789")
+        assert rest(stream) == b"01234"
+    with toxic("bandwidth 100", engine=engine) as (_, stream):
+        start = time.monotonic()
+        stream.sendall(bytes(10_000))
+        stream.shutdown(socket.SHUT_WR)
+        assert len(rest(stream)) == 10_000
+        assert 0.08 <= time.monotonic() - start < 5, "100 KB a second"
+    with toxic("reset_peer 10", engine=engine) as (_, stream), pytest.raises(ConnectionResetError):
+        stream.sendall(b"x")
+        while stream.recv(10):
+            pass
+    with toxic("", engine=engine) as (server, stream):
+        # Accepted by now: what still waits for that is refused as well.
+        stream.sendall(b"in")
+        assert stream.recv(10) == b"in"
+        server.impair("refuse")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(server.address, PATIENCE)
+        stream.sendall(b"who is in stays in")
+        assert stream.recv(100) == b"who is in stays in"
+        assert server.impair() == ""
+        with socket.create_connection(server.address, PATIENCE) as again:
+            again.sendall(b"open")
+            assert again.recv(10) == b"open"
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("loss 10%", "the stream would only be late"),
+        ("duplicate 10%", "nobody would see it"),
+        ("delay 1ms reorder 10%", "the stream would only be late"),
+        ("latency fast", "latency must follow"),
+    ],
+)
+def test_what_makes_no_sense_on_a_stream_is_refused_with_the_reason(spec: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as caught:
+        rsecho.TcpServer("127.0.0.1", impair=spec)
+    assert "\n" not in str(caught.value)
+    with rsecho.TcpServer("127.0.0.1") as server, pytest.raises(ValueError, match=why):
+        server.impair(spec)
+    with rsecho.TcpServer("127.0.0.1") as server, pytest.raises(ValueError, match="datagram"):
+        server.impair("latency 1", record=10)

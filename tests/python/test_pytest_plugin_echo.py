@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 from rsecho import Peer
-from support import PATIENCE
+from support import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -98,11 +98,14 @@ def test_wait_for_waits_until_it_has_come(udp_echo: UdpEcho) -> None:
             for data in (b"one", b"two", b"one"):
                 client.send(data)
 
+    start = time.monotonic()
     later = threading.Timer(0.05, send)
     later.start()
     found = udp_echo.wait_for(b"one", count=2, timeout=PATIENCE)
     assert [data for data, _ in found] == [b"one", b"one"]
     assert len(udp_echo.wait_for(count=3, timeout=PATIENCE)) == 3
+    # Not for as long as it might.
+    assert time.monotonic() - start < PATIENCE / 2
     assert len(udp_echo.wait_for(re.compile(b"^t"), timeout=PATIENCE)) == 1
     assert len(udp_echo.wait_for(lambda data: b"n" in data, timeout=PATIENCE)) == 2
     later.join()
@@ -175,24 +178,37 @@ def test_wait_for_async_leaves_the_loop_to_others(
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_wait_for_async_ends_late_or_cancelled(
+def test_wait_for_async_may_be_in_vain(
     run: Callable[[Callable[[], Awaitable[None]]], None], udp_echo: UdpEcho, tcp_echo: TcpEcho
 ) -> None:
-    is_cancelled = False
-
     async def main() -> None:
-        nonlocal is_cancelled
         with pytest.raises(AssertionError, match="1 datagram, but nothing came"):
             await udp_echo.wait_for_async(timeout=IN_VAIN)
         with pytest.raises(AssertionError, match="3 bytes, but nothing came"):
             await tcp_echo.wait_for_async(byte_count=3, timeout=IN_VAIN)
+
+    run(main)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_wait_for_async_can_be_cancelled(
+    run: Callable[[Callable[[], Awaitable[None]]], None], udp_echo: UdpEcho
+) -> None:
+    looks = []
+    ask(udp_echo, b"not that")
+
+    async def main() -> None:
         with anyio.move_on_after(IN_VAIN) as scope:
-            await udp_echo.wait_for_async(timeout=PATIENCE)
-        is_cancelled = scope.cancelled_caught
+            await udp_echo.wait_for_async(lambda data: looks.append(data), timeout=PATIENCE)
+        assert scope.cancelled_caught
+        # Its thread is on its way out, and then looks no more.
+        await anyio.sleep(0.5)
+        looks.clear()
+        await anyio.sleep(0.5)
 
     start = time.monotonic()
     run(main)
-    assert is_cancelled
+    assert looks == []
     assert time.monotonic() - start < PATIENCE / 2
 
 
@@ -253,14 +269,21 @@ def test_a_predicate_may_look_at_what_came(udp_echo: UdpEcho) -> None:
 
 def lost(echo: UdpEcho, count: int) -> list[int]:
     """Which of so many datagrams are not answered."""
+    before = echo.stats().received_packets
+
+    def is_all_said() -> bool:
+        stats = echo.stats()
+        return stats.received_packets == before + count and not stats.pending_packets
+
     with asking(echo) as client:
         for number in range(count):
             client.send(str(number).encode())
-        echo.wait_for(count=count)
-        client.settimeout(0.2)
+        until(is_all_said)
+        # What was answered is here by now.
+        client.setblocking(False)
         got: set[int] = set()
-        with contextlib.suppress(TimeoutError):
-            while len(got) < count:
+        with contextlib.suppress(BlockingIOError):
+            while True:
                 got.add(int(client.recv(100)))
     return sorted(set(range(count)) - got)
 
@@ -427,6 +450,20 @@ def test_connections_are_counted_for_each_test(number: int, tcp_echo: TcpEcho) -
     assert tcp_echo.stats().received_bytes == 4 * (number % 3)
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_what_a_test_streamed_and_left_unread_does_not_reach_the_next(
+    number: int, tcp_echo: TcpEcho
+) -> None:
+    assert tcp_echo.streams == {}
+    with connected(tcp_echo) as client:
+        client.sendall(b"first")
+        assert read(client, 5) == b"first"
+        assert list(tcp_echo.streams.values()) == [b"first"]
+    for _ in range(10):
+        with connected(tcp_echo) as client:
+            client.sendall(b"nobody waits for that")
+
+
 def test_a_stream_is_waited_for_however_it_is_cut(tcp_echo: TcpEcho) -> None:
     with connected(tcp_echo) as client:
         for piece in (b"he", b"llo", b" hel"):
@@ -456,6 +493,21 @@ def test_a_stream_is_scripted_however_it_is_cut(tcp_echo: TcpEcho) -> None:
     tcp_echo.check()
 
 
+def test_check_waits_for_what_was_streamed(make_tcp_echo: MakeTcpEcho) -> None:
+    def slow(data: bytes, _: Peer) -> bytes:
+        # So that the server is surely behind.
+        time.sleep(0.2)
+        return data
+
+    echo = make_tcp_echo(responder=slow)
+    with connected(echo) as first, connected(echo) as second:
+        first.sendall(b"first")
+        echo.wait_for(b"first")
+        echo.expect(b"last")
+        second.sendall(b"last")
+        echo.check()
+
+
 def test_lines_are_requests(make_tcp_echo: MakeTcpEcho) -> None:
     echo = make_tcp_echo(framing="lines")
     echo.expect(b"PING").reply(b"PONG")
@@ -471,6 +523,51 @@ def test_tcp_over_ipv6_with_a_responder(make_tcp_echo: MakeTcpEcho) -> None:
         client.sendall(b"word")
         assert read(client, 4) == b"WORD"
     assert echo.host == "::1"
+
+
+def test_streams_are_impaired_with_the_tests_seed(tcp_echo: TcpEcho) -> None:
+    with connected(tcp_echo) as client, tcp_echo.impair("latency 300") as impairment:
+        assert re.fullmatch(r"latency latency=300, seed \d+", impairment.spec)
+        start = time.monotonic()
+        client.sendall(b"late")
+        assert read(client, 4) == b"late"
+        assert time.monotonic() - start >= 0.3
+    with pytest.raises(ValueError, match="TCP sends again what is lost"):
+        tcp_echo.impair("loss 5%")
+
+
+@pytest.mark.impair("limit_data 3", seed=1)
+@pytest.mark.parametrize("number", range(3))
+def test_a_marker_impairs_streams(number: int, tcp_echo: TcpEcho) -> None:
+    with connected(tcp_echo) as client:
+        client.sendall(b"data")
+        assert read(client, 3) == b"dat"
+        assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("spec", ["accept_hang", "timeout 0", "latency 60000", "refuse"])
+def test_whatever_a_stream_met_is_over_with_its_test(spec: str, tcp_echo: TcpEcho) -> None:
+    assert tcp_echo.received == []
+    assert tcp_echo.stats().accepted_connections == 0
+    with connected(tcp_echo) as client:
+        client.sendall(b"before")
+        assert read(client, 6) == b"before"
+    tcp_echo.impair(spec)
+    with contextlib.suppress(OSError), connected(tcp_echo) as client:
+        client.sendall(b"nobody answers that")
+        # What is spoiled ends while the connection is there.
+        tcp_echo.impair()
+
+
+def test_what_a_test_forgot_to_close_keeps_nobody_waiting(make_tcp_echo: MakeTcpEcho) -> None:
+    echo = make_tcp_echo(impair="latency 60000")
+    with connected(echo) as client:
+        client.sendall(b"data")
+        echo.wait_for(byte_count=4)
+        start = time.monotonic()
+        echo._close()
+        # Not for as long as a server drains that serves somebody.
+        assert time.monotonic() - start < 2.0
 
 
 # Ports.

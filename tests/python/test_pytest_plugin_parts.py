@@ -6,7 +6,7 @@ import argparse
 import errno
 import re
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -55,6 +55,29 @@ def test_a_tests_seed_is_a_function_of_the_sessions_and_its_id(seed: int, name: 
 def test_a_tests_seed_is_the_same_in_every_release() -> None:
     # Else a seed from an old report would repeat nothing. As b2sum(1) has it: `-l 32`.
     assert seeds.seed_of(1, "test_a.py::test_a") == 1686679669
+
+
+@pytest.mark.parametrize(
+    ("marks", "name"),
+    [
+        ([pytest.mark.xdist_group("b")], "test_a.py::test[x@b]@b"),
+        ([pytest.mark.xdist_group(name="b"), pytest.mark.xdist_group("a")], "test_a.py::test@a_b"),
+        ([pytest.mark.xdist_group], "test_a.py::test@default"),
+        ([], "test_a.py::test@b"),
+    ],
+)
+def test_the_groups_of_xdist_are_no_part_of_an_id(
+    marks: list[pytest.MarkDecorator], name: str
+) -> None:
+    class Item:
+        nodeid = name
+
+        def iter_markers(self, kind: str) -> list[pytest.Mark]:
+            assert kind == "xdist_group"
+            return [decorator.mark for decorator in marks]
+
+    wanted = name.rpartition("@")[0] if marks else name
+    assert seeds.test_id(cast("pytest.Item", Item())) == wanted
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", str(2**64)])

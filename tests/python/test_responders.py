@@ -346,3 +346,92 @@ def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], why: str) ->
         rsecho.UdpServer("127.0.0.1", **arguments)
     with pytest.raises(TypeError, match="a responder is a name"):
         rsecho.UdpServer("127.0.0.1", responder=5)  # type: ignore[arg-type]
+
+
+def conversation(server: rsecho.TcpServer, *pieces: bytes) -> bytes:
+    """What a TCP server answers to these pieces and the end of the stream."""
+    with socket.create_connection(server.address, PATIENCE) as stream:
+        for piece in pieces:
+            stream.sendall(piece)
+        stream.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: stream.recv(65536), b""))
+
+
+@pytest.mark.parametrize("engine", ["batch", "portable"])
+def test_tcp_lines_records_and_what_was_read(engine: Any) -> None:
+    seen: list[bytes] = []
+
+    def keep(data: bytes, peer: rsecho.Peer) -> bytes:
+        assert peer.host == "127.0.0.1"
+        seen.append(data)
+        return data[::-1]
+
+    with rsecho.TcpServer("127.0.0.1", responder=keep, framing="lines", engine=engine) as server:
+        assert server.engine == {"batch": "epoll"}.get(engine, engine)
+        assert conversation(server, b"ab\r\ncd", b"e\nlast") == b"ba\r\nedc\ntsal"
+        assert seen == [b"ab", b"cde", b"last"]
+    seen.clear()
+    with rsecho.TcpServer("127.0.0.1", responder=keep, unpack="!HH", engine=engine) as server:
+        assert conversation(server, b"12", b"345678", b"90") == b"43218765"
+        assert seen == [b"1234", b"5678"], "what is left is no record"
+    seen.clear()
+    with rsecho.TcpServer("127.0.0.1", responder=keep, engine=engine) as server:
+        assert conversation(server, b"as it was read") == b"as it was read"[::-1]
+        assert b"".join(seen) == b"as it was read"
+
+
+def test_f43_a_callable_that_raises_costs_one_line(logged: Recorder) -> None:
+    def moody(data: bytes, _: rsecho.Peer) -> bytes | None:
+        if data == b"exit":
+            raise SystemExit(data)
+        return data if data != b"quiet" else None
+
+    with rsecho.TcpServer(
+        "127.0.0.1", responder=moody, framing="lines", error_reply=b"sorry"
+    ) as server:
+        assert conversation(server, b"a\nexit\nquiet\nb\nexit\n") == b"a\nsorry\nb\nsorry\n"
+        stats = server.stats()
+        assert (stats.requests, stats.replies, stats.error_replies) == (5, 2, 2)
+        assert stats.silent_requests == 1 and stats.pending_requests == 0
+    [record] = logged.of("rsecho.responder")
+    assert "SystemExit" in record.getMessage()
+
+
+def test_late_replies_on_a_connection_keep_the_order_of_their_requests() -> None:
+    async def main() -> None:
+        async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+            # The first comes last.
+            await asyncio.sleep(0.02 * (5 - int(data)))
+            return data
+
+        async with rsecho.TcpServer("127.0.0.1", responder=answer, framing="lines") as server:
+            reader, writer = await asyncio.open_connection(*server.address)
+            writer.write(b"1\n2\n3\n4\n5\n")
+            writer.write_eof()
+            assert await reader.read() == b"1\n2\n3\n4\n5\n"
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_slow_responder_does_not_hold_up_the_end_of_a_tcp_server() -> None:
+    begun = threading.Event()
+
+    def slow(data: bytes, _: rsecho.Peer) -> bytes:
+        begun.set()
+        time.sleep(0.05)
+        return data
+
+    with (
+        rsecho.TcpServer("127.0.0.1", responder=slow, framing="lines") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(100):
+            stream = stack.enter_context(socket.create_connection(server.address, PATIENCE))
+            stream.sendall(b"line\n" * 10)
+        assert begun.wait(PATIENCE)
+        start = time.monotonic()
+        server.stop(0)
+        assert time.monotonic() - start < 3, "it takes fifty seconds to answer them all"
+        stats = server.stats()
+        assert stats.requests == stats.replies + stats.failed_replies + stats.abandoned_requests

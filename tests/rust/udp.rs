@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rsecho::respond::{MakeResponder, Replies, Request, Respond};
 use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 use rsecho::worker::Finish;
 
@@ -142,12 +143,12 @@ fn clients_vanish(server: &Server, address: SocketAddr) {
 }
 
 macro_rules! suite {
-    ($engine:ident, $choice:expr, $name:literal) => {
+    ($engine:ident, $choice:expr, $name:literal, $way:path) => {
         mod $engine {
             use super::*;
 
             fn config(host: &str) -> udp::Config {
-                super::config(host, $choice)
+                $way(super::config(host, $choice))
             }
 
             fn start(config: udp::Config) -> Server {
@@ -389,8 +390,43 @@ macro_rules! suite {
     };
 }
 
-suite!(batch, EngineChoice::Auto, "batch");
-suite!(portable, EngineChoice::Portable, "portable");
+suite!(batch, EngineChoice::Auto, "batch", echoed);
+suite!(portable, EngineChoice::Portable, "portable", echoed);
+suite!(batch_answered, EngineChoice::Auto, "batch", answered);
+suite!(
+    portable_answered,
+    EngineChoice::Portable,
+    "portable",
+    answered
+);
+suite!(batch_held, EngineChoice::Auto, "batch", held);
+suite!(portable_held, EngineChoice::Portable, "portable", held);
+
+/// The hot loop's own way.
+fn echoed(config: udp::Config) -> udp::Config {
+    config
+}
+
+/// The same answer from a responder, by the other loop.
+fn answered(mut config: udp::Config) -> udp::Config {
+    struct Same;
+    impl Respond for Same {
+        fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies) {
+            // Asked again for those that it leaves.
+            for request in &requests[..requests.len().min(10)] {
+                replies.reply(request.data);
+            }
+        }
+    }
+    config.responder = Some(MakeResponder::new(|_| Box::new(Same)));
+    config
+}
+
+/// Each datagram and each reply held back for a moment.
+fn held(mut config: udp::Config) -> udp::Config {
+    config.impair = "both delay 1us".parse().unwrap();
+    config
+}
 
 #[test]
 fn f03_a_link_local_address_needs_its_interface() {
@@ -558,18 +594,30 @@ mod linux {
 
     #[test]
     fn f12_interleaved_peers_never_get_each_others_payloads_batch() {
-        interleave_peers(EngineChoice::Batch);
+        interleave_peers(super::config("127.0.0.1", EngineChoice::Batch), 1_000_000);
+    }
+
+    #[test]
+    fn f12_nor_where_they_are_answered_or_held() {
+        for engine in [EngineChoice::Batch, EngineChoice::Portable] {
+            let config = super::config("127.0.0.1", engine);
+            interleave_peers(answered(config), 100_000);
+            let config = super::config("127.0.0.1", engine);
+            interleave_peers(held(config), 100_000);
+        }
     }
 
     #[test]
     fn f12_interleaved_peers_never_get_each_others_payloads_portable() {
-        interleave_peers(EngineChoice::Portable);
+        interleave_peers(
+            super::config("127.0.0.1", EngineChoice::Portable),
+            1_000_000,
+        );
     }
 
-    fn interleave_peers(engine: EngineChoice) {
+    fn interleave_peers(mut config: udp::Config, datagrams: usize) {
         const PEERS: usize = 200;
-        let rounds: usize = 1_000_000 / PEERS;
-        let mut config = super::config("127.0.0.1", engine);
+        let rounds = datagrams / PEERS;
         config.socket.recv_buffer_bytes = Some(4 << 20);
         let server = super::start(config);
         let clients: Vec<UdpSocket> = (0..PEERS).map(|_| client(server.address())).collect();

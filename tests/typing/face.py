@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 from typing import assert_type
 
 import rsecho
@@ -47,6 +48,7 @@ assert_type(server.stats(), rsecho.UdpStats)
 assert_type(server.stats().dropped, dict[str, int])
 assert_type(tcp.stats(), rsecho.TcpStats)
 assert_type(tcp.stats().kernel_drops, int | None)
+assert_type(tcp.stats().refused_by_source, int)
 assert_type(server.wait(), rsecho.StopReason)
 assert_type(server.wait(1.0), rsecho.StopReason | None)
 assert_type(server.serve_forever(), rsecho.StopReason)
@@ -82,3 +84,16 @@ limits.nothing  # type: ignore[attr-defined]  # noqa: B018
 assert_type(rsecho.flush_logs(), bool)
 assert_type(escape_payload(b""), str)
 JsonFormatter("%(message)s")
+
+guard = rsecho.Guard(
+    allow=["10.0.0.0/8", ip_network("2001:db8::/32")],
+    rate_per_source=100,
+    rate_total=(1000.0, 50),
+    max_amplification=2,
+    connections_per_source=0,
+)
+rsecho.UdpServer(guard=guard)
+rsecho.TcpServer(guard=guard)
+rsecho.UdpServer(guard=rsecho.Guard)  # type: ignore[arg-type]
+rsecho.Guard("10.0.0.0/8")  # type: ignore[call-arg]
+guard.loop_guard = False  # type: ignore[misc]

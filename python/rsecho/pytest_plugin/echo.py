@@ -29,6 +29,9 @@ __all__ = ["Echo", "Impairment", "TcpEcho", "UdpEcho"]
 # How long is waited unless told: what comes at all over loopback comes within milliseconds.
 _PATIENCE = 5.0
 
+# What is due when a server is closed, nobody waits for: the test is over.
+_DRAIN = 0.1
+
 # A thread that waits cannot be cancelled: so long at most it waits in vain.
 _STEP = 0.1
 
@@ -264,7 +267,7 @@ class Echo(ABC):
         self._counted = self._server.stats()
 
     def _close(self) -> None:
-        self._server.close()
+        self._server.stop(_DRAIN)
 
     def _complaint(self) -> str:
         """What of all that was expected did not come; empty: all did."""

@@ -38,12 +38,12 @@ def read_seed(text: str) -> int:
 
 def test_id(item: pytest.Item) -> str:
     """The id of a test, the same however the tests are spread over processes."""
-    mark = item.get_closest_marker("xdist_group")
-    if mark is None:
-        return item.nodeid
-    # With --dist loadgroup, xdist's workers append the group to the id.
-    group = mark.args[0] if mark.args else mark.kwargs.get("name", "default")
-    return item.nodeid.removesuffix(f"@{group}")
+    # With --dist loadgroup, workers of xdist append the groups to the id (xdist/remote.py).
+    groups = {
+        str(mark.args[0] if mark.args else mark.kwargs.get("name", "default"))
+        for mark in item.iter_markers("xdist_group")
+    }
+    return item.nodeid.removesuffix("@" + "_".join(sorted(groups)))
 
 
 def seed_of(session_seed: int, name: str) -> int:

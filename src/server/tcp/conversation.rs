@@ -638,3 +638,117 @@ impl Conversation {
 fn untouched() -> Shaper {
     Shaper::new(&Toxics::default(), Direction::Out, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::respond::{Completions, Replies, Request, Respond};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// Answers each request with itself, as its first letter says.
+    struct Lettered(u64);
+
+    impl Respond for Lettered {
+        fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies) {
+            for request in requests {
+                match request.data.first() {
+                    Some(b'l') => {
+                        replies.end(Outcome::Later(self.0));
+                        self.0 += 1;
+                    }
+                    Some(b's') => replies.end(Outcome::Silence),
+                    Some(b'f') => replies.end(Outcome::Failed),
+                    Some(b'e') => replies.error(request.data),
+                    _ => replies.reply(request.data),
+                }
+            }
+        }
+
+        fn completions(&self) -> Option<Arc<Completions>> {
+            Some(Arc::default())
+        }
+    }
+
+    fn line() -> impl Strategy<Value = (String, &'static str)> {
+        (
+            "[lsfer][a-z]{0,6}",
+            prop::sample::select(vec!["\n", "\r\n"]),
+        )
+    }
+
+    proptest! {
+        /// Against the plain model: each line with its end, but those that get no answer;
+        /// however the stream comes in pieces, and in whatever order late answers come.
+        #[test]
+        fn answers_come_in_the_order_of_the_requests(
+            lines in prop::collection::vec(line(), 0..150),
+            cuts in prop::collection::vec(1..60usize, 1..40),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
+        ) {
+            let stream: String = lines.iter().map(|(line, end)| format!("{line}{end}")).collect();
+            let wanted: String = lines
+                .iter()
+                .filter(|(line, _)| !line.starts_with(['s', 'f']))
+                .map(|(line, end)| format!("{line}{end}"))
+                .collect();
+            let peer = "192.0.2.1:4711".parse().unwrap();
+            let mut questions = Questions::new(Box::new(Lettered(0)), Framing::Lines, 100);
+            let mut conversation = Conversation::new(&questions, peer);
+            let (mut tally, mut left) = (Tally::default(), stream.as_bytes());
+            let (mut cuts, mut picks) = (cuts.iter().cycle(), picks.iter().cycle());
+            let mut late: Vec<(u64, Vec<u8>)> = Vec::new();
+            let mut sent = Vec::new();
+            loop {
+                let ready = conversation.ready(0, &mut tally);
+                let count = ready.len();
+                sent.extend_from_slice(ready);
+                conversation.sent(count);
+                match conversation.want() {
+                    Want::Input if left.is_empty() => conversation.end_input(0),
+                    Want::Input => {
+                        let most = conversation.room().min(left.len());
+                        let (piece, rest) = left.split_at(most.min(*cuts.next().unwrap()));
+                        conversation.take(0, piece, &mut tally);
+                        left = rest;
+                    }
+                    Want::Nothing => {
+                        prop_assert!(!late.is_empty(), "it waits for nobody");
+                        let place = picks.next().unwrap().index(late.len());
+                        let (ticket, reply) = late.swap_remove(place);
+                        conversation.answer_late(ticket, Outcome::Reply, &reply, &mut tally);
+                    }
+                    Want::Turn => {}
+                    Want::End => break,
+                    Want::Farewell => prop_assert!(false, "nobody has said farewell"),
+                }
+                if conversation.ask(Some(&mut questions), &mut tally) {
+                    questions.name(0, peer, peer);
+                    questions.respond();
+                    for answered in questions.answers(0) {
+                        if let Outcome::Later(ticket) = answered.outcome {
+                            late.push((ticket, answered.request.to_vec()));
+                        }
+                        conversation.answer(&answered, &mut tally);
+                    }
+                    conversation.end_turn(&mut tally);
+                    questions.end();
+                }
+                prop_assert!(conversation.open_tickets().count() <= MOST_OPEN);
+                prop_assert_eq!(conversation.open_tickets().count(), late.len());
+            }
+            prop_assert_eq!(String::from_utf8(sent).unwrap(), wanted);
+            prop_assert_eq!(conversation.pending(stream.len() as u64, 0), wanted_len(&lines));
+        }
+    }
+
+    /// Bytes that went out, of lines that are answered.
+    fn wanted_len(lines: &[(String, &'static str)]) -> u64 {
+        let answered = lines
+            .iter()
+            .filter(|(line, _)| !line.starts_with(['s', 'f']));
+        answered
+            .map(|(line, end)| (line.len() + end.len()) as u64)
+            .sum()
+    }
+}

@@ -288,7 +288,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map(|make| Questions::new(make.make(index), config.framing, config.max_line_bytes));
         let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
         let cpus = config.cpus.clone();
-        let serve = move |control: &Control| match settle_on_cpu(&cpus, index) {
+        let serve = move |control: &Arc<Control>| match settle_on_cpu(&cpus, index) {
             Ok(()) => worker.run(control),
             Err(error) => Finish::Failed(error),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::respond::{
     Completed, Completions, Framing, LineEnd, Manner, Outcome, Replies, Request, Respond,
 };
+use crate::worker::Control;
 
 /// Bytes asked beyond which a turn is answered in more than one call.
 const FULL_BYTES: usize = 1 << 20;
@@ -16,6 +17,8 @@ const FULL_BYTES: usize = 1 << 20;
 pub(super) struct Questions {
     responder: Box<dyn Respond>,
     completions: Option<Arc<Completions>>,
+    /// Says when no answer is worth waiting for any more.
+    control: Option<Arc<Control>>,
     manner: Manner,
     pub(super) framing: Framing,
     pub(super) max_line_bytes: usize,
@@ -71,6 +74,7 @@ impl Questions {
     ) -> Self {
         Self {
             completions: responder.completions(),
+            control: None,
             manner: responder.manner(),
             responder,
             framing,
@@ -82,6 +86,11 @@ impl Questions {
             requests: Vec::new(),
             tickets: HashMap::new(),
         }
+    }
+
+    /// The responder is not asked any further once this says that the worker is to end now.
+    pub(super) fn heed(&mut self, control: &Arc<Control>) {
+        self.control = Some(Arc::clone(control));
     }
 
     pub(super) fn manner(&self) -> Manner {
@@ -148,7 +157,11 @@ impl Questions {
             // One that takes its time may leave the rest for another call.
             self.responder
                 .respond(&requests[before..], &mut self.replies);
-            if self.replies.len() == before {
+            let is_over = self
+                .control
+                .as_ref()
+                .is_some_and(|control| control.is_over());
+            if self.replies.len() == before || is_over {
                 break;
             }
         }

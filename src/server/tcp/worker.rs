@@ -197,7 +197,10 @@ impl<R: Readiness> Worker<R> {
     }
 
     /// Serves until told to stop.
-    pub(super) fn run(mut self, control: &Control) -> Finish {
+    pub(super) fn run(mut self, control: &Arc<Control>) -> Finish {
+        if let Some(questions) = &mut self.questions {
+            questions.heed(control);
+        }
         self.shared.spoiling.note(self.index, Some(0));
         self.look_for_change();
         let served = self.serve(control).and_then(|()| self.drain(control));

@@ -89,7 +89,7 @@ pub fn serve_by_hand(
         receiver,
         observer,
         Arc::new(impairing),
-        Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new),
+        Rates::new(config.guard.rate_per_source, config.guard.rate_total, 1).map(Arc::new),
     );
     let (counters, control) = (Counters::new(), Control::default());
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -43,10 +43,10 @@ impl Default for Broadcast {
 
 impl Broadcast {
     /// The bucket that all workers of a server take from.
-    pub(super) fn rates(&self) -> Result<Arc<Rates>> {
+    pub(super) fn rates(&self, workers: usize) -> Result<Arc<Rates>> {
         let rate = Rate::new(self.per_second, None);
         rate.validate("broadcast_rate")?;
-        Ok(Arc::new(Rates::one(rate)))
+        Ok(Arc::new(Rates::one(rate, workers)))
     }
 }
 
@@ -65,8 +65,11 @@ struct Page {
 const PAGE_BYTES: usize = 256 * 1024;
 const PAGE_LETTERS: usize = 1024;
 
-/// How long a stopping server still waits for what it holds back.
+/// How long an ending server still waits for what it holds back.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
+
+/// How long one that ends by itself waits for answers that were promised.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a worker composes answers with.
 pub(super) struct Composer {
@@ -171,9 +174,7 @@ impl Composer {
         if came.message.destination.is_group() {
             line = &mut self.broadcast;
             if let Some(rates) = &self.broadcast_rates
-                && let Some(reason) = rates
-                    .take(peer.ip(), 1, rates.moment(Instant::now()))
-                    .reason
+                && let Some(reason) = rates.take_one(peer.ip(), Instant::now())
             {
                 return tally.drop(reason, 1);
             }
@@ -409,13 +410,19 @@ impl<E: Engine> Worker<'_, E> {
         self.end();
     }
 
-    /// The server stops: waits a little for what is held back, and for late answers as long as
+    /// The worker ends: waits a little for what is held back, and for late answers as long as
     /// it may; counts the rest as dropped.
     #[cold]
     pub(super) fn drain_composer(&mut self) {
-        let last = Instant::now() + LAST_LETTERS;
+        let now = Instant::now();
+        let (last, end) = (now + LAST_LETTERS, now + LAST_ANSWERS);
         while let Some(composer) = &self.composer {
-            let left = self.control.time_left();
+            // Where it ends by itself, nobody has said how long it may take.
+            let left = if self.control.is_stopping() {
+                self.control.time_left()
+            } else {
+                end.saturating_duration_since(Instant::now())
+            };
             let due = composer.next_due().filter(|due| *due <= last);
             if left.is_zero() || (due.is_none() && composer.tickets.is_empty()) {
                 break;
@@ -519,7 +526,7 @@ impl<E: Engine> Worker<'_, E> {
         let mut replies = std::mem::take(&mut composer.replies);
         let mut done = 0;
         while done < requests.len() {
-            if done > 0 && self.control.is_stopping() && self.control.time_left().is_zero() {
+            if done > 0 && self.control.is_over() {
                 let left = (requests.len() - done) as u64;
                 self.tally.drop(DropReason::Stopped, left);
                 break;

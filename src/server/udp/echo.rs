@@ -142,7 +142,10 @@ impl<'a, E: Engine> Worker<'a, E> {
         self.service.receiver.settle();
         self.settle_composer();
         let finish = match self.serve() {
-            Ok(finish) => finish,
+            Ok(finish) => {
+                self.drain_composer();
+                finish
+            }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
         };
         self.drop_log.write();
@@ -173,9 +176,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                 Arrival::Due | Arrival::Woken => self.compose_late(),
             }
             if self.control.is_stopping() {
-                let finish = self.drain()?;
-                self.drain_composer();
-                return Ok(finish);
+                return self.drain();
             }
         }
     }

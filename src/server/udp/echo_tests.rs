@@ -141,7 +141,7 @@ fn serve_with(
     batches: Vec<Vec<Came>>,
     refuse_trains: Option<i32>,
 ) -> Outcome {
-    let rates = Rates::new(policy.rate_per_source, policy.rate_total).map(Arc::new);
+    let rates = Rates::new(policy.rate_per_source, policy.rate_total, 1).map(Arc::new);
     let observer = Arc::new(Observer::new("test", None));
     let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
     let own = socket.local_addr().unwrap().as_socket().unwrap();

@@ -135,7 +135,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         counters: (0..workers).map(|_| Counters::new()).collect(),
         final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
     });
-    let rates = Rates::new(config.guard.rate_per_source, config.guard.rate_total).map(Arc::new);
+    let (per_source, total) = (config.guard.rate_per_source, config.guard.rate_total);
+    let rates = Rates::new(per_source, total, workers).map(Arc::new);
     let mut tasks: Vec<Task> = Vec::with_capacity(workers);
     let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
     let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
@@ -145,7 +146,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
-    let broadcast_rates = config.broadcast.map(|one| one.rates()).transpose()?;
+    let broadcast_rates = config.broadcast.map(|one| one.rates(workers)).transpose()?;
     let setting = Setting::of(std::mem::take(&mut config.impair));
     let impaired = setting.text();
     let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
@@ -377,7 +378,7 @@ fn task(
     let offload = config.max_datagram_bytes.is_none();
     let cpus = config.cpus.clone();
     let responder = config.responder.clone();
-    let serve = move |control: &Control| {
+    let serve = move |control: &Arc<Control>| {
         if let Err(error) = settle_on_cpu(&cpus, index) {
             return Finish::Failed(error);
         }
