@@ -89,6 +89,16 @@ def test_answers_from_python_are_held_to_their_goals(tmp_path: Path) -> None:
     assert "svg" not in text
 
 
+def test_what_protections_cost_is_measured_beside_going_without(tmp_path: Path) -> None:
+    done = compare(tmp_path, "--guards", "--workloads", "one_peer")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = document(tmp_path, "guards.json")["cells"]
+    assert {cell["server"] for cell in cells} == {"rsecho", "no_loop_guard", "rate_limits"}
+    assert all(cell["echoes"] > 0 and cell["bad"] == 0 for cell in cells)
+    goals = [line for line in (tmp_path / "guards.md").read_text().splitlines() if "goal " in line]
+    assert [line.partition("at least ")[2][:4] for line in goals] == ["0.95", "0.91"]
+
+
 def test_an_echo_is_no_answer_in_upper_case(tmp_path: Path) -> None:
     echo = f"echo={Path(sys.executable).with_name('rsecho')} serve --{{protocol}} 127.0.0.1:0"
     names = ["--servers", "", "--server", echo, "--workloads", "one_peer"]
