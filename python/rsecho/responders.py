@@ -96,6 +96,7 @@ class Loop:
         self._failures = failures
         self._error_reply = error_reply
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         # Held, since a loop itself remembers its tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -109,11 +110,16 @@ class Loop:
 
         try:
             self._loop = asyncio.get_running_loop()
+            self._thread = threading.get_ident()
         except RuntimeError:
             raise StateError(
                 f"cannot start {url}: its responder is a coroutine function and no event loop "
                 "runs here; start it within one, as with `async with`"
             ) from None
+
+    def is_waited_for_by_itself(self) -> bool:
+        """True on the loop's own thread while it has answers to give."""
+        return bool(self._tasks) and self._thread == threading.get_ident()
 
     def dispatch(self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers) -> None:
         """Hands a batch over, from the server's thread."""

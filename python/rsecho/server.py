@@ -77,6 +77,8 @@ class Server(ABC):
     ) -> None:
         self._native = native
         self._setup = setup
+        # What only the server itself needs: a callable that knows its server would keep it.
+        setup.native = None
         setup.failures.url = native.name
         self._layout = layout
         self._on_record = on_record
@@ -187,17 +189,23 @@ class Server(ABC):
     def stop(self, drain_timeout: float = _DRAIN) -> None:
         """Answers what has come already, for `drain_timeout` seconds at most, and ends.
 
-        Waits for that. Does nothing the second time. Ctrl-C ends it at once.
+        Waits for that. Does nothing the second time. Ctrl-C ends it at once. On the thread of the
+        event loop that its coroutine function runs on, it ends without their answers, which
+        could not come meanwhile: use `async with`.
 
         Raises:
             StateError: in a child after fork: the server is the parent's.
         """
-        self._native.stop(drain_timeout)
+        self._native.stop(self._drain_here(drain_timeout))
 
     def close(self) -> None:
         """Stops, and frees the port. Does nothing the second time, nor after a fork."""
         if not self._native.is_foreign:
-            self._native.stop(_DRAIN)
+            self._native.stop(self._drain_here(_DRAIN))
+
+    def _drain_here(self, drain_timeout: float) -> float:
+        loop = self._setup.loop
+        return 0.0 if loop is not None and loop.is_waited_for_by_itself() else drain_timeout
 
     @overload
     def wait(self, timeout: None = None) -> StopReason: ...

@@ -4,6 +4,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::decide::{Decider, Decision, FlowState};
 use super::directions::Direction;
@@ -37,6 +38,42 @@ pub(crate) struct Fate {
     pub(crate) reordered: bool,
 }
 
+/// What the lines of all workers share, as netem has one queue and one wire a device: how many
+/// letters wait, and since when the next one can be sent. Their clocks are one.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    waiting: AtomicUsize,
+    /// When the last of those that take their time is through.
+    busy_until_ns: AtomicU64,
+}
+
+impl Wire {
+    /// A place for one more, where fewer than `limit` wait.
+    fn enter(&self, limit: usize) -> bool {
+        let next = |waiting| (waiting < limit).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+
+    fn leave(&self, letters: usize) {
+        self.waiting.fetch_sub(letters, Relaxed);
+    }
+
+    /// When a letter is through that takes `time_ns` on the wire and is held for `delay_ns`: as
+    /// netem_enqueue(), it follows the one before it, and what it would have waited for that one
+    /// comes off its delay.
+    fn send(&self, now_ns: u64, delay_ns: u64, time_ns: u64) -> u64 {
+        let through = |busy_until_ns: u64| {
+            let after = now_ns.max(busy_until_ns);
+            let rest = delay_ns.saturating_sub(after - now_ns);
+            after.saturating_add(rest).saturating_add(time_ns)
+        };
+        let before = self
+            .busy_until_ns
+            .fetch_update(Relaxed, Relaxed, |busy| Some(through(busy)));
+        through(before.unwrap_or_else(|busy| busy))
+    }
+}
+
 /// One direction of one worker: decisions, then a queue in order of due time.
 #[derive(Debug)]
 pub(crate) struct Line<T> {
@@ -50,8 +87,7 @@ pub(crate) struct Line<T> {
     count: u64,
     limit: usize,
     rate: Option<Rate>,
-    /// When the last of those that take their time on the line is through.
-    busy_until_ns: u64,
+    wire: Arc<Wire>,
     slots: Option<Slots>,
     is_noop: bool,
 }
@@ -77,11 +113,17 @@ impl<T: Clone> Line<T> {
             count: 0,
             limit: spec.limit.unwrap_or(DEFAULT_LIMIT) as usize,
             rate: spec.rate,
-            busy_until_ns: 0,
+            wire: Arc::default(),
             slots: Slots::new(spec.slot, seed, direction),
             is_noop: spec.is_noop() && tape.is_none(),
             tape,
         }
+    }
+
+    /// Of several lines with one wire.
+    pub(crate) fn on(mut self, wire: &Arc<Wire>) -> Self {
+        self.wire = Arc::clone(wire);
+        self
     }
 
     /// Decides for the next letter of a flow, and queues it and its duplicates unless they
@@ -140,7 +182,7 @@ impl<T: Clone> Line<T> {
         mut letter: Letter<T>,
         fate: &mut Fate,
     ) -> bool {
-        if self.queue.len() >= self.limit {
+        if self.wire.waiting.load(Relaxed) >= self.limit {
             return false;
         }
         if let Some(to) = decision.truncate_to
@@ -159,13 +201,8 @@ impl<T: Clone> Line<T> {
         }
         let due_ns = match self.rate {
             Some(rate) if !decision.reordered => {
-                // As netem_enqueue(): it follows the one before it, and what it would have
-                // waited for that one comes off its delay.
-                let after = now_ns.max(self.busy_until_ns);
-                let rest = decision.delay_ns.saturating_sub(after - now_ns);
                 let time_ns = rate.time_ns(letter.data.len());
-                self.busy_until_ns = after.saturating_add(rest).saturating_add(time_ns);
-                self.busy_until_ns
+                self.wire.send(now_ns, decision.delay_ns, time_ns)
             }
             _ => now_ns.saturating_add(decision.delay_ns),
         };
@@ -174,7 +211,7 @@ impl<T: Clone> Line<T> {
     }
 
     fn enqueue(&mut self, due_ns: u64, letter: Letter<T>) -> bool {
-        if self.queue.len() >= self.limit {
+        if !self.wire.enter(self.limit) {
             return false;
         }
         self.queue.push(Reverse(Entry {
@@ -199,6 +236,7 @@ impl<T: Clone> Line<T> {
             return None;
         }
         let Reverse(Entry { letter, .. }) = self.queue.pop()?;
+        self.wire.leave(1);
         if let Some(slots) = &mut self.slots {
             slots.take(letter.data.len(), now_ns);
         }
@@ -222,6 +260,7 @@ impl<T: Clone> Line<T> {
 
     /// All letters that wait, in order of due time: the server stops.
     pub(crate) fn take_all(&mut self) -> Vec<Letter<T>> {
+        self.wire.leave(self.queue.len());
         let mut letters = Vec::with_capacity(self.queue.len());
         while let Some(Reverse(entry)) = self.queue.pop() {
             letters.push(entry.letter);

@@ -45,7 +45,7 @@ pub use tape::Tape;
 pub use trace::{parse_trace, print_trace};
 
 pub(crate) use flow::{FlowNumbers, Flows};
-pub(crate) use line::{Fate, Letter, Line};
+pub(crate) use line::{Fate, Letter, Line, Wire};
 pub(crate) use stream::{Action, Shaper};
 
 /// A seed for a user who named none. Short, so that it can be typed.

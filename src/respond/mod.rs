@@ -141,6 +141,9 @@ impl fmt::Debug for MakeResponder {
     }
 }
 
+/// Memory that is kept from one batch to the next.
+const KEPT_BYTES: usize = 1 << 20;
+
 /// The outcomes of a batch and the bytes of its replies, in memory that is used again.
 #[derive(Debug, Default)]
 pub struct Replies {
@@ -152,6 +155,7 @@ impl Replies {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
         self.outcomes.clear();
     }
 

@@ -155,6 +155,31 @@ def test_a_rate_spaces_replies() -> None:
         assert 0.095 <= time.monotonic() - start < 5
 
 
+def test_a_rate_and_a_limit_are_those_of_all_workers_together() -> None:
+    server = rsecho.UdpServer(
+        "127.0.0.1", workers=4, impair="rate 8mbit limit 50", recv_buffer_bytes=4 << 20
+    )
+    with server, contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(16):
+            client = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            client.connect(server.address)
+            clients.append(client)
+        # 1000 bytes at 8 Mbit/s take 1 ms: all are there long before many have gone.
+        for _ in range(20):
+            for client in clients:
+                client.send(bytes(1000))
+        everything_went(server, 320)
+        start = time.monotonic()
+        stats = server.stats()
+        assert stats.sent_packets + stats.dropped["impair_overflow"] == 320
+        assert stats.sent_packets < 50 + 200, "four queues of 50 would have taken most of them"
+        for client in clients[:8]:
+            client.send(bytes(5000))
+        everything_went(server, 328)
+        assert time.monotonic() - start >= 0.040, "8 times 5 ms, one after the other"
+
+
 def trace(seed: int, workers: int, count: int = 60, flows: int = 8) -> str:
     """What became of the datagrams of clients that come one after the other."""
     spec = f"in loss 10% 25%; out delay 1ms 1ms loss gemodel 5% 30% duplicate 10% seed {seed}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import re
 import socket
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -249,6 +252,112 @@ def test_late_answers_are_waited_for_at_the_end_as_long_as_allowed() -> None:
             assert client.recv(10) == b"late"
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("wait", ["balanced", "latency", "busy"])
+def test_late_answers_are_sent_when_they_come_however_the_worker_waits(
+    engine: Any, wait: Any
+) -> None:
+    async def main() -> None:
+        async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+            await asyncio.sleep(0.01)
+            return data
+
+        async with rsecho.UdpServer(
+            "127.0.0.1", responder=answer, wait=wait, engine=engine
+        ) as server:
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect(server.address)
+                client.send(b"one")
+                assert await asyncio.get_running_loop().sock_recv(client, 10) == b"one"
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_busy_loop_is_not_given_more_than_it_can_remember() -> None:
+    most, sent = 10_000, 12_000
+
+    async def main() -> None:
+        async def answer(data: bytes, _: rsecho.Peer) -> None:
+            return None
+
+        server = rsecho.UdpServer("127.0.0.1", responder=answer, recv_buffer_bytes=8 << 20)
+        server.start()
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.connect(server.address)
+            # No await: the loop that is to answer does nothing but this.
+            for number in range(sent):
+                client.send(b"x")
+                until(lambda: server.stats().received_packets == number + 1)  # noqa: B023
+            stats = server.stats()
+            assert stats.pending_packets == most
+            assert stats.dropped["responder_failed"] == sent - most
+        while server.stats().pending_packets:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.stop)
+
+    asyncio.run(asyncio.wait_for(main(), 3 * PATIENCE))
+
+
+def test_stopping_on_the_loops_own_thread_does_not_wait_for_it() -> None:
+    async def main() -> None:
+        async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+            await asyncio.sleep(PATIENCE)
+            return data
+
+        server = rsecho.UdpServer("127.0.0.1", responder=answer)
+        server.start()
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.connect(server.address)
+            client.send(b"x")
+            while not server._setup.loop or not server._setup.loop.is_waited_for_by_itself():
+                await asyncio.sleep(0.001)
+        start = time.monotonic()
+        server.stop()
+        assert time.monotonic() - start < 3
+        assert server.stats().dropped["stopped"] == 1
+
+    asyncio.run(asyncio.wait_for(main(), 3 * PATIENCE))
+
+
+def test_a_reply_that_no_datagram_carries_is_dropped_at_once() -> None:
+    with serving(lambda data, _: bytes(65_528) if data == b"big" else data) as (server, client):
+        client.send(b"big")
+        assert client.exchange(b"small").is_equal
+        assert server.stats().dropped["send_too_large"] == 1
+
+
+def test_what_the_guard_drops_is_told_where_somebody_answers(logged: Recorder) -> None:
+    guard = rsecho.Guard(deny=["127.0.0.9"])
+    with serving("upper", guard=guard, recv_buffer_bytes=4 << 20) as (server, client):
+        with socket.socket(type=socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.9", 0))
+            for _ in range(500):
+                client.send(b"a")
+                other.sendto(b"b", server.address)
+        until(lambda: answered(server) and server.stats().dropped["denied"] == 500)
+    rsecho.flush_logs()
+    told = re.findall(r"denied=(\d+)", "\n".join(logged.lines("rsecho.server")))
+    # Also in the totals, which come last.
+    assert sum(map(int, told[:-1])) == 500 and told[-1] == "500"
+
+
+def test_a_closed_server_whose_responder_knows_it_can_be_collected() -> None:
+    class Program:
+        def __init__(self) -> None:
+            self.server = rsecho.UdpServer("127.0.0.1", responder=self.answer)
+
+        def answer(self, data: bytes, _: rsecho.Peer) -> bytes:
+            return data
+
+    program = Program()
+    with program.server:
+        pass
+    gone = weakref.ref(program)
+    del program
+    until(lambda: gc.collect() is None or gone() is None)
 
 
 def test_a_coroutine_function_needs_a_loop() -> None:

@@ -14,6 +14,7 @@ use super::counters::Tally;
 use super::echo::Worker;
 use super::engine::Engine;
 use crate::error::Result;
+use crate::event;
 use crate::guard::{Policy, Rate, Rates};
 use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
@@ -65,6 +66,17 @@ struct Page {
 const PAGE_BYTES: usize = 256 * 1024;
 const PAGE_LETTERS: usize = 1024;
 
+/// Requests that a responder is asked at once: their replies are all in memory until the page is
+/// looked at, 16 MiB of them at most.
+const PART: usize = 256;
+
+/// What no datagram carries, whatever the protocol (RFC 768 over RFC 8200).
+const MAX_REPLY_BYTES: usize = 65_527;
+
+/// Requests of a worker that may wait for late answers; beyond them they fail, rather than fill
+/// the memory while an event loop is busy with something else.
+const MOST_TICKETS: usize = 10_000;
+
 /// How long an ending server still waits for what it holds back.
 const LAST_LETTERS: Duration = Duration::from_secs(1);
 
@@ -99,6 +111,7 @@ impl Composer {
         responder: Option<Box<dyn Respond>>,
         broadcast: Option<(Broadcast, Arc<Rates>)>,
         own: SocketAddr,
+        start: Instant,
     ) -> Self {
         let (broadcast, broadcast_rates) = broadcast.unzip();
         Self {
@@ -114,7 +127,7 @@ impl Composer {
             broadcast: broadcast.map(broadcast_line),
             broadcast_rates,
             own,
-            start: Instant::now(),
+            start,
             now_ns: 0,
             sends: 0,
         }
@@ -167,6 +180,9 @@ impl Composer {
         let Some(peer) = came.message.source.to_std() else {
             return tally.drop(DropReason::SourceUnspecified, 1);
         };
+        if reply.len() > MAX_REPLY_BYTES {
+            return tally.drop(DropReason::SendTooLarge, 1);
+        }
         if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
             return tally.drop(DropReason::Amplification, 1);
         }
@@ -315,23 +331,32 @@ impl<E: Engine> Worker<'_, E> {
     pub(super) fn settle_composer(&mut self) {
         let (generation, setting) = self.service.impairing.get();
         self.generation = generation;
-        let line = |spec: &Option<Netem>, direction| {
+        let line = |spec: &Option<Netem>, direction, wire| {
             let replays = setting
                 .tape
                 .as_ref()
                 .is_some_and(|tape| tape.is_replaying());
             let spec = spec.clone().unwrap_or_default();
             let is_needed = replays || !spec.is_noop();
-            is_needed.then(|| Line::new(&spec, direction, setting.tape.clone()))
+            is_needed.then(|| Line::new(&spec, direction, setting.tape.clone()).on(wire))
         };
-        let incoming = line(&setting.impairments.incoming, Direction::In);
-        let outgoing = line(&setting.impairments.outgoing, Direction::Out);
+        let incoming = line(
+            &setting.impairments.incoming,
+            Direction::In,
+            &setting.wires[0],
+        );
+        let outgoing = line(
+            &setting.impairments.outgoing,
+            Direction::Out,
+            &setting.wires[1],
+        );
         let mut composer = match self.composer.take() {
             Some(old) => old,
             None => Box::new(Composer::new(
                 self.service.responder.take(),
                 self.service.broadcast.clone(),
                 self.service.own,
+                self.service.impairing.start,
             )),
         };
         let asked = composer
@@ -501,7 +526,7 @@ impl<E: Engine> Worker<'_, E> {
 
     fn answer(&mut self, composer: &mut Composer, asked: &[Asked]) {
         let mut responder = composer.responder.take();
-        for part in asked.chunks(PAGE_LETTERS) {
+        for part in asked.chunks(PART) {
             match &mut responder {
                 None => {
                     for one in part {
@@ -519,6 +544,9 @@ impl<E: Engine> Worker<'_, E> {
     }
 
     fn respond(&mut self, composer: &mut Composer, responder: &mut dyn Respond, part: &[Asked]) {
+        // While the messages can still be asked whom the drops among them are from.
+        self.log_drops();
+        self.tally.publish(self.counters);
         let requests: Vec<Request<'_>> = part
             .iter()
             .map(|one| composer.request(one.data(&self.engine), one.came(&self.received).message))
@@ -531,10 +559,23 @@ impl<E: Engine> Worker<'_, E> {
                 self.tally.drop(DropReason::Stopped, left);
                 break;
             }
+            let mut most = requests.len();
+            if composer.completions.is_some() {
+                most = most.min(done + MOST_TICKETS.saturating_sub(composer.tickets.len()));
+            }
+            if most == done {
+                self.counters.open();
+                let left = (requests.len() - done) as u64;
+                self.tally.drop(DropReason::ResponderFailed, left);
+                break;
+            }
             replies.clear();
             // Whoever asks for the statistics need not wait for it; it may be the one who asks.
+            if let Some(dropped) = self.tally.dropped() {
+                self.drop_log.add(dropped, None);
+            }
             self.tally.publish(self.counters);
-            responder.respond(&requests[done..], &mut replies);
+            responder.respond(&requests[done..most], &mut replies);
             self.counters.open();
             assert!(
                 !replies.is_empty(),
@@ -570,6 +611,9 @@ impl<E: Engine> Worker<'_, E> {
                 };
                 composer.settle(&mut self.tally, &self.service.policy, outcome, (b"", came));
             }
+            if composer.page.is_full() {
+                self.post_page(composer);
+            }
         }
     }
 
@@ -587,6 +631,14 @@ impl<E: Engine> Worker<'_, E> {
         if page.letters.is_empty() {
             return;
         }
+        assert!(
+            page.letters.len() <= usize::from(u16::MAX),
+            "a page is bounded"
+        );
+        // Those of the messages are told while these are still here to name their peers.
+        self.log_drops();
+        self.tally.publish(self.counters);
+        self.counters.open();
         // For as long as this takes, the letters are what "was received".
         std::mem::swap(&mut self.received, &mut page.letters);
         std::mem::swap(&mut self.verdicts, &mut page.verdicts);
@@ -601,6 +653,7 @@ impl<E: Engine> Worker<'_, E> {
         composer.sends += self.plan.groups().len();
         self.send();
         if self.service.observer.access().is_some() {
+            self.time_ns = event::now_ns();
             self.admitted.clear();
             self.admitted.resize(self.received.len(), true);
             self.tell_answered();
@@ -608,6 +661,7 @@ impl<E: Engine> Worker<'_, E> {
         self.is_composing = false;
         page.bytes = self.engine.give_back();
         page.bytes.clear();
+        page.bytes.shrink_to(2 * PAGE_BYTES);
         page.starts.clear();
         std::mem::swap(&mut self.received, &mut page.letters);
         std::mem::swap(&mut self.verdicts, &mut page.verdicts);

@@ -75,11 +75,11 @@ pub(super) struct Worker<'a, E> {
     /// Messages of which only the first datagrams are answered.
     cuts: Vec<Cut>,
     pub(super) tally: Tally,
-    drop_log: DropLog,
+    pub(super) drop_log: DropLog,
     /// How long this batch may still wait for room in the send buffer.
     patience: Duration,
     /// Of a batch that is told: when it came, and which messages passed the guard.
-    time_ns: u64,
+    pub(super) time_ns: u64,
     pub(super) admitted: Vec<bool>,
     /// Peers to whom the path refuses trains (a segment above its MTU).
     refuse_trains: Vec<RawAddress>,
@@ -290,9 +290,15 @@ impl<'a, E: Engine> Worker<'a, E> {
     }
 
     /// Tells of what is dropped in the tally, before that is published and forgotten.
-    fn log_drops(&mut self) {
+    pub(super) fn log_drops(&mut self) {
         if let Some(dropped) = self.tally.dropped() {
-            let cut = || self.cuts.last().map(|cut| cut.slot);
+            // A page's letters stand where the messages were that were cut.
+            let cuts = if self.is_composing {
+                &[][..]
+            } else {
+                &self.cuts
+            };
+            let cut = || cuts.last().map(|cut| cut.slot);
             let last = self.verdicts.iter().rposition(Option::is_some);
             let peer = last
                 .or_else(cut)

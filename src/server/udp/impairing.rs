@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::error::Result;
-use crate::impair::{DatagramImpairments, FlowNumbers, Tape};
+use crate::impair::{DatagramImpairments, FlowNumbers, Tape, Wire};
 use crate::server::Change;
 use crate::sys::Waker;
 
@@ -14,6 +15,8 @@ pub(super) struct Setting {
     pub(super) impairments: DatagramImpairments,
     /// Flows are numbered anew with each change: the first to come is the first again.
     pub(super) flows: Arc<FlowNumbers>,
+    /// What the lines of all workers share, of the way in and of the way out.
+    pub(super) wires: [Arc<Wire>; 2],
     /// Where decisions are recorded, or where they come from.
     pub(super) tape: Option<Arc<Tape>>,
 }
@@ -38,6 +41,8 @@ pub(super) struct Impairing {
     generation: AtomicU32,
     setting: Mutex<Setting>,
     wakers: Vec<Arc<Waker>>,
+    /// The beginning of the workers' one clock.
+    pub(super) start: Instant,
 }
 
 impl Impairing {
@@ -47,6 +52,7 @@ impl Impairing {
             generation: AtomicU32::new(1),
             setting: Mutex::new(setting),
             wakers,
+            start: Instant::now(),
         }
     }
 
