@@ -136,6 +136,8 @@ pub enum DropReason {
     RateLimitedTotal,
     /// The reply would be so much longer than the request that a forger could use it.
     Amplification,
+    /// Broadcasts are answered less often than that.
+    BroadcastLimited,
     /// It is an error reply, which is not answered with an error.
     ErrorReply,
     /// The responder did not want to answer.
@@ -164,7 +166,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All, in the order of their numbers.
-    pub const ALL: [(DropReason, &'static str); 29] = [
+    pub const ALL: [(DropReason, &'static str); 30] = [
         (DropReason::SourcePortZero, "source_port_zero"),
         (DropReason::SourceUnspecified, "source_unspecified"),
         (DropReason::SourceZeroNetwork, "source_zero_network"),
@@ -182,6 +184,7 @@ impl DropReason {
         (DropReason::RateLimited, "rate_limited"),
         (DropReason::RateLimitedTotal, "rate_limited_total"),
         (DropReason::Amplification, "amplification"),
+        (DropReason::BroadcastLimited, "broadcast_limited"),
         (DropReason::ErrorReply, "error_reply"),
         (DropReason::NoReply, "no_reply"),
         (DropReason::ResponderFailed, "responder_failed"),

@@ -182,10 +182,15 @@ impl Crew {
         Ok(())
     }
 
+    /// True on the thread of one of its workers.
+    pub(crate) fn is_own_worker(&self) -> bool {
+        lock(&self.state).ids.contains(&thread::current().id())
+    }
+
     /// An error on a worker's own thread, where somebody else's code may run: it would wait
     /// for itself.
     fn check_caller(&self, operation: &'static str) -> Result<()> {
-        if lock(&self.state).ids.contains(&thread::current().id()) {
+        if self.is_own_worker() {
             let reason = "its own responder cannot wait for its end";
             return Err(Error::state(operation, &self.name, reason)
                 .or("do it on another thread, such as the one that started it"));
@@ -289,9 +294,11 @@ impl Crew {
     /// Tells the workers to answer what has come, for `drain` at most, and waits for them.
     /// Does nothing the second time.
     pub(crate) fn stop(&self, drain: Duration) -> Result<()> {
-        self.check_process("stop")?;
-        self.check_caller("stop")?;
         self.request_stop(drain)?;
+        if self.is_own_worker() {
+            // It ends once this very code has returned: nothing to wait for here.
+            return Ok(());
+        }
         let threads = {
             let mut state = lock(&self.state);
             if !state.started {

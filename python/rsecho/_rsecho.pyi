@@ -542,6 +542,10 @@ class Server:
         Raises ValueError for what is not in the grammar.
         """
 
+    @property
+    def impairment(self) -> str:
+        """What it spoils now, with the seed that repeats it; empty: nothing."""
+
     def impairment_trace(self) -> tuple[str, int]:
         """What was recorded since the last change, as JSON lines, and how many decisions there
         was no room for."""

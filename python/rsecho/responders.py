@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rsecho import _rsecho
-from rsecho._errors import StateError
+from rsecho._errors import RecordError, StateError
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,6 +62,8 @@ class Failures:
 
     def __call__(self, error: BaseException, peer: tuple[str, int]) -> None:
         """Called on the thread that asked the responder."""
+        if isinstance(error, RecordError):
+            return  # said already, by rsecho.records
         with self._lock:
             now = time.monotonic()
             if now - self._last < _BETWEEN_TRACEBACKS:
@@ -117,9 +119,9 @@ class Loop:
                 "runs here; start it within one, as with `async with`"
             ) from None
 
-    def is_waited_for_by_itself(self) -> bool:
-        """True on the loop's own thread while it has answers to give."""
-        return bool(self._tasks) and self._thread == threading.get_ident()
+    def is_here(self) -> bool:
+        """True on the thread of the loop."""
+        return self._thread == threading.get_ident()
 
     def dispatch(self, batch: Sequence[tuple[int, bytes, Peer]], answers: _rsecho.Answers) -> None:
         """Hands a batch over, from the server's thread."""
@@ -147,7 +149,15 @@ class Loop:
             self._failures(error, peer)
             # An error is not answered with an error.
             answers.fail(ticket, None if data == self._error_reply else self._error_reply)
-        except BaseException:
+        except BaseException as error:
+            import asyncio
+
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and not task.cancelling():
+                # Nobody cancelled this one: something that it waited for was.
+                self._failures(error, peer)
+                answers.fail(ticket, None if data == self._error_reply else self._error_reply)
+                return
             # The loop is ending; the request with it.
             answers.fail(ticket, None)
             raise
@@ -186,6 +196,9 @@ class Setup:
             )
         elif upper:
             self.native = _rsecho.Responder.named("echo", upper=True)
+        if error_reply is not None and not isinstance(error_reply, bytes | bytearray):
+            kind = type(error_reply).__name__
+            raise TypeError(f"cannot set error_reply to {kind}: it is bytes, or None for silence")
         if function is None:
             if error_reply is not None:
                 raise ValueError("cannot set error_reply: only a callable responder has one")
@@ -217,14 +230,24 @@ def load_callable(path: str) -> Callable[..., Any]:
         raise ValueError(f"cannot use responder python={path}: write python=module:function")
     try:
         found: Any = import_module(module_name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        way_out = "is it on PYTHONPATH?" if error.name == module_name else "install that first"
         raise ValueError(
-            f"cannot import {module_name} for responder python={path}: {error}; "
-            "is it on PYTHONPATH?"
+            f"cannot import {module_name} for responder python={path}: {error}; {way_out}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        # Whatever a module does as it is imported; a SyntaxError spans several lines.
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(
+            f"cannot import {module_name} for responder python={path}: {reason}; "
+            f"`python -c 'import {module_name}'` shows where"
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"cannot use responder python={path}: {module_name} has no {name}")
+            raise ValueError(
+                f"cannot use responder python={path}: {module_name} has no {name}; "
+                "write python=module:function"
+            )
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(

@@ -109,6 +109,12 @@ class Server(ABC):
         return sockets.report(self._native.socket_report)
 
     @property
+    def needs_loop(self) -> bool:
+        """True where its responder is a coroutine function: it is started within a running event
+        loop."""
+        return self._setup.loop is not None
+
+    @property
     def is_running(self) -> bool:
         """True between start and end."""
         return self._native.is_running
@@ -170,6 +176,11 @@ class Server(ABC):
         """
         return self._native.impair(spec, record, replay)
 
+    @property
+    def impairment(self) -> str:
+        """What it spoils now, with the seed that repeats it; "" for nothing."""
+        return self._native.impairment
+
     def impairment_trace(self) -> str:
         """What was decided since the last `impair(…, record=…)`, as JSON lines that `replay` takes.
 
@@ -189,9 +200,10 @@ class Server(ABC):
     def stop(self, drain_timeout: float = _DRAIN) -> None:
         """Answers what has come already, for `drain_timeout` seconds at most, and ends.
 
-        Waits for that. Does nothing the second time. Ctrl-C ends it at once. On the thread of the
-        event loop that its coroutine function runs on, it ends without their answers, which
-        could not come meanwhile: use `async with`.
+        Waits for that. Does nothing the second time. Ctrl-C ends it at once. Two places cannot
+        wait: its own responder, which it lets return first; and the thread of the event loop on
+        which its coroutine function runs, where it ends at once, without answers that could not
+        come meanwhile (`async with` waits for them).
 
         Raises:
             StateError: in a child after fork: the server is the parent's.
@@ -205,7 +217,7 @@ class Server(ABC):
 
     def _drain_here(self, drain_timeout: float) -> float:
         loop = self._setup.loop
-        return 0.0 if loop is not None and loop.is_waited_for_by_itself() else drain_timeout
+        return 0.0 if loop is not None and loop.is_here() else drain_timeout
 
     @overload
     def wait(self, timeout: None = None) -> StopReason: ...

@@ -229,11 +229,6 @@ impl Rates {
         }
     }
 
-    /// One bucket for all, of so many workers.
-    pub(crate) fn one(total: Rate, workers: usize) -> Self {
-        Self::new(None, Some(total), workers).expect("one is limited")
-    }
-
     /// This time on the table's clock.
     pub(crate) fn moment(&self, now: Instant) -> Moment {
         let ns = now.saturating_duration_since(self.start).as_nanos() as u64;
@@ -277,12 +272,6 @@ impl Rates {
             datagrams: granted,
             reason,
         }
-    }
-
-    /// Takes a token for a datagram from a plain address; why there is none.
-    pub(crate) fn take_one(&self, source: IpAddr, now: Instant) -> Option<DropReason> {
-        let tag = self.tag(Source::of(source));
-        self.take(tag, 1, self.moment(now)).reason
     }
 
     fn tag(&self, source: Source) -> Tag {

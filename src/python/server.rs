@@ -228,7 +228,7 @@ impl Server {
     fn stop(&self, py: Python<'_>, drain_timeout: Seconds) -> PyResult<()> {
         let drain = checked(py, drain_timeout.to("drain_timeout"))?;
         blocking(py, |caller| {
-            if self.0.is_running() {
+            if self.0.is_running() && !self.0.is_own_worker() {
                 self.0.request_stop(drain)?;
                 while self.0.wait(SLICE)?.is_none() {
                     if caller.gives_up() {
@@ -326,6 +326,12 @@ impl Server {
             *self.1.lock().unwrap_or_else(PoisonError::into_inner) = tape;
             Ok(text)
         })
+    }
+
+    /// What it spoils now, with the seed that repeats it; empty: nothing.
+    #[getter]
+    fn impairment(&self) -> String {
+        self.0.impairment()
     }
 
     /// What was recorded since the last change, as JSON lines, and how many decisions there was

@@ -40,7 +40,8 @@ pub enum Choice {
     Command,
 }
 
-const NAMES: &str = "it is one of echo, upper, prefix=TEXT, discard, daytime, time, command";
+const NAMES: &str = "it is one of echo, upper, prefix=TEXT, discard, daytime, time, command, \
+                     and in Python python=module:function";
 
 impl Choice {
     /// The same in upper case, as `--upper` asks for: of `echo` and of `prefix`.

@@ -146,8 +146,8 @@ pub struct Server {
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
     stack_bytes: usize,
-    /// What it spoils from the start.
-    impaired: String,
+    /// What it spoils now, as a user would write it.
+    impaired: Mutex<String>,
     impair: Impair,
     guards: String,
     crew: Arc<Crew>,
@@ -201,7 +201,7 @@ impl Server {
             } else {
                 STACK_BYTES
             },
-            impaired: parts.impaired,
+            impaired: Mutex::new(parts.impaired),
             impair: parts.impair,
             guards: parts.guards,
             crew,
@@ -262,8 +262,9 @@ impl Server {
             self.observer
                 .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
         }
-        if !self.impaired.is_empty() {
-            let text = impaired(&self.name, &self.impaired);
+        let spoiled = self.impairment();
+        if !spoiled.is_empty() {
+            let text = impaired(&self.name, &spoiled);
             self.observer.notice(Level::Info, "impaired", text);
         }
         if !address::is_loopback(self.address.ip()) {
@@ -292,7 +293,7 @@ impl Server {
     }
 
     /// Answers what has come already, for `drain` at most, then ends; waits for that.
-    /// Does nothing on a server that has ended.
+    /// Does nothing on a server that has ended. Called by its own responder it does not wait.
     ///
     /// # Errors
     ///
@@ -323,6 +324,11 @@ impl Server {
     /// When it was never started, and in a child after `fork`.
     pub fn wait(&self, timeout: Duration) -> Result<Option<Finish>> {
         self.crew.wait(timeout)
+    }
+
+    /// True on the thread of one of its workers, where its responder runs.
+    pub fn is_own_worker(&self) -> bool {
+        self.crew.is_own_worker()
     }
 
     /// True between start and end.
@@ -357,9 +363,19 @@ impl Server {
     pub fn impair(&self, change: &Change) -> Result<String> {
         self.crew.check_process("impair")?;
         let text = (self.impair)(change)?;
+        self.impaired
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&text);
         self.observer
             .notice(Level::Info, "impaired", impaired(&self.name, &text));
         Ok(text)
+    }
+
+    /// What it spoils now, with the seed that repeats it; empty: nothing.
+    pub fn impairment(&self) -> String {
+        let text = self.impaired.lock();
+        text.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True in a child after `fork`: this handle is dead there.

@@ -90,6 +90,29 @@ def test_what_cannot_be_meant_is_a_usage_error_in_one_line(words: list[str], why
     assert why in done.stderr.decode() and done.stderr.count(b"\n") == 1
 
 
+def test_a_coroutine_function_runs_on_a_loop_of_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "later.py").write_text(
+        "import asyncio\n"
+        "async def answer(data, peer):\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    return data[::-1]\n"
+    )
+    with serving(*BOTH, "--responder", "python=later:answer", cwd=tmp_path) as server:
+        assert datagram(server.address("udp"), b"abc") == b"cba"
+        assert line(server.address("tcp"), b"abc") == b"\ncba"
+
+
+def test_each_protocol_may_be_spoiled_in_its_own_way() -> None:
+    own = ["--impair-udp", "truncate 100% 1 seed 3", "--impair-tcp", "limit_data 2 seed 4"]
+    with serving(*BOTH, *own, "--jsonl") as server:
+        assert datagram(server.address("udp"), b"abc") == b"a"
+        assert line(server.address("tcp"), b"abc") == b"ab"
+    assert [totals["impair"] for totals in server.totals] == [
+        "truncate 100% 1 seed 3",
+        "limit_data bytes=2, seed 4",
+    ]
+
+
 def test_impair_and_its_seed() -> None:
     def lost() -> list[bool]:
         with (
@@ -124,3 +147,7 @@ def test_send_expects_what_it_is_told() -> None:
         target = "{}:{}".format(*server.address)
         words = ["--tcp", "--hex", b"hi\n".hex(), "--count", "2", "--expect", r"HI\n"]
         assert rsecho("send", target, *words).returncode == 0
+        done = rsecho("send", target, "longer", "--tcp", "--line", "--any")
+        assert done.returncode == 0 and b'"LONGER"' in done.stdout
+    for words in (["--line"], ["--any", "--expect", "x"]):
+        assert rsecho("send", target, "x", *words).returncode == 2

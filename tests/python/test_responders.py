@@ -196,6 +196,41 @@ def test_a_slow_responder_does_not_hold_up_the_end() -> None:
         assert stats.received_packets == stats.sent_packets + sum(stats.dropped.values())
 
 
+def test_a_slow_answer_does_not_hold_up_those_before_it() -> None:
+    release = threading.Event()
+
+    def answer(data: bytes, _: rsecho.Peer) -> bytes:
+        if data == b"slow":
+            assert release.wait(PATIENCE)
+        else:
+            time.sleep(0.002)
+        return data
+
+    with serving(answer) as (_, client):
+        # The first batches teach it that this responder is slow.
+        for _ in range(20):
+            client.send(b"quick")
+        for _ in range(20):
+            assert client.receive() == b"quick"
+        for data in (b"1", b"2", b"slow", b"3"):
+            client.send(data)
+        assert (client.receive(), client.receive()) == (b"1", b"2")
+        release.set()
+        assert (client.receive(), client.receive()) == (b"slow", b"3")
+
+
+def test_a_responder_may_stop_its_server() -> None:
+    def answer(data: bytes, _: rsecho.Peer) -> bytes:
+        if data == b"stop":
+            server.stop()
+        return data
+
+    with serving(answer) as (server, client):
+        assert client.exchange(b"stop").is_equal
+        reason = server.wait(PATIENCE)
+        assert reason is not None and reason.name == "stopped"
+
+
 def test_coroutine_functions_run_side_by_side_on_the_callers_loop() -> None:
     async def main() -> None:
         loop, seen = asyncio.get_running_loop(), set()
@@ -224,6 +259,24 @@ def test_coroutine_functions_run_side_by_side_on_the_callers_loop() -> None:
             stats = server.stats()
             assert stats.dropped["no_reply"] == 1 and stats.error_replies == 1
             assert stats.pending_packets == 0
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_what_a_coroutine_waited_for_was_cancelled() -> None:
+    async def main() -> None:
+        async def answer(data: bytes, _: rsecho.Peer) -> bytes:
+            waited_for = asyncio.create_task(asyncio.sleep(PATIENCE))
+            waited_for.cancel()
+            await waited_for
+            return data
+
+        async with rsecho.UdpServer("127.0.0.1", responder=answer, error_reply=b"sorry") as server:
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect(server.address)
+                client.send(b"x")
+                assert await asyncio.get_running_loop().sock_recv(client, 10) == b"sorry"
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
@@ -312,7 +365,7 @@ def test_stopping_on_the_loops_own_thread_does_not_wait_for_it() -> None:
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.connect(server.address)
             client.send(b"x")
-            while not server._setup.loop or not server._setup.loop.is_waited_for_by_itself():
+            while not server._setup.loop or not server._setup.loop._tasks:
                 await asyncio.sleep(0.001)
         start = time.monotonic()
         server.stop()
@@ -406,7 +459,7 @@ def test_f42_the_interpreter_ends_while_responders_are_busy() -> None:
         assert "Fatal" not in done.stderr
 
 
-def test_fields_instead_of_bytes() -> None:
+def test_fields_instead_of_bytes(logged: Recorder) -> None:
     def add(fields: dict[str, int], _: rsecho.Peer) -> bytes:
         return str(fields["a"] + fields["b"]).encode()
 
@@ -415,6 +468,9 @@ def test_fields_instead_of_bytes() -> None:
     with serving(add, **options) as (_, client):
         assert client.exchange(layout.pack(40, 2)).data == b"42"
         assert client.exchange(b"odd").data == b"no record"
+    # Anybody can send one: it is told in a line, not with a traceback.
+    rsecho.flush_logs()
+    assert not logged.of("rsecho.responder") and logged.of("rsecho.records")
 
 
 def test_a_callable_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,12 +482,16 @@ def test_a_callable_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "number = 5\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bad_syntax_for_test.py").write_text("def f(:\n")
+    (tmp_path / "exits_for_test.py").write_text("import sys\nsys.exit('bye')\n")
     with serving("python=answers_for_test:Greeter.greet") as (_, client):
         assert client.exchange(b"you").data == b"hi you"
     for name, why in [
         ("answers_for_test:missing", "has no missing"),
         ("answers_for_test:number", "cannot be called"),
         ("no_such_module_here:f", "PYTHONPATH"),
+        ("bad_syntax_for_test:f", "SyntaxError"),
+        ("exits_for_test:f", "SystemExit: bye"),
         ("answers_for_test", "write python=module:function"),
     ]:
         with pytest.raises(ValueError, match=why):

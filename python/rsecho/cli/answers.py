@@ -31,7 +31,7 @@ answer_options = stacked(
         metavar="NAME",
         help="What to answer: echo, upper, prefix=TEXT, discard (RFC 863), daytime (RFC 867), time "
         "(RFC 868), command (TIME, ECHO text, HOSTNAME, CLIENTIP, SERVERADDRESS), or "
-        "python=module:function, called with (data, peer). TCP: by line.  [default: echo]",
+        "python=module:function, called with (data, peer).  [default: echo]",
     ),
     option("--upper", is_flag=True, help="With echo or prefix=TEXT: in upper case."),
     option(
@@ -56,7 +56,7 @@ answer_options = stacked(
         "--max-line",
         type=SIZE,
         default=65_536,
-        show_default=True,
+        show_default="64K",
         help="TCP: a longer line is answered with an error, and the connection ends.",
     ),
     option(
@@ -69,7 +69,7 @@ answer_options = stacked(
         "--broadcast-delay",
         type=DURATION,
         default=0.1,
-        show_default=True,
+        show_default="100ms",
         help="UDP: answer a broadcast after a random time of at most so long.",
     ),
     option(
@@ -85,9 +85,22 @@ answer_options = stacked(
         default="",
         help="Spoil on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss 1% seed 7', 'in loss "
         "20%; out duplicate 1%'. TCP, as Toxiproxy: 'latency 100 jitter 20, bandwidth 64', "
-        "'reset_peer 500'.",
+        "'reset_peer 500'. Both kinds of listeners take what both grammars have, as in 'delay "
+        "50ms'.",
     ),
+    option("--impair-udp", metavar="SPEC", help="The same for UDP, where that is another."),
+    option("--impair-tcp", metavar="SPEC", help="The same for TCP."),
 )
+
+
+def udp_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What holds for UDP instead."""
+    return {} if given["impair_udp"] is None else {"impair": given["impair_udp"]}
+
+
+def tcp_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """What holds for TCP instead."""
+    return {} if given["impair_tcp"] is None else {"impair": given["impair_tcp"]}
 
 
 def settings(given: dict[str, Any]) -> dict[str, Any]:

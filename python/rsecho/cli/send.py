@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     help="The reply that is right, of a server that answers something else than an echo; with "
     "\\n and the like as in Python.  [default: what was sent]",
 )
+@option("--any", "takes_any", is_flag=True, help="Any reply is right.")
+@option(
+    "--line",
+    is_flag=True,
+    help="TCP: what is sent is a line, and so is the reply: a newline is added, and the reply "
+    "shown up to its own.",
+)
 @option(
     "--timeout",
     type=DURATION,
@@ -72,13 +79,18 @@ def command(target: tuple[str, int], **given: Any) -> None:
     rsecho send localhost:9999 'ECHO hello' --expect hello
     """
     payload, expected = _payload(given), _expected(given["expect"])
+    if given["takes_any"] and expected is not None:
+        raise click.UsageError("--expect and --any exclude each other")
+    if given["line"] and not given["tcp"]:
+        raise click.UsageError("--line needs --tcp: a datagram ends by itself")
     results = Results(given)
     with _connect(target, given) as client:
         for number in range(1, given["count"] + 1):
             if number > 1 and given["interval"]:
                 time.sleep(given["interval"])
             try:
-                results.reply(number, client.url, _exchange(client, payload, expected))
+                reply = _exchange(client, payload, given, expected)
+                results.reply(number, client.url, reply)
             except (OSError, EOFError) as error:
                 results.failure(number, client.url, error)
                 if given["tcp"]:
@@ -119,19 +131,33 @@ def _expected(text: str | None) -> bytes | None:
         raise CommandError(f"cannot read --expect: {error.reason}", USAGE) from None
 
 
-def _exchange(client: UdpClient | TcpClient, payload: bytes, expected: bytes | None) -> Reply:
+def _exchange(
+    client: UdpClient | TcpClient,
+    payload: bytes,
+    given: dict[str, Any],
+    expected: bytes | None,
+) -> Reply:
     from rsecho import UdpClient
     from rsecho.client import Reply
 
-    if expected is None:
-        return client.exchange(payload)
+    right = payload if expected is None else expected
+    start = time.perf_counter_ns()
     if isinstance(client, UdpClient):
         reply = client.exchange(payload)
-        return Reply(reply.data, reply.rtt_ns, reply.data == expected)
-    start = time.perf_counter_ns()
-    client.send_all(payload)
-    data = client.receive_exactly(len(expected))
-    return Reply(data, time.perf_counter_ns() - start, data == expected)
+        data, rtt_ns = reply.data, reply.rtt_ns
+    elif given["line"]:
+        client.send_all(payload + b"\n")
+        data = b""
+        while not data.endswith(b"\n"):
+            data += client.receive_exactly(1)
+        data, rtt_ns = data[:-1], time.perf_counter_ns() - start
+    elif expected is None and not given["takes_any"]:
+        return client.exchange(payload)
+    else:
+        client.send_all(payload)
+        data = client.receive() if expected is None else client.receive_exactly(len(expected))
+        rtt_ns = time.perf_counter_ns() - start
+    return Reply(data, rtt_ns, given["takes_any"] or data == right)
 
 
 def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:

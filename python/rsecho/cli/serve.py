@@ -16,6 +16,8 @@ from rsecho.cli.options import option
 from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from rsecho.records import Record
     from rsecho.server import Server
 
@@ -174,10 +176,10 @@ def command(**given: Any) -> None:
         common["guard"] = shared.guard_settings(given)
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
-    udp = common | shared.socket_settings(given, _UDP_NAMES)
+    udp = common | shared.socket_settings(given, _UDP_NAMES) | answers.udp_settings(given)
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
-    tcp = common | shared.socket_settings(given, _TCP_NAMES)
+    tcp = common | shared.socket_settings(given, _TCP_NAMES) | answers.tcp_settings(given)
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
     listeners = Listeners(
@@ -198,7 +200,8 @@ class Printer:
     def listening(self, server: Server) -> None:
         """The address, with the real port."""
         if self._as_jsonl:
-            self._line("listening", url=server.url, engine=server.engine)
+            spoiled = {"impair": server.impairment} if server.impairment else {}
+            self._line("listening", url=server.url, engine=server.engine, **spoiled)
         else:
             click.echo(f"rsecho listening {server.url}", err=self._as_json)
 
@@ -249,6 +252,7 @@ def _totals(server: Server) -> dict[str, Any]:
         "url": server.url,
         "engine": server.engine,
         "ended": reason.name if reason else "running",
+        "impair": server.impairment,
         "stats": stats,
     }
 
@@ -273,6 +277,7 @@ class Foreground:
     def __init__(self, servers: list[Server], printer: Printer) -> None:
         self._servers = servers
         self._printer = printer
+        self._loop: AbstractEventLoop | None = None
 
     def run(self, drain_timeout: float) -> None:
         """Serves; returns when drained, fails when a server could not go on."""
@@ -283,7 +288,7 @@ class Foreground:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         with failing_with(CANNOT_START):
             for server in self._servers:
-                server.start()
+                self._start(server)
         for server in self._servers:
             self._printer.listening(server)
         self._printer.ready()
@@ -298,6 +303,21 @@ class Foreground:
         for server, reason in zip(self._servers, reasons, strict=True):
             if reason is not None and not reason.is_healthy:
                 raise CommandError(f"{server.url} has ended: {reason.detail}", RUN_TIME)
+
+    def _start(self, server: Server) -> None:
+        if not server.needs_loop:
+            return server.start()
+        import asyncio
+
+        if self._loop is None:
+            # For responders that are coroutine functions; it ends with the process.
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+        async def start() -> None:
+            server.start()
+
+        return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
 
     def _drain(self, signals: set[signal.Signals], drain_timeout: float) -> None:
         threads = [

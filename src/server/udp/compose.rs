@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::counters::Tally;
@@ -15,7 +16,7 @@ use super::echo::Worker;
 use super::engine::Engine;
 use crate::error::Result;
 use crate::event;
-use crate::guard::{Policy, Rate, Rates};
+use crate::guard::{Policy, Rate};
 use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
@@ -28,7 +29,7 @@ use crate::sys::message::{Destination, Received};
 pub struct Broadcast {
     /// Replies are sent after a time between nothing and this one, evenly distributed.
     pub max_delay: Duration,
-    /// Replies a second, more than 0.
+    /// Replies a second, more than 0, of all workers together: as often, and never two at once.
     pub per_second: f64,
 }
 
@@ -42,12 +43,29 @@ impl Default for Broadcast {
     }
 }
 
-impl Broadcast {
-    /// The bucket that all workers of a server take from.
-    pub(super) fn rates(&self, workers: usize) -> Result<Arc<Rates>> {
-        let rate = Rate::new(self.per_second, None);
-        rate.validate("broadcast_rate")?;
-        Ok(Arc::new(Rates::one(rate, workers)))
+/// How often all workers of a server together answer a broadcast: one at once, and another as
+/// soon as its turn has come (a token bucket of one).
+pub(super) struct Turns {
+    start: Instant,
+    interval_ns: u64,
+    next_ns: AtomicU64,
+}
+
+impl Turns {
+    pub(super) fn new(broadcast: &Broadcast) -> Result<Self> {
+        Rate::new(broadcast.per_second, Some(1)).validate("broadcast_rate")?;
+        Ok(Self {
+            start: Instant::now(),
+            interval_ns: (1e9 / broadcast.per_second) as u64,
+            next_ns: AtomicU64::new(0),
+        })
+    }
+
+    fn take(&self) -> bool {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let next = |next| (next <= now).then(|| now.saturating_add(self.interval_ns));
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.next_ns.fetch_update(success, failure, next).is_ok()
     }
 }
 
@@ -77,10 +95,8 @@ const MAX_REPLY_BYTES: usize = 65_527;
 /// the memory while an event loop is busy with something else.
 const MOST_TICKETS: usize = 10_000;
 
-/// How long an ending server still waits for what it holds back.
-const LAST_LETTERS: Duration = Duration::from_secs(1);
-
-/// How long one that ends by itself waits for answers that were promised.
+/// How long a server that ends by itself waits for what it holds back, and for answers that were
+/// promised; one that is told to end is told how long that may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a worker composes answers with.
@@ -97,7 +113,7 @@ pub(super) struct Composer {
     incoming: Option<Line<Received>>,
     outgoing: Option<Line<Received>>,
     broadcast: Option<Line<Received>>,
-    broadcast_rates: Option<Arc<Rates>>,
+    turns: Option<Arc<Turns>>,
     own: SocketAddr,
     start: Instant,
     /// The time of this batch, since `start`; stands still where nothing is held back.
@@ -109,11 +125,11 @@ pub(super) struct Composer {
 impl Composer {
     fn new(
         responder: Option<Box<dyn Respond>>,
-        broadcast: Option<(Broadcast, Arc<Rates>)>,
+        broadcast: Option<(Broadcast, Arc<Turns>)>,
         own: SocketAddr,
         start: Instant,
     ) -> Self {
-        let (broadcast, broadcast_rates) = broadcast.unzip();
+        let (broadcast, turns) = broadcast.unzip();
         Self {
             completions: responder.as_ref().and_then(|one| one.completions()),
             responder,
@@ -125,7 +141,7 @@ impl Composer {
             incoming: None,
             outgoing: None,
             broadcast: broadcast.map(broadcast_line),
-            broadcast_rates,
+            turns,
             own,
             start,
             now_ns: 0,
@@ -189,10 +205,8 @@ impl Composer {
         let mut line = &mut self.outgoing;
         if came.message.destination.is_group() {
             line = &mut self.broadcast;
-            if let Some(rates) = &self.broadcast_rates
-                && let Some(reason) = rates.take_one(peer.ip(), Instant::now())
-            {
-                return tally.drop(reason, 1);
+            if self.turns.as_ref().is_some_and(|turns| !turns.take()) {
+                return tally.drop(DropReason::BroadcastLimited, 1);
             }
         }
         let Some(line) = line else {
@@ -435,19 +449,19 @@ impl<E: Engine> Worker<'_, E> {
         self.end();
     }
 
-    /// The worker ends: waits a little for what is held back, and for late answers as long as
-    /// it may; counts the rest as dropped.
+    /// The worker ends: waits for what is due and for late answers as long as it may; counts the
+    /// rest as dropped.
     #[cold]
     pub(super) fn drain_composer(&mut self) {
-        let now = Instant::now();
-        let (last, end) = (now + LAST_LETTERS, now + LAST_ANSWERS);
+        let end = Instant::now() + LAST_ANSWERS;
         while let Some(composer) = &self.composer {
-            // Where it ends by itself, nobody has said how long it may take.
+            let now = Instant::now();
             let left = if self.control.is_stopping() {
                 self.control.time_left()
             } else {
-                end.saturating_duration_since(Instant::now())
+                end.saturating_duration_since(now)
             };
+            let last = now.checked_add(left).unwrap_or(end);
             let due = composer.next_due().filter(|due| *due <= last);
             if left.is_zero() || (due.is_none() && composer.tickets.is_empty()) {
                 break;
@@ -524,75 +538,78 @@ impl<E: Engine> Worker<'_, E> {
         composer.sends
     }
 
-    fn answer(&mut self, composer: &mut Composer, asked: &[Asked]) {
+    fn answer(&mut self, composer: &mut Composer, mut asked: &[Asked]) {
         let mut responder = composer.responder.take();
-        for part in asked.chunks(PART) {
-            match &mut responder {
+        let mut is_first = true;
+        while !asked.is_empty() {
+            let part = &asked[..asked.len().min(PART)];
+            let done = match &mut responder {
                 None => {
                     for one in part {
                         let (data, came) = (one.data(&self.engine), one.came(&self.received));
                         composer.send_back(&mut self.tally, &self.service.policy, data, came);
                     }
+                    part.len()
+                }
+                Some(_) if !is_first && self.control.is_over() => {
+                    self.tally.drop(DropReason::Stopped, asked.len() as u64);
+                    break;
                 }
                 Some(responder) => self.respond(composer, responder.as_mut(), part),
-            }
-            if composer.page.is_full() {
+            };
+            // One that takes its time need not hold up what is answered.
+            if done < part.len() || composer.page.is_full() {
                 self.post_page(composer);
             }
+            asked = &asked[done..];
+            is_first = false;
         }
         composer.responder = responder;
     }
 
-    fn respond(&mut self, composer: &mut Composer, responder: &mut dyn Respond, part: &[Asked]) {
-        // While the messages can still be asked whom the drops among them are from.
+    /// Has some of these answered, at least the first; how many.
+    fn respond(
+        &mut self,
+        composer: &mut Composer,
+        responder: &mut dyn Respond,
+        part: &[Asked],
+    ) -> usize {
+        let mut most = part.len();
+        if composer.completions.is_some() {
+            most = most.min(MOST_TICKETS.saturating_sub(composer.tickets.len()));
+            if most == 0 {
+                let left = part.len();
+                self.tally.drop(DropReason::ResponderFailed, left as u64);
+                return left;
+            }
+        }
+        // Whoever asks for the statistics need not wait for it; it may be the one who asks.
         self.log_drops();
         self.tally.publish(self.counters);
-        let requests: Vec<Request<'_>> = part
+        let requests: Vec<Request<'_>> = part[..most]
             .iter()
             .map(|one| composer.request(one.data(&self.engine), one.came(&self.received).message))
             .collect();
         let mut replies = std::mem::take(&mut composer.replies);
-        let mut done = 0;
-        while done < requests.len() {
-            if done > 0 && self.control.is_over() {
-                let left = (requests.len() - done) as u64;
-                self.tally.drop(DropReason::Stopped, left);
-                break;
-            }
-            let mut most = requests.len();
-            if composer.completions.is_some() {
-                most = most.min(done + MOST_TICKETS.saturating_sub(composer.tickets.len()));
-            }
-            if most == done {
-                self.counters.open();
-                let left = (requests.len() - done) as u64;
-                self.tally.drop(DropReason::ResponderFailed, left);
-                break;
-            }
-            replies.clear();
-            // Whoever asks for the statistics need not wait for it; it may be the one who asks.
-            if let Some(dropped) = self.tally.dropped() {
-                self.drop_log.add(dropped, None);
-            }
-            self.tally.publish(self.counters);
-            responder.respond(&requests[done..most], &mut replies);
-            self.counters.open();
-            assert!(
-                !replies.is_empty(),
-                "a responder answers at least one request"
+        replies.clear();
+        responder.respond(&requests, &mut replies);
+        self.counters.open();
+        let done = replies.len();
+        assert!(
+            (1..=most).contains(&done),
+            "a responder answers at least one request, and each once"
+        );
+        for (index, request) in requests[..done].iter().enumerate() {
+            let came = part[index].came(&self.received);
+            composer.settle(
+                &mut self.tally,
+                &self.service.policy,
+                replies.get(index),
+                (request.data, came),
             );
-            for index in 0..replies.len() {
-                let came = part[done + index].came(&self.received);
-                composer.settle(
-                    &mut self.tally,
-                    &self.service.policy,
-                    replies.get(index),
-                    (requests[done + index].data, came),
-                );
-            }
-            done += replies.len();
         }
         composer.replies = replies;
+        done
     }
 
     /// Answers that were promised and have come.

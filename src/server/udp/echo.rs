@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::compose::{Broadcast, Composer};
+use super::compose::{Broadcast, Composer, Turns};
 use super::counters::{Counters, Tally};
 use super::engine::Engine;
 use super::idle::Idle;
@@ -24,7 +24,7 @@ use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
 use crate::event::{self, Observer, What};
 use crate::guard::sources::Sources;
-use crate::guard::{Guard, Policy, Rates};
+use crate::guard::{Guard, Policy};
 use crate::respond::Respond;
 use crate::stats::DropReason;
 use crate::sys::message::{self, Mode, Received};
@@ -55,7 +55,7 @@ pub(super) struct Service {
     /// What answers, where that is not plain echo.
     pub(super) responder: Option<Box<dyn Respond>>,
     /// Answers what was sent to a broadcast address.
-    pub(super) broadcast: Option<(Broadcast, Arc<Rates>)>,
+    pub(super) broadcast: Option<(Broadcast, Arc<Turns>)>,
     pub(super) policy: Policy,
     /// What is spoiled; may change at any time.
     pub(super) impairing: Arc<Impairing>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::Socket;
 
 pub use self::compose::Broadcast;
+use self::compose::Turns;
 use self::counters::{Counters, NAMES};
 use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
@@ -146,7 +147,10 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
-    let broadcast_rates = config.broadcast.map(|one| one.rates(workers)).transpose()?;
+    let turns = match &config.broadcast {
+        Some(broadcast) => Some(Arc::new(Turns::new(broadcast)?)),
+        None => None,
+    };
     let setting = Setting::of(std::mem::take(&mut config.impair));
     let impaired = setting.text();
     let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
@@ -184,7 +188,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         );
         service.idle = idle.pop();
         service.responder = responder;
-        service.broadcast = config.broadcast.zip(broadcast_rates.clone());
+        service.broadcast = config.broadcast.zip(turns.clone());
         tasks.push(task(service, engine, &config, Arc::clone(&group), index));
     }
     let descriptors = handles.iter().cloned().map(descriptor).collect();
