@@ -660,7 +660,7 @@ mod tests {
                 scope.spawn(move || {
                     // So far apart that every entry is to be had, and the total has tokens.
                     for turn in 0..50_000u64 {
-                        let source = ip(worker << 16 | turn as u32 % 64);
+                        let source = ip((worker << 16) | (turn as u32 % 64));
                         rates.ask(source, 9, at(turn * 3 * SECOND));
                     }
                 });
