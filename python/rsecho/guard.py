@@ -44,7 +44,7 @@ class Guard:
     limit where that is one of these servers; where it is another, by its rate, off loopback
     or where sources have a limit. The peer is then left alone for 10 seconds, and for longer
     each time. While a peer is checked (128 datagrams in a million) its replies have a hop
-    limit of their own, 63 at most. [`echo_loop`, `quarantined`]"""
+    limit of their own, 127 at most. [`echo_loop`, `quarantined`]"""
     rate_per_source: Rate | None = None
     """UDP: datagrams a second from one source that are answered, or a pair of that and how
     many at once: by default a tenth of it, at least 5. [`rate_limited`]"""

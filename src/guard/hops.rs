@@ -15,14 +15,16 @@ const FALLS: u8 = 8;
 /// loop may become suspicious later than we do: its falls begin only then.
 const ROUNDS: u8 = 128;
 
-/// What replies of a checked peer start with at most, as good as any system's default of 64.
-const HIGHEST: u8 = 63;
+/// What replies of a checked peer start with at most: far above any system's default of 64,
+/// for the sake of [`RAISES`].
+const HIGHEST: u8 = 127;
 
-/// A datagram that starts a check with less than this came from a client that chose so, or
-/// from very far away: one less might not arrive. It is answered with [`HIGHEST`] instead, and
-/// so many less, in turn: what only went round would follow that, and what a client chose does
-/// not.
-const LOW: u8 = 32;
+/// A datagram that starts a check with this or less came from a client that chose so, or from
+/// so far away that one less might not arrive, as the way back may be longer than the way
+/// here. It is answered with [`HIGHEST`] instead, and up to so many less, in turn, of which none
+/// is less than a system's own: what only went round would follow that, and what a client
+/// chose does not.
+const LOW: u8 = 56;
 const RAISES: u8 = 16;
 
 /// One peer's check.
@@ -64,7 +66,7 @@ impl Hops {
         }
         let is_first = self.ceiling == 0;
         // One that is low no more was no choice: it is what we raised.
-        self.is_low = came < LOW && (is_first || self.is_low);
+        self.is_low = came <= LOW && (is_first || self.is_low);
         // A client's own is above what we answered it with.
         if is_first || (came > self.ceiling && !self.is_low) {
             self.ceiling = if self.is_low {
@@ -163,12 +165,25 @@ mod tests {
 
     #[test]
     fn a_client_is_answered_with_what_arrives_and_is_left_alone() {
-        for (own, far) in [(64, 0), (64, 20), (128, 15), (255, 30), (64, 31)] {
+        for (own, far, back) in [
+            (64, 0, 0),
+            (64, 7, 55),
+            (64, 20, 20),
+            (64, 31, 31),
+            (64, 32, 32),
+            (64, 33, 33),
+            (64, 30, 40),
+            (64, 32, 63),
+            (64, 63, 63),
+            (128, 15, 63),
+            (128, 80, 63),
+            (255, 30, 63),
+        ] {
             let answers = client(&[own], far);
             assert_eq!(answers.len(), usize::from(ROUNDS) - 1);
             assert!(
-                answers.iter().all(|hop| *hop > far),
-                "{own} {far}: {answers:?}"
+                answers.iter().all(|hop| *hop > back),
+                "{own} {far} {back}: {answers:?}"
             );
         }
     }
@@ -234,6 +249,19 @@ mod tests {
         fn a_client_is_never_a_loop_whatever_it_starts_with(own: u8, far in 0u8..40) {
             prop_assume!(own > far);
             client(&[own], far);
+        }
+
+        /// To a way back of 55 routers, and where the way here says that it is long, of any
+        /// number that a system's own 64 reaches.
+        #[test]
+        fn no_reply_dies_on_its_way_back(
+            own in prop_oneof![Just(64u8), Just(128), Just(255), 1u8..=255],
+            far in 0u8..64,
+        ) {
+            prop_assume!(own > far);
+            let reach = if own - far <= 56 { 63 } else { 55 };
+            let answers = client(&[own], far);
+            prop_assert!(answers.iter().all(|hop| *hop > reach), "{:?}", answers);
         }
     }
 }

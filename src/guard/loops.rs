@@ -63,6 +63,10 @@ const MEMORY: Duration = Duration::from_secs(600);
 /// nothing to send while it is not answered.
 const UNPROMPTED: u32 = 8;
 
+/// What several datagrams that went round have left on the way when a quarantine begins was
+/// prompted still. By then it has come, over any usual path.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+
 /// One receive, as far as loops go.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
@@ -155,7 +159,8 @@ struct Quarantined {
     why: Why,
     times: u32,
     until: Instant,
-    /// Datagrams that came meanwhile.
+    /// Datagrams that came since this moment were not prompted by an answer, and how many did.
+    silent_from: Instant,
     came: u32,
 }
 
@@ -322,14 +327,18 @@ impl Loops {
         if now >= peer.until {
             return None;
         }
-        peer.came += 1;
+        peer.came += u32::from(now >= peer.silent_from);
         let mut finding = Finding {
             reason: Some(DropReason::Quarantined),
             ..Finding::default()
         };
-        if peer.why == Why::LockStep && peer.times == 1 && peer.came == UNPROMPTED {
+        // Anybody may have forged falling hop limits, so each time is as good as the first.
+        let (why, may_leave) = (peer.why, peer.why == Why::Hops || peer.times == 1);
+        if may_leave && peer.came == UNPROMPTED {
             self.quarantined.remove(index);
-            self.clear(source, true);
+            // Of its pace nothing is known where it was told by its hop limit; else a forger
+            // could have an echo of lock-step exempted.
+            self.clear(source, why == Why::LockStep);
             finding.news = source.to_std().map(News::Released);
         }
         Some(finding)
@@ -384,6 +393,7 @@ impl Loops {
                 why,
                 times: 0,
                 until: now,
+                silent_from: now,
                 came: 0,
             });
             self.quarantined.len() - 1
@@ -392,6 +402,11 @@ impl Loops {
         (peer.why, peer.times, peer.came) = (why, peer.times + 1, 0);
         let time = peer.time();
         peer.until = now + time;
+        peer.silent_from = match why {
+            Why::Hops => now + ON_THE_WAY,
+            // One datagram at a time: none is left on the way.
+            Why::LockStep => now,
+        };
         source
             .to_std()
             .map(|peer| News::Quarantined(peer, time, why))
@@ -486,12 +501,16 @@ mod tests {
         assert_eq!(finding.news, Some(news));
         // Nobody is asked for hop limits any more, and other ports are other peers.
         assert!(!loops.needs_hop_limits() && loops.is_alert());
-        let later = start + Duration::from_secs(9);
         for _ in 0..1000 {
-            let finding = batch(&mut loops, &seen(&echo, 64, b"again"), later);
+            let finding = batch(&mut loops, &seen(&echo, 64, b"again"), start);
             assert_eq!(finding.reason, Some(DropReason::Quarantined));
             assert_eq!(finding.news, None);
         }
+        let later = start + Duration::from_secs(9);
+        assert_eq!(
+            batch(&mut loops, &seen(&echo, 64, b"again"), later).reason,
+            Some(DropReason::Quarantined)
+        );
         let other = address("127.0.0.1:8");
         assert_eq!(
             batch(&mut loops, &seen(&other, 64, b"hello"), later).reason,
@@ -591,6 +610,68 @@ mod tests {
         assert_eq!(findings.iter().filter(held).count(), 8);
         assert!(matches!(findings[7].news, Some(News::Released(_))));
         assert_eq!(fills_its_bucket(&mut loops), None, "it is known by now");
+    }
+
+    /// Datagrams from `source` that are not answered, one every millisecond, until it is
+    /// released; how many.
+    fn held(loops: &mut Loops, source: &RawAddress, start: Instant) -> u32 {
+        (0..)
+            .find(|sent| {
+                let now = start + Duration::from_millis((*sent).into());
+                let finding = batch(loops, &seen(source, 60, b"hello"), now);
+                assert_eq!(finding.reason, Some(DropReason::Quarantined), "{sent}");
+                matches!(finding.news, Some(News::Released(_)))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn f17_forged_falling_hop_limits_lock_nobody_out_for_long() {
+        let (mut loops, mut now) = (Loops::new(false), Instant::now());
+        let client = address("192.0.2.1:5000");
+        // As often as somebody likes to, for each time is as good as the first.
+        for _ in 0..4 {
+            loop_rounds(&mut loops, &client, now);
+            let lost = held(&mut loops, &client, now);
+            assert_eq!(
+                Duration::from_millis(lost.into()),
+                ON_THE_WAY + Duration::from_millis(7)
+            );
+            // A client it is now: as many forged again, and more, change nothing.
+            now += Duration::from_secs(1);
+            for forged in 0..1000u32 {
+                let hop_limit = 200 - (forged % 200) as u8;
+                let finding = batch(&mut loops, &seen(&client, hop_limit, b"forged"), now);
+                assert_eq!(finding.reason, None);
+            }
+            // Until others have taken its place in the table.
+            loops.sightings.fill(Sighting::default());
+        }
+    }
+
+    #[test]
+    fn f17_who_is_released_by_hop_limit_is_still_told_by_its_pace() {
+        let (mut loops, now) = (Loops::new(false), Instant::now());
+        let echo = address("192.0.2.1:5000");
+        loop_rounds(&mut loops, &echo, now);
+        held(&mut loops, &echo, now);
+        let place = loops.place(echo.fingerprint()).unwrap();
+        assert!(!loops.sightings[place].is_client);
+    }
+
+    #[test]
+    fn f17_what_was_on_the_way_releases_no_loop() {
+        let (mut loops, now) = (Loops::new(false), Instant::now());
+        let echo = address("127.0.0.1:7");
+        loop_rounds(&mut loops, &echo, now);
+        // A hundred that went round at once, and a few stragglers.
+        for sent in 0..107u64 {
+            let after = if sent < 100 { sent * 4 } else { 500 + sent };
+            let now = now + Duration::from_millis(after);
+            let finding = batch(&mut loops, &seen(&echo, 64, b"round"), now);
+            assert_eq!(finding.reason, Some(DropReason::Quarantined));
+            assert_eq!(finding.news, None);
+        }
     }
 
     #[test]

@@ -260,9 +260,7 @@ impl Rates {
             let answered = self.draw_total(&total, now.0, granted, depth);
             if answered < granted {
                 if let Some(shape) = self.per_source {
-                    let unused = (granted - answered) * shape.interval;
-                    // In the upper bits of the state; see [`START`].
-                    entry.state.fetch_sub(unused << 1, Ordering::Relaxed);
+                    self.give_back(entry, tag, (granted - answered) * shape.interval);
                 }
                 granted = answered;
                 reason = Some(DropReason::RateLimitedTotal);
@@ -337,6 +335,28 @@ impl Rates {
             }
             if entry.tag.load(Ordering::Acquire) != tag {
                 return None;
+            }
+        }
+    }
+
+    /// Gives time back to the bucket of an entry that was `tag`'s, or is the others'. Once it
+    /// has been taken over it starts anew, so there is nothing to give back to.
+    fn give_back(&self, entry: &Entry, tag: u64, time: u64) {
+        let mut bits = entry.state.load(Ordering::Relaxed);
+        loop {
+            let is_its = entry.tag.load(Ordering::Acquire) == tag;
+            if !is_its && !std::ptr::eq(entry, &raw const self.others) {
+                return;
+            }
+            let state = State::unpack(bits);
+            // Taken over after that look, it may hold 0.
+            let next = State {
+                full_at: state.full_at.saturating_sub(time),
+                ..state
+            };
+            match self.replace(&entry.state, bits, next.pack()) {
+                Ok(()) => return,
+                Err(found) => bits = found,
             }
         }
     }
@@ -591,6 +611,56 @@ mod tests {
                 .sum()
         });
         assert_eq!(granted, 1500);
+    }
+
+    #[test]
+    fn what_is_given_back_late_is_not_given_to_another_source() {
+        let rates = rates(Some((1.0, 10)), None);
+        let (tag, other) = (1 << 20, 1 << 21);
+        let (entry, granted, _) = rates.draw(tag, at(0).0, 5);
+        assert_eq!(granted, 5);
+        let full_at = || State::unpack(entry.state.load(Ordering::Relaxed)).full_at;
+        let second = SECOND * UNITS_PER_NS;
+        assert_eq!(full_at(), START + 5 * second);
+        rates.give_back(entry, tag, 2 * second);
+        assert_eq!(full_at(), START + 3 * second);
+        // Another worker has the entry now, for another source, and then its state as well.
+        for (tag_now, state) in [(BUSY, 0), (other, 0), (other, (START + 4 * second) << 1)] {
+            entry.tag.store(tag_now, Ordering::Relaxed);
+            entry.state.store(state, Ordering::Relaxed);
+            rates.give_back(entry, tag, 2 * second);
+            assert_eq!(entry.state.load(Ordering::Relaxed), state);
+        }
+        // Between the two looks: nothing is less than nothing.
+        entry.tag.store(tag, Ordering::Relaxed);
+        entry.state.store(0, Ordering::Relaxed);
+        rates.give_back(entry, tag, 2 * second);
+        assert_eq!(full_at(), 0);
+    }
+
+    #[test]
+    fn however_workers_meet_no_bucket_is_owed_more_than_it_holds() {
+        let rate = |(per_second, burst)| Rate { per_second, burst };
+        // One place for all, so that each takes it from another, and a total that refuses.
+        let rates = Rates::with_sets(1, Some(rate((1.0, 10))), Some(rate((1.0, 4))), 4);
+        std::thread::scope(|scope| {
+            for worker in 0..4u32 {
+                let rates = &rates;
+                scope.spawn(move || {
+                    // So far apart that every entry is to be had, and the total has tokens.
+                    for turn in 0..50_000u64 {
+                        let source = ip((worker << 16) | (turn as u32 % 64));
+                        rates.ask(source, 9, at(turn * 3 * SECOND));
+                    }
+                });
+            }
+        });
+        let latest = at(50_000 * 3 * SECOND).0 + 10 * SECOND * UNITS_PER_NS;
+        let entries = rates.sets[0].0.iter().chain([&rates.others]);
+        for entry in entries {
+            let state = State::unpack(entry.state.load(Ordering::Relaxed));
+            assert!(state.full_at <= latest, "{state:?}");
+        }
     }
 
     #[test]

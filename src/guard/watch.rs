@@ -16,6 +16,7 @@ use super::{Policy, ports};
 use crate::event::{Level, Observer};
 use crate::stats::DropReason;
 use crate::sys::message::Received;
+use crate::sys::option::HopLimits;
 use crate::sys::{self, RawAddress};
 
 /// Receives of a batch whose sources are counted: enough to meet each peer that asks often.
@@ -38,8 +39,8 @@ pub(crate) struct Guard {
     moment: Option<Moment>,
     /// Sightings left in this batch.
     sightings: usize,
-    /// The socket reports hop limits.
-    has_hop_limits: bool,
+    /// What the socket reported of hop limits before it was told to report them all.
+    own_hop_limits: Option<HopLimits>,
     last_line: Option<Instant>,
     untold: u64,
 }
@@ -59,7 +60,7 @@ impl Guard {
             now: Instant::now(),
             moment: None,
             sightings: 0,
-            has_hop_limits: false,
+            own_hop_limits: None,
             last_line: None,
             untold: 0,
         }
@@ -176,23 +177,27 @@ impl Guard {
     #[inline]
     pub(crate) fn end(&mut self, fd: RawFd, is_v4: bool) {
         let needs = self.loops.as_ref().is_some_and(Loops::needs_hop_limits);
-        if needs != self.has_hop_limits {
+        if needs != self.own_hop_limits.is_some() {
             self.ask_for_hop_limits(fd, is_v4, needs);
         }
     }
 
     /// To be called last of all: a socket that was passed in goes on living elsewhere.
     pub(crate) fn close(&mut self, fd: RawFd, is_v4: bool) {
-        if self.has_hop_limits {
+        if self.own_hop_limits.is_some() {
             self.ask_for_hop_limits(fd, is_v4, false);
         }
     }
 
     #[cold]
     fn ask_for_hop_limits(&mut self, fd: RawFd, is_v4: bool, on: bool) {
+        let own = self.own_hop_limits.take();
+        let of = own.unwrap_or(HopLimits { v4: true, v6: true });
+        if on {
+            self.own_hop_limits = Some(sys::option::received_hop_limits(fd, !is_v4));
+        }
         // Where the system does not say them, nobody is found by them: that is all.
-        let _ = sys::option::receive_hop_limits(fd, !is_v4, on);
-        self.has_hop_limits = on;
+        let _ = sys::option::receive_hop_limits(fd, !is_v4, of);
     }
 
     fn tell(&mut self, news: Option<News>) {

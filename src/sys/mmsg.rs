@@ -24,6 +24,11 @@ pub(crate) fn set_receive_offload(fd: RawFd, on: bool) -> io::Result<()> {
     super::option::set_int(fd, SOL_UDP, UDP_GRO, on.into())
 }
 
+/// Whether it is on. The first kernels that knew it do not tell.
+pub(crate) fn receive_offload(fd: RawFd) -> io::Result<bool> {
+    super::option::get_bool(fd, SOL_UDP, UDP_GRO)
+}
+
 /// Room for `slots` receives.
 pub(crate) struct Inbox {
     headers: Slab<libc::mmsghdr>,

@@ -15,6 +15,21 @@ pub(super) fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Resul
     }
 }
 
+/// Reads an option that is on or off.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn get_bool(fd: RawFd, level: i32, name: i32) -> io::Result<bool> {
+    let mut value: libc::c_int = 0;
+    let mut length = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: getsockopt(2) writes at most `length` bytes to the live integer.
+    let done =
+        unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(value != 0)
+    }
+}
+
 #[cfg(not(target_os = "linux"))]
 fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::from_raw_os_error(libc::ENOPROTOOPT))
@@ -52,22 +67,49 @@ pub(crate) fn receive_destination_v6(fd: RawFd) -> io::Result<()> {
     set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
 }
 
-/// Whether each receive says with which hop limit it came: IP_RECVTTL (ip(7)),
-/// IPV6_RECVHOPLIMIT (ipv6(7)).
+/// Of which datagrams each receive says with which hop limit it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HopLimits {
+    /// IP_RECVTTL (ip(7)).
+    pub(crate) v4: bool,
+    /// IPV6_RECVHOPLIMIT (ipv6(7)); an IPv4 socket has none.
+    pub(crate) v6: bool,
+}
+
+/// What a socket reports now; nothing where it cannot be asked.
 #[cfg(target_os = "linux")]
-pub(crate) fn receive_hop_limits(fd: RawFd, v6: bool, on: bool) -> io::Result<()> {
+pub(crate) fn received_hop_limits(fd: RawFd, v6: bool) -> HopLimits {
+    let is_on = |level, name| get_bool(fd, level, name).unwrap_or(false);
+    HopLimits {
+        v4: is_on(libc::IPPROTO_IP, libc::IP_RECVTTL),
+        v6: v6 && is_on(libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn received_hop_limits(_: RawFd, _: bool) -> HopLimits {
+    HopLimits {
+        v4: false,
+        v6: false,
+    }
+}
+
+/// Has a socket report these; `v6`: it is an IPv6 one.
+#[cfg(target_os = "linux")]
+pub(crate) fn receive_hop_limits(fd: RawFd, v6: bool, of: HopLimits) -> io::Result<()> {
     if v6 {
-        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, on.into())?;
+        let on = of.v6.into();
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, on)?;
     }
     // Also on an IPv6 socket, for its IPv4 half; one without may refuse.
-    match set_int(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, on.into()) {
+    match set_int(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, of.v4.into()) {
         Err(_) if v6 => Ok(()),
         done => done,
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn receive_hop_limits(_: RawFd, _: bool, _: bool) -> io::Result<()> {
+pub(crate) fn receive_hop_limits(_: RawFd, _: bool, _: HopLimits) -> io::Result<()> {
     unsupported()
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,36 @@ def test_f17_an_echo_that_does_not_protect_itself_stays_below_the_limit(
     rsecho.flush_logs()
     told = [line for line in logged.lines("rsecho.server") if " quarantined " in line]
     assert len(told) == 1, told
+
+
+# Of linux/udp.h and linux/in.h: the socket module has no names for them.
+UDP_GRO, IP_RECVTTL = 104, 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these options are Linux's")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("was", [0, 1])
+def test_a_socket_that_was_passed_in_gets_its_options_back(
+    engine: rsecho.Engine, host: str, was: int
+) -> None:
+    is_v6 = ":" in host
+    options = [(socket.IPPROTO_UDP, UDP_GRO), (socket.IPPROTO_IP, IP_RECVTTL)]
+    if is_v6:
+        options.append((socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT))
+    with socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind((host, 0))
+        for option in options:
+            own.setsockopt(*option, was)
+        with rsecho.UdpServer(sock=own, engine=engine) as server:
+            assert server.engine == engine
+            with rsecho.UdpClient(*server.address, timeout=PATIENCE) as client:
+                # Often enough that it is checked, and not so often that this is over.
+                for _ in range(60):
+                    client.request(b"hello")
+            assert all(own.getsockopt(*option) for option in options[1:])
+            assert own.getsockopt(*options[0]) == (1 if engine == "batch" else was)
+        assert [own.getsockopt(*option) for option in options] == [was] * len(options)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

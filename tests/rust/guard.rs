@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rsecho::event::{Level, Queue, What};
 use rsecho::guard::{Policy, Rate};
+use rsecho::respond::Choice;
 use rsecho::server::{EngineChoice, Listen, Server, udp};
 use socket2::{Domain, Socket, Type};
 
@@ -142,6 +143,86 @@ fn f17_with_a_low_hop_limit_of_their_own_too() {
 fn f17_several_datagrams_that_go_round_at_once_end_as_well() {
     for engine in ENGINES {
         run_loop("127.0.0.1", engine, None, 10);
+    }
+}
+
+/// Servers that answer like this, and one forged datagram: how many each received once all is
+/// over, and why the last one was not answered.
+fn run_answers(engine: (EngineChoice, &str), answer: &str, forged: &[u8]) -> ([u64; 2], String) {
+    let choice: Choice = answer.parse().unwrap();
+    let server = || {
+        let mut config = config("127.0.0.1", engine.0);
+        config.socket.reuse_port = Some(true);
+        config.responder = choice.make();
+        Server::udp(config, None).unwrap()
+    };
+    let servers = [server(), server()];
+    forge(servers[0].address(), servers[1].address(), forged);
+    for server in &servers {
+        assert_eq!(server.engine(), engine.1);
+        server.start().unwrap();
+    }
+    // Each round answers one datagram with one, so it is over once one was dropped.
+    until(|| {
+        let dropped = servers
+            .each_ref()
+            .map(|server| server.stats().reasons_total());
+        dropped.iter().sum::<u64>() == 1
+    });
+    let reasons = ["echo_loop", "error_reply"];
+    let reason = reasons.iter().find(|reason| {
+        let stats = servers.each_ref().map(|server| server.stats());
+        stats.iter().any(|stats| stats.reason(reason) == 1)
+    });
+    let received = servers.each_ref().map(|server| {
+        server.stop(PATIENCE).unwrap();
+        assert_conserved(server);
+        server.stats().get("received_packets")
+    });
+    (
+        received,
+        reason.map_or("another", |reason| reason).to_owned(),
+    )
+}
+
+#[test]
+fn f17_servers_whose_answers_change_each_round_end_it_too() {
+    for engine in ENGINES {
+        for (answer, forged, wanted) in [
+            ("upper", &b"round and round"[..], "echo_loop"),
+            ("upper", b"\xff\xfe", "echo_loop"),
+            ("prefix=Echo: ", b"longer each round", "echo_loop"),
+            ("upper+prefix=Echo: ", b"", "echo_loop"),
+            // An error at first, which is text to the other one.
+            ("prefix=Echo: ", b"\xff\xfe", "echo_loop"),
+            ("command", b"TIME", "error_reply"),
+            ("command", b"ECHO ECHO ECHO TIME", "error_reply"),
+            ("command", b"neither", "error_reply"),
+        ] {
+            let (rounds, reason) = run_answers(engine, answer, forged);
+            assert!(
+                rounds.iter().all(|rounds| *rounds <= 64) && rounds[0] + rounds[1] > 1,
+                "{answer} {forged:?} {rounds:?}"
+            );
+            assert_eq!(reason, wanted, "{answer} {forged:?} {rounds:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_asks_the_same_in_lock_step_loses_nothing_by_default() {
+    for (engine, name) in ENGINES {
+        let server = Server::udp(config("127.0.0.1", engine), None).unwrap();
+        assert_eq!(server.engine(), name);
+        server.start().unwrap();
+        let (client, mut buffer) = (client(server.address(), 0), [0; 100]);
+        for round in 0..20_000 {
+            client.send(b"ping").unwrap();
+            assert_eq!(client.recv(&mut buffer).unwrap(), 4, "{round}");
+        }
+        server.stop(PATIENCE).unwrap();
+        assert_eq!(server.stats().reasons_total(), 0);
+        assert_eq!(server.stats().get("sent_packets"), 20_000);
     }
 }
 

@@ -13,6 +13,8 @@ use crate::sys::mmsg::{self, Mailbox};
 pub(in crate::server::udp) struct Batch {
     fd: RawFd,
     mailbox: Mailbox,
+    /// UDP_GRO was turned on, and had been off.
+    has_set_offload: bool,
     max_segments: usize,
     /// The groups of the plan that the mailbox holds now.
     ready: Range<usize>,
@@ -30,12 +32,14 @@ impl Batch {
     /// For datagrams of up to `slot_bytes`, in trains where `offload` is on and the slots
     /// have room for them; the caller keeps `fd` open.
     pub(in crate::server::udp) fn new(fd: RawFd, slot_bytes: usize, offload: bool) -> Self {
+        let was_on = mmsg::receive_offload(fd).unwrap_or(false);
         // A kernel without UDP_GRO serves as well, datagram by datagram.
         let offload = offload && mmsg::set_receive_offload(fd, true).is_ok();
         let max_segments = if offload { MAX_SEGMENTS } else { 1 };
         Self {
             fd,
             mailbox: Mailbox::new(SLOTS, slot_bytes),
+            has_set_offload: offload && !was_on,
             max_segments,
             ready: 0..0,
         }
@@ -73,8 +77,10 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         // A socket that was passed in goes on living with somebody who expects one datagram
-        // a read. Nothing is lost where this fails: the socket is closed.
-        let _ = mmsg::set_receive_offload(self.fd, false);
+        // a read, unless it was otherwise. Nothing is lost where this fails: it is closed.
+        if self.has_set_offload {
+            let _ = mmsg::set_receive_offload(self.fd, false);
+        }
     }
 }
 
