@@ -41,8 +41,10 @@ class Guard:
     are those of servers that answer back (CVE-2024-2169). [`service_port`]"""
     loop_guard: bool = True
     """UDP: end what goes round and round between this server and another one: by its hop
-    limit where that is one of these servers, by its rate where it is another. The peer is then
-    left alone for 10 seconds, and for longer each time. [`echo_loop`, `quarantined`]"""
+    limit where that is one of these servers; where it is another, by its rate, off loopback
+    or where sources have a limit. The peer is then left alone for 10 seconds, and for longer
+    each time. While a peer is checked (128 datagrams in a million) its replies have a hop
+    limit of their own, 63 at most. [`echo_loop`, `quarantined`]"""
     rate_per_source: Rate | None = None
     """UDP: datagrams a second from one source that are answered, or a pair of that and how
     many at once: by default a tenth of it, at least 5. [`rate_limited`]"""

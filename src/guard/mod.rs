@@ -46,7 +46,8 @@ pub struct Policy {
     /// UDP: answers also to source ports below 1024, 2049 and 11211 off loopback, whose owner
     /// may be a service that answers back (CVE-2024-2169).
     pub answer_service_ports: bool,
-    /// UDP: finds datagrams that go round and round between this server and another one.
+    /// UDP: finds datagrams that go round and round between this server and another one. A
+    /// peer that is checked gets replies with a hop limit of their own, 63 at most.
     pub loop_guard: bool,
     /// UDP: datagrams from one source, which is an IPv4 address or an IPv6 /64. Off by default.
     pub rate_per_source: Option<Rate>,

@@ -32,6 +32,7 @@ struct Came {
     segment_bytes: usize,
     truncated: bool,
     maybe_merged: bool,
+    hop_limit: u8,
 }
 
 /// An engine that receives batches from a script, an empty one standing for an ICMP error,
@@ -74,7 +75,7 @@ impl Engine for Scripted {
             segment_bytes: came.segment_bytes,
             truncated: came.truncated,
             maybe_merged: came.maybe_merged,
-            hop_limit: 0,
+            hop_limit: came.hop_limit,
             reply_hop_limit: 0,
         }
     }
@@ -196,6 +197,7 @@ fn peer() -> (UdpSocket, Came) {
         segment_bytes: 0,
         truncated: false,
         maybe_merged: false,
+        hop_limit: 64,
     };
     (socket, plain)
 }
@@ -390,4 +392,18 @@ fn service_ports_off_loopback_are_not_answered_unless_asked_for() {
     };
     let outcome = serve_with(policy, &Control::default(), vec![batch], None);
     assert_eq!(outcome.counter("sent_packets"), 5);
+}
+
+#[test]
+fn while_a_peer_is_checked_only_replies_of_one_hop_limit_go_together() {
+    let (_socket, plain) = peer();
+    let fallen = Came {
+        hop_limit: 60,
+        ..plain
+    };
+    let batch = vec![plain, plain, fallen, fallen];
+    // Four of them are together in each batch before it is suspected, which four make it.
+    let outcome = serve(vec![batch; 5], None);
+    let datagrams: Vec<u16> = outcome.sent.iter().map(|sent| sent.1).collect();
+    assert_eq!(datagrams, [4, 4, 4, 4, 2, 2]);
 }
