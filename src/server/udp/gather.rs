@@ -20,8 +20,6 @@ const LOOK_ROUND: u32 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     is_napping: bool,
-    /// Sends that the nap before saved; 0: there was none.
-    saved: usize,
     /// Batches of more than one since a nap was tried.
     lean: u32,
     /// Batches of one message in a row.
@@ -34,21 +32,10 @@ impl Gather {
     pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
         self.lonely = if messages == 1 { self.lonely + 1 } else { 0 };
         let singles = messages - trains;
-        let now = singles.saturating_sub(sends.saturating_sub(trains));
-        // Two naps are judged together: behind a full batch comes a smaller one, and by itself
-        // that would end what saves enough with the next.
-        let judged = match self.saved {
-            0 => now,
-            before => usize::midpoint(before, now),
-        };
-        self.is_napping = judged >= NAP_SAVES;
+        self.is_napping = singles >= sends.saturating_sub(trains) + NAP_SAVES;
         if self.is_napping {
-            self.saved = now;
             self.lean = 0;
-            return;
-        }
-        self.saved = 0;
-        if singles > 1 {
+        } else if singles > 1 {
             self.lean += 1;
             if self.lean >= LEAN_BATCHES {
                 self.lean = 0;
@@ -65,7 +52,6 @@ impl Gather {
     /// A nap brought nothing.
     pub(super) fn stop_napping(&mut self) {
         self.is_napping = false;
-        self.saved = 0;
     }
 
     /// How many of `slots` to ask for.
@@ -94,26 +80,6 @@ mod tests {
         assert!(!gather.is_napping(), "trains came gathered");
         gather.learn(20, 0, 1);
         assert!(!gather.is_napping(), "19 sends saved are no nap's worth");
-    }
-
-    #[test]
-    fn one_small_batch_does_not_end_naps_that_save_enough_with_the_next() {
-        let mut gather = Gather::default();
-        // 64 on the way: what a nap leaves behind, the next one finds.
-        for _ in 0..100 {
-            gather.learn(64, 0, 1);
-            assert!(gather.is_napping());
-            gather.learn(36, 0, 1);
-            assert!(gather.is_napping());
-        }
-        gather.learn(36, 0, 1);
-        assert!(!gather.is_napping(), "36 after 36 do not");
-        gather.learn(61, 0, 1);
-        assert!(gather.is_napping(), "what was before is forgotten");
-        gather.learn(64, 0, 1);
-        gather.stop_napping();
-        gather.learn(36, 0, 1);
-        assert!(!gather.is_napping(), "a nap that brought nothing ends them");
     }
 
     #[test]
