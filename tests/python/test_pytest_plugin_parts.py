@@ -194,7 +194,12 @@ def test_of_a_stream_what_nobody_wants_comes_behind_what_was_scripted() -> None:
 
 def test_a_request_has_one_answer() -> None:
     replied, dropped = script.Script().expect(b"a").reply(b"1"), script.Script().expect(b"a").drop()
-    for again in (lambda: replied.reply(b"2"), lambda: dropped.reply(b"2"), dropped.drop):
+    more: list[Callable[[], object]] = [
+        lambda: replied.reply(b"2"),
+        lambda: dropped.reply(b"2"),
+        dropped.drop,
+    ]
+    for again in more:
         with pytest.raises(ValueError, match=r"cannot add .* one answer; .* expect it again"):
             again()
     with pytest.raises(ValueError, match=r"\.drop\(\) to expect\(b'a'\)\.reply\(b'1'\): each"):
