@@ -152,8 +152,8 @@ class Server(ABC):
 
         UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
         what comes: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
-        "corrupt 0.1%", "reorder 25% gap 5", "rate 1mbit", "limit 100", "truncate 5%", "seed 7",
-        "in loss 20%; out delay 10ms". TCP: Toxiproxy's, as in "latency 100 jitter 20",
+        "corrupt 0.1%", "delay 9ms reorder 25% gap 5", "rate 1mbit", "limit 100", "truncate 5%",
+        "seed 7", "in loss 20%; out delay 10ms". TCP: Toxiproxy's, as in "latency 100 jitter 20",
         "bandwidth 64", "slicer 64", "limit_data 1000", "reset_peer 500", "timeout 1000",
         "slow_close 100", "half_close", "accept_hang", "refuse".
 

@@ -181,6 +181,17 @@ fn refuses_in_one_line_with_the_reason_and_the_way_out() {
         ("loss", "must follow"),
         ("loss 120%", "0% to 100%"),
         ("loss -1%", "random, state or gemodel"),
+        ("loss 5 %", "without a space"),
+        ("rate 8 mbit", "without a space"),
+        ("loss=5%", "behind a space"),
+        ("delay 10ms jitter 5ms", "delay 100ms 10ms"),
+        ("delay 10ms, loss 1%", "leave the comma out"),
+        ("latency 100 jitter 20, bandwidth 64", "to streams"),
+        ("limit -1", "a number of datagrams is from 0"),
+        ("limit 5g", "a number of datagrams is from 0"),
+        ("slot 1ms packets -1", "a number of datagrams is from 0"),
+        ("off", "give \"\""),
+        ("none seed 7", "give \"\""),
         ("loss fast", "random, state or gemodel"),
         ("loss 1% loss 2%", "twice"),
         ("loss state 60% 40% 0% 0% 41%", "more than 100%"),
@@ -202,8 +213,7 @@ fn refuses_in_one_line_with_the_reason_and_the_way_out() {
         ("slot distribution normal 1ms 0ms", "jitter"),
         ("slot distribution normal 1ms", "must follow"),
         ("slot 1ms packets", "must follow"),
-        ("limit many", "size"),
-        ("limit 5g", "at most"),
+        ("limit many", "a number of datagrams"),
         ("seed -1", "whole number"),
         ("bandwidth 100", "streams"),
         ("colour blue", "tc-netem(8)"),
@@ -415,6 +425,100 @@ fn reads_toxics_by_their_names_and_in_their_units() {
 }
 
 #[test]
+fn attributes_of_toxics_stand_behind_their_names_or_an_equals_sign() {
+    for (text, printed) in [
+        (
+            "latency 100 jitter 20, bandwidth 64",
+            "latency latency=100 jitter=20, bandwidth rate=64",
+        ),
+        (
+            "latency 100 jitter 20 bandwidth 64",
+            "latency latency=100 jitter=20, bandwidth rate=64",
+        ),
+        (
+            "latency latency 100 jitter 20",
+            "latency latency=100 jitter=20",
+        ),
+        ("latency jitter 20 100", "latency latency=100 jitter=20"),
+        ("latency 100, jitter 20", "latency latency=100 jitter=20"),
+        ("reset_peer timeout 10", "reset_peer timeout=10"),
+        (
+            "reset_peer, timeout 10",
+            "reset_peer timeout=0, timeout timeout=10",
+        ),
+        (
+            "reset_peer 5,timeout",
+            "reset_peer timeout=5, timeout timeout=0",
+        ),
+        ("timeout timeout 1000", "timeout timeout=1000"),
+        (
+            "timeout 5, timeout 6",
+            "timeout timeout=5, timeout timeout=6",
+        ),
+        ("bandwidth rate 64", "bandwidth rate=64"),
+        (
+            "bandwidth 64, rate 8kbit",
+            "bandwidth rate=64, bandwidth rate=1",
+        ),
+        ("slow_close delay 9", "slow_close delay=9"),
+        (
+            "slow_close 9, delay 9ms",
+            "slow_close delay=9, latency latency=9",
+        ),
+        ("limit_data bytes 10", "limit_data bytes=10"),
+        ("half_close bytes 10", "half_close bytes=10"),
+        (
+            "slicer average_size 64 size_variation 3 delay 10",
+            "slicer average_size=64 size_variation=3 delay=10",
+        ),
+        ("latency 10 toxicity 0.5", "latency latency=10 toxicity=0.5"),
+        ("refuse toxicity 0.5 seed 3", "refuse toxicity=0.5, seed 3"),
+        ("timeout seed 3", "timeout timeout=0, seed 3"),
+    ] {
+        assert_eq!(toxics(text).to_string(), printed, "{text}");
+        laws::hold_for_text(text);
+    }
+}
+
+#[test]
+fn a_line_of_tc_is_for_streams_what_they_can_have_of_it() {
+    let line = "tc qdisc add dev eth0 root netem";
+    for (options, printed) in [
+        (
+            "del 100ms 10ms rate 1mbit seed 3",
+            "latency latency=100 jitter=10, bandwidth rate=125, seed 3",
+        ),
+        ("delay 5ms", "latency latency=5"),
+        ("", ""),
+    ] {
+        for text in [format!("{line} {options}"), format!("netem {options}")] {
+            assert_eq!(toxics(&text).to_string(), printed, "{text}");
+            laws::hold_for_text(&text);
+        }
+    }
+    for (options, reason) in [
+        ("delay 100ms loss 1%", "sends again"),
+        ("delay 100ms reorder 25%", "out of order"),
+        ("dup 1%", "comes twice"),
+        ("corrupt 1%", "checksum"),
+        ("limit 5", "never overflows"),
+        ("slot 1ms", "slicer"),
+        ("delay 1ms 1ms 25%", "correlation"),
+        ("delay 1ms 1ms distribution normal", "evenly"),
+        ("rate 1mbit 20", "no packets"),
+        ("colour", "no such option"),
+    ] {
+        let text = format!("{line} {options}");
+        let message = text.parse::<Toxics>().unwrap_err().to_string();
+        assert!(message.contains(reason), "{text}: {message}");
+    }
+    let message = "tc qdisc del dev eth0 root netem"
+        .parse::<Toxics>()
+        .unwrap_err();
+    assert!(message.to_string().contains("add or change"), "{message}");
+}
+
+#[test]
 fn refuses_for_streams_what_tcp_would_hide() {
     for (text, reason) in [
         ("loss 1%", "sends again"),
@@ -438,6 +542,19 @@ fn refuses_for_streams_what_tcp_would_hide() {
         ("refuse 5", "toxicity, and nothing else"),
         ("seed 1 seed 2", "twice"),
         ("colour", "Toxiproxy"),
+        ("latency 5 latency 6", "a comma before another"),
+        ("latency 5 toxicity 0.5 toxicity 1", "twice"),
+        ("bandwidth 64 rate 1mbit", "a comma before another"),
+        ("reset_peer timeout", "`reset_peer, timeout` for two"),
+        ("reset_peer timeout, latency 5", "a number must follow"),
+        ("latency 5 jitter", "a number must follow"),
+        ("latency 5 jitter -1", "a time is a number"),
+        ("latency 5 toxicity half", "a number must follow"),
+        ("delay 10ms jitter 5ms", "an attribute, as latency has it"),
+        ("delay 10ms toxicity 0.5", "belongs to a toxic"),
+        ("latency 100 ms", "without a space"),
+        ("off", "give \"\""),
+        ("none seed 7", "give \"\""),
     ] {
         let message = text.parse::<Toxics>().unwrap_err().to_string();
         assert!(message.contains(reason), "{text}: {message}");
@@ -674,7 +791,7 @@ pub(super) fn any_toxics() -> BoxedStrategy<Toxics> {
 fn any_words() -> impl Strategy<Value = String> {
     let words = "delay loss random state gemodel duplicate corrupt reorder gap rate slot limit \
                  truncate seed distribution normal packets bytes ecn tc qdisc add netem in out \
-                 both ; , latency=5 jitter=1 latency bandwidth slicer timeout toxicity=0.5 \
+                 both ; , latency=5 jitter=1 jitter timeout toxicity bytes off latency bandwidth slicer reset_peer toxicity=0.5 \
                  half_close 1% 10ms 5 0 100kbit 1k -3 99% 1e9s";
     let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
     prop::collection::vec(prop::sample::select(words), 0..12).prop_map(|words| words.join(" "))

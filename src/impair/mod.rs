@@ -5,6 +5,8 @@
 //! ([`StreamImpairments`]). What is decided for a datagram is a function of the seed, its
 //! flow, its number in the flow and the stage that asks: neither threads nor timing change
 //! it, and a [`Tape`] tells it or gives it back.
+//!
+//! docs/impair.md has all of both grammars, for users.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -41,7 +43,7 @@ pub use distribution::Distribution;
 pub use percent::Percent;
 pub use spec::{Chance, DEFAULT_LIMIT, Delay, Loss, Netem, Rate, Slot, SlotDelay, Truncate};
 pub use stream::{Accept, Effect, Toxic, Toxics};
-pub use tape::Tape;
+pub use tape::{MOST_DECISIONS, Tape};
 pub use trace::{parse_trace, print_trace};
 
 pub(crate) use flow::{FlowNumbers, Flows};

@@ -10,7 +10,8 @@ use super::distribution::Distribution;
 use super::percent::Percent;
 use super::spec::{Chance, Delay, Loss, Netem, Rate, Slot, SlotDelay, Truncate};
 use super::units::{
-    is_number, is_signed_number, percent, rate, refuse, small_size, time_ns, whole,
+    apart, count, is_number, is_signed_number, is_unit, percent, rate, refuse, small_size, time_ns,
+    whole,
 };
 
 /// The words of a specification, one after the other.
@@ -37,11 +38,9 @@ impl<'a> Words<'a> {
         self.0.next_if(|word| is_number(word))
     }
 
-    /// The next word if it is `name=value`, or a value by itself.
-    pub(super) fn attribute(&mut self) -> Option<&'a str> {
-        let is_seed = |word: &str| word.starts_with("seed=");
-        self.0
-            .next_if(|word| is_number(word) || (word.contains('=') && !is_seed(word)))
+    /// The next word, which is not taken.
+    pub(super) fn peek(&mut self) -> Option<&'a str> {
+        self.0.peek().copied()
     }
 
     fn signed_number(&mut self) -> Option<&'a str> {
@@ -108,7 +107,11 @@ impl FromStr for Netem {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let mut words = Words::new(options_of(text)?);
+        let text = options_of(text)?;
+        if text.contains(',') {
+            return Err(commas(text));
+        }
+        let mut words = Words::new(text);
         let mut parsed = Parsed::default();
         while let Some(word) = words.next() {
             parsed.option(word, &mut words)?;
@@ -117,14 +120,18 @@ impl FromStr for Netem {
     }
 }
 
+/// Whether this is a line of tc's, or the end of one from `netem` on.
+pub(super) fn is_line_of_tc(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    matches!(first, "sudo" | "qdisc" | "netem") || first.rsplit('/').next() == Some("tc")
+}
+
 /// What follows `netem` in a whole line of tc; other text as it is.
 fn options_of(text: &str) -> Result<&str> {
-    let first = text.split_whitespace().next().unwrap_or_default();
-    let is_line =
-        matches!(first, "sudo" | "qdisc" | "netem") || first.rsplit('/').next() == Some("tc");
-    if !is_line {
+    if !is_line_of_tc(text) {
         return Ok(text);
     }
+    let is_end = text.split_whitespace().next() == Some("netem");
     // A word by itself: a device may be called netem0.
     let mut from = 0;
     for word in text.split_whitespace() {
@@ -135,7 +142,7 @@ fn options_of(text: &str) -> Result<&str> {
             let has_verb = text[..at]
                 .split_whitespace()
                 .any(|word| verbs.contains(&word));
-            if first == "netem" || has_verb {
+            if is_end || has_verb {
                 return Ok(&text[from..]);
             }
             break;
@@ -166,7 +173,7 @@ impl Parsed {
             Keyword::Limit => set(
                 &mut netem.limit,
                 word,
-                small_size(words.need(name, "a number")?)?,
+                count(words.need(name, "a number")?)?,
             ),
             Keyword::Delay => {
                 let (delay, has_jitter) = delay(name, words)?;
@@ -233,7 +240,40 @@ fn set<V>(place: &mut Option<V>, word: &str, value: V) -> Result<()> {
     }
 }
 
+/// A list with commas, as streams have it.
+fn commas(text: &str) -> Error {
+    let mut names = text.split(|letter: char| letter == ',' || letter.is_whitespace());
+    if let Some(name) = names.find(|name| OF_STREAMS.contains(name)) {
+        return unknown(name);
+    }
+    let mut words = text.split_whitespace();
+    let word = words.find(|word| word.contains(',')).unwrap_or(text);
+    refuse(word, "options are separated by spaces, as in tc").or("leave the comma out")
+}
+
+/// Another word for nothing.
+pub(super) fn off(word: &str) -> Error {
+    refuse(word, "what spoils nothing is the empty text")
+        .or("give \"\", or leave out the way that is not to be spoiled")
+}
+
 fn unknown(word: &str) -> Error {
+    if is_unit(word) {
+        return apart(word);
+    }
+    if let Some((name, _)) = word.split_once('=')
+        && OPTIONS.iter().any(|(known, _)| *known == name)
+    {
+        return refuse(word, "a value stands behind a space, as in tc")
+            .or(format!("put one behind `{name}`"));
+    }
+    if matches!(word, "off" | "none") {
+        return off(word);
+    }
+    if word == "jitter" {
+        return refuse(word, "it follows the delay without a name")
+            .or("write `delay 100ms 10ms`, say");
+    }
     if OF_STREAMS.contains(&word) {
         return refuse(word, "this is done to streams, not to datagrams")
             .or("impair a TCP server with it; for datagrams see `rate`, `delay` and `loss`");
@@ -400,14 +440,14 @@ fn slot(name: &str, words: &mut Words<'_>) -> Result<Slot> {
         }
         SlotDelay::Between { min_ns, max_ns }
     };
-    let mut limit = |name| match words.is_next(name) {
-        true => small_size(words.need(name, "a number")?),
+    let mut limit = |name, read: fn(&str) -> Result<u32>| match words.is_next(name) {
+        true => read(words.need(name, "a number")?),
         false => Ok(0),
     };
     Ok(Slot {
         delay,
-        packets: limit("packets")?,
-        bytes: limit("bytes")?,
+        packets: limit("packets", count)?,
+        bytes: limit("bytes", small_size)?,
     })
 }
 

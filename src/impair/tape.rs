@@ -8,9 +8,10 @@ use crossbeam_queue::ArrayQueue;
 
 use super::decide::Decision;
 use super::directions::Direction;
+use crate::error::{Error, Result};
 
 /// Decisions that a tape has room for at most: some 100 MB.
-const MOST: usize = 1 << 20;
+pub const MOST_DECISIONS: usize = 1 << 20;
 
 /// A trace of decisions, shared by a server's workers. It is recorded, or it is replayed.
 #[derive(Debug)]
@@ -45,10 +46,28 @@ fn key(decision: &Decision) -> Key {
 }
 
 impl Tape {
-    /// Records the first `capacity` decisions and counts the rest. From 1 to 2²⁰.
+    /// As [`Tape::recording`], for a number that a user gave.
+    ///
+    /// # Errors
+    ///
+    /// It is 0, or more than [`MOST_DECISIONS`].
+    pub fn checked(capacity: usize) -> Result<Self> {
+        match capacity {
+            1..=MOST_DECISIONS => Ok(Self::recording(capacity)),
+            _ => Err(Error::argument(
+                "record",
+                format_args!("{capacity} decisions"),
+                format_args!("a trace has room for 1 to {MOST_DECISIONS}"),
+            )
+            .or("record fewer, and take the trace before it is full")),
+        }
+    }
+
+    /// Records the first `capacity` decisions and counts the rest. What is not from 1 to
+    /// [`MOST_DECISIONS`] is taken for the nearer of the two.
     pub fn recording(capacity: usize) -> Self {
         Self(Mode::Recording(Box::new(Record {
-            new: ArrayQueue::new(capacity.clamp(1, MOST)),
+            new: ArrayQueue::new(capacity.clamp(1, MOST_DECISIONS)),
             kept: Mutex::default(),
             dropped: AtomicU64::new(0),
         })))
@@ -161,6 +180,18 @@ mod tests {
         tape.record(&decision(5, 1));
         assert_eq!(tape.take(), [decision(5, 1)]);
         assert_eq!(tape.take(), []);
+    }
+
+    #[test]
+    fn has_no_more_room_than_it_says() {
+        for capacity in [1, MOST_DECISIONS] {
+            assert!(!Tape::checked(capacity).unwrap().is_replaying());
+        }
+        for capacity in [0, MOST_DECISIONS + 1, usize::MAX] {
+            let error = Tape::checked(capacity).unwrap_err();
+            assert!(error.is_argument(), "{error}");
+            assert!(error.to_string().contains("1 to 1048576; "), "{error}");
+        }
     }
 
     #[test]

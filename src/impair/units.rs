@@ -213,6 +213,31 @@ pub(super) fn small_size(word: &str) -> Result<u32> {
     })
 }
 
+/// A number of datagrams; k, m and g are taken, as tc takes them.
+pub(super) fn count(word: &str) -> Result<u32> {
+    let found = size(word).ok().and_then(|count| u32::try_from(count).ok());
+    found.ok_or_else(|| {
+        refuse(
+            word,
+            format_args!("a number of datagrams is from 0 to {}", u32::MAX),
+        )
+        .or("write 1000, say")
+    })
+}
+
+/// Whether this is a unit that got away from its number: `loss 5 %`, `latency 100 ms`.
+pub(super) fn is_unit(word: &str) -> bool {
+    word == "%"
+        || [&TIMES[..], &RATES[1..], &SIZES[1..]]
+            .iter()
+            .any(|table| factor(table, word).is_some())
+}
+
+/// That it did.
+pub(super) fn apart(word: &str) -> Error {
+    refuse(word, "a unit stands behind its number without a space").or("leave the space out")
+}
+
 /// A whole number, without a unit.
 pub(super) fn whole<N: std::str::FromStr>(word: &str) -> Result<N> {
     word.parse()

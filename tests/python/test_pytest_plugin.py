@@ -195,6 +195,8 @@ def test_a_failure_is_reported_with_seed_impairments_and_what_came(sample: Sampl
 @pytest.mark.impair("loss 100%", seed=3)
 def test_fails(udp_echo):
     udp_echo.impair("duplicate 100%")
+    udp_echo.expect(b"this came")
+    udp_echo.expect(b"this never").drop()
     ask(udp_echo, b"this came")
     assert not "at the end"
 
@@ -212,8 +214,10 @@ def test_has_nothing_to_do_with_it():
             "repeat with: pytest --rsecho-seed 99",
             "udp_echo at udp://*impaired by 'loss 100% seed 3', then by 'duplicate 100% seed *",
             "  b'this came' from *",
+            "still expected: expect(b'this never').drop() never came",
         ]
     )
+    assert text.count("still expected") == 1
 
 
 @pytest.mark.parametrize(
@@ -223,6 +227,7 @@ def test_has_nothing_to_do_with_it():
         ("", "*it takes what to spoil, and a seed if need be*"),
         ('"loss 5%", seed="x"', "*it takes what to spoil*"),
         ('"loss 5%", sed=5', "*it takes what to spoil*"),
+        ('"loss 5% seed 3", seed=4', "*seed=4): its seed= would change nothing*"),
     ],
 )
 def test_a_bad_marker_fails_the_test_in_one_line(sample: Sample, marker: str, line: str) -> None:

@@ -43,6 +43,21 @@ def test_a_seed_is_given_to_each_way_that_names_none(spec: str, wanted: str) -> 
     assert seeds.with_seed(spec, 5) == wanted
 
 
+@pytest.mark.parametrize(
+    ("spec", "lacks"),
+    [
+        ("", True),
+        ("loss 20%", True),
+        ("loss 20% seed 7", False),
+        ("in loss 20%; out delay 10ms seed 7", True),
+        ("in loss 20% seed 1; out delay 10ms seed 7", False),
+        ("latency 100, seed=7", False),
+    ],
+)
+def test_whether_a_seed_would_be_given_to_any_way(spec: str, lacks: bool) -> None:
+    assert seeds.lacks_seed(spec) is lacks
+
+
 @given(st.integers(0, 2**64 - 1), st.text(max_size=40))
 def test_a_tests_seed_is_a_function_of_the_sessions_and_its_id(seed: int, name: str) -> None:
     own = seeds.seed_of(seed, name)
@@ -175,6 +190,21 @@ def test_of_a_stream_what_nobody_wants_comes_behind_what_was_scripted() -> None:
     assert told.answer_stream(b"NG", OTHER) == answers(None, b"NG")
     assert told.answer_stream(b"NG12;rest", PEER) == answers(b"pong", b"rest")
     assert told.unmet() == []
+
+
+def test_a_request_has_one_answer() -> None:
+    replied, dropped = script.Script().expect(b"a").reply(b"1"), script.Script().expect(b"a").drop()
+    more: list[Callable[[], object]] = [
+        lambda: replied.reply(b"2"),
+        lambda: dropped.reply(b"2"),
+        dropped.drop,
+    ]
+    for again in more:
+        with pytest.raises(ValueError, match=r"cannot add .* one answer; .* expect it again"):
+            again()
+    with pytest.raises(ValueError, match=r"\.drop\(\) to expect\(b'a'\)\.reply\(b'1'\): each"):
+        replied.drop()
+    assert repr(replied) == "expect(b'a').reply(b'1')"
 
 
 def test_of_a_stream_the_beginning_of_what_never_came_is_told() -> None:

@@ -18,11 +18,17 @@ they are closed after the test. All of them have
 - `wait_for(what, count=, timeout=)`, and `wait_for_async` for asyncio, trio and anyio: until it
   has come. What comes too late, or not at all, fails the test with what came instead;
 - `expect(b"GET").reply(b"200")`, `.drop()`, `.times(3)`: scripted answers. `check()` asserts that
-  all of it came, and is done by itself when the test has passed;
+  all of it came, and is done by itself when the test has passed; where the test failed by itself,
+  its report says what was still expected;
 - `impair("delay 50ms 10ms")`: spoils this until the test ends, or until a `with` block of it does;
 - `stats()`: what the server counted in this test.
 
-`@pytest.mark.impair("loss 20%", seed=1)` impairs all servers of a test, from their first use.
+One that is made with a built-in responder by name (`responder="command"`, but not `"echo"`) runs
+without Python, so nobody sees what came: `received`, `streams`, `wait_for` and `expect` raise
+RuntimeError, and `stats()` is what is left to look at.
+
+`@pytest.mark.impair("loss 20%", seed=1)` impairs all servers of a test, from their first use. What
+can be spoiled, in which words: docs/impair.md.
 
 **The same again.** Impairments that name no seed take that of the test, which comes from its id
 and the session's seed alone: neither the order of tests nor xdist changes it. The session's is

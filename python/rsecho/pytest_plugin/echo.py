@@ -285,7 +285,10 @@ class Echo(ABC):
         met = [repr(spec) if spec else "nothing" for spec in self._met]
         spoiled = ", then by ".join(met or ["nothing"])
         text = f"{self._name} at {self._server.url}, impaired by {spoiled}"
-        return f"{text}; {self._inbox.told()}" if self._sees else text
+        if not self._sees:
+            return text
+        open_ones = [f"still expected: {each}" for each in self._inbox.unmet()]
+        return "\n".join([f"{text}; {self._inbox.told()}", *open_ones])
 
     def _set_impairment(self, spec: str) -> None:
         self._spec = self._server.impair(spec)

@@ -34,4 +34,8 @@ def spec_of(mark: pytest.Mark, own_seed: int) -> str:
         raise ValueError(
             'it takes what to spoil, and a seed if need be, as in impair("loss 20%", seed=1)'
         )
+    if seed is not None and not seeds.lacks_seed(mark.args[0]):
+        raise ValueError(
+            "its seed= would change nothing, as what to spoil names a seed: leave one of them out"
+        )
     return seeds.with_seed(mark.args[0], own_seed if seed is None else seed)

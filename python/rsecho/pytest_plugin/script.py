@@ -83,24 +83,39 @@ class Expectation:
         self._wanted = 1
         self._came = 0
         self._reply: bytes | None = None
-        self._is_echo = True
+        # What answers it, in a message; empty: nobody said, so it is echoed.
+        self._said = ""
 
     def reply(self, data: bytes) -> Self:
         """Answers it with these bytes.
 
         Raises:
             TypeError: they are not bytes.
+            ValueError: it has an answer already.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             way_out = ": encode it" if isinstance(data, str) else ""
             raise TypeError(f"cannot reply with {data!r}: a reply is bytes{way_out}")
-        self._reply, self._is_echo = bytes(data), False
+        self._say(f".reply({shown(bytes(data))})")
+        self._reply = bytes(data)
         return self
 
     def drop(self) -> Self:
-        """Does not answer it."""
-        self._reply, self._is_echo = None, False
+        """Does not answer it.
+
+        Raises:
+            ValueError: it has an answer already.
+        """
+        self._say(".drop()")
         return self
+
+    def _say(self, said: str) -> None:
+        if self._said:
+            raise ValueError(
+                f"cannot add {said} to {self!r}: each request has one answer; for the next "
+                "request, expect it again"
+            )
+        self._said = said
 
     def times(self, count: int) -> Self:
         """Expects it so many times, and answers it so as often; what comes more often is for
@@ -120,9 +135,8 @@ class Expectation:
         return self._came >= self._wanted
 
     def __repr__(self) -> str:
-        answer = ".drop()" if self._reply is None else f".reply({shown(self._reply)})"
         times = "" if self._wanted == 1 else f".times({self._wanted})"
-        return f"expect({named(self._what)}){'' if self._is_echo else answer}{times}"
+        return f"expect({named(self._what)}){self._said}{times}"
 
     def told(self) -> str:
         """What of it came, for who reads why a test failed."""
@@ -131,7 +145,7 @@ class Expectation:
 
     def _take(self, data: bytes) -> bytes | None:
         self._came += 1
-        return data if self._is_echo else self._reply
+        return self._reply if self._said else data
 
 
 class Script:

@@ -56,8 +56,17 @@ def seed_of(session_seed: int, name: str) -> int:
 
 def with_seed(spec: str, seed: int) -> str:
     """The same impairments, with this seed on each way (`in …; out …`) that names none."""
-    parts = [part.strip() for part in spec.split(";")]
-    return "; ".join(part if _has_seed(part) else f"{part} seed {seed}" for part in parts if part)
+    return "; ".join(part if _has_seed(part) else f"{part} seed {seed}" for part in _ways(spec))
+
+
+def lacks_seed(spec: str) -> bool:
+    """Whether `with_seed` adds one, or there is nothing to add it to."""
+    ways = _ways(spec)
+    return not ways or any(not _has_seed(part) for part in ways)
+
+
+def _ways(spec: str) -> list[str]:
+    return [part.strip() for part in spec.split(";") if part.strip()]
 
 
 def _has_seed(part: str) -> bool:

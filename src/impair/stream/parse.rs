@@ -1,12 +1,20 @@
 //! The grammar of toxics: names and units are those of Toxiproxy's README.
+//!
+//! Attributes are written `NAME=VALUE`, `NAME VALUE` or, in their order, as values alone. Some
+//! names are a toxic's and an attribute's (`timeout`, `latency`, `delay`, `rate`): behind a
+//! toxic that has it the attribute is meant, behind a comma the toxic.
 
 use std::str::FromStr;
 
 use super::spec::{Effect, Toxic, Toxics};
 use crate::error::{Error, Result};
-use crate::impair::parse::Words;
+use crate::impair::distribution::Distribution;
+use crate::impair::parse::{Words, is_line_of_tc, off};
+use crate::impair::percent::Percent;
+use crate::impair::spec::Netem;
 use crate::impair::units::{
-    bytes_per_second, is_number, rate, refuse, size, small_size, time_ns, whole,
+    apart, bytes_per_second, is_number, is_signed_number, is_unit, rate, refuse, size, small_size,
+    time_ns, whole,
 };
 
 /// What a bare number counts where times are in milliseconds, and where in microseconds.
@@ -31,12 +39,18 @@ impl FromStr for Toxics {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // Commas separate what a space would separate as well.
-        let text = text.replace(',', " ");
+        if is_line_of_tc(text) {
+            return of_netem(&text.parse()?);
+        }
+        // A word of its own.
+        let text = text.replace(',', " , ");
         let mut words = Words::new(&text);
         let mut toxics = Self::default();
         while let Some(word) = words.next() {
-            if word == "seed" || word.starts_with("seed=") {
+            if word == "," {
+                continue;
+            }
+            if is_seed(word) {
                 let value = match word.strip_prefix("seed=") {
                     Some(value) => value,
                     None => words.need("seed", "a number")?,
@@ -50,6 +64,15 @@ impl FromStr for Toxics {
         }
         Ok(toxics)
     }
+}
+
+fn is_seed(word: &str) -> bool {
+    word == "seed" || word.starts_with("seed=")
+}
+
+/// Whether a toxic begins with this word, where no attribute can be meant.
+fn is_toxic(word: &str) -> bool {
+    matches!(word, "delay" | "rate") || TOXICS.iter().any(|(known, ..)| *known == word)
 }
 
 fn toxic(name: &str, words: &mut Words<'_>) -> Result<Toxic> {
@@ -70,20 +93,9 @@ fn toxic(name: &str, words: &mut Words<'_>) -> Result<Toxic> {
         name,
         values: [None; 3],
         attributes,
+        toxicity: None,
     };
-    let mut toxicity = 1.0;
-    let mut place = 0;
-    while let Some(word) = words.attribute() {
-        match word.split_once('=') {
-            Some(("toxicity", value)) => toxicity = fraction(value)?,
-            Some((attribute, value)) => given.set(attribute, value)?,
-            None => {
-                let attribute = attributes.get(place).copied().unwrap_or(word);
-                given.set(attribute, word)?;
-                place += 1;
-            }
-        }
-    }
+    given.read(words)?;
     if given.values.iter().flatten().count() == 0 && *required > 0 {
         let wanted = attributes[0];
         return Err(refuse(name, format_args!("{wanted} must follow"))
@@ -91,7 +103,7 @@ fn toxic(name: &str, words: &mut Words<'_>) -> Result<Toxic> {
     }
     Ok(Toxic {
         effect: given.effect()?,
-        toxicity,
+        toxicity: given.toxicity.map_or(Ok(1.0), fraction)?,
     })
 }
 
@@ -107,12 +119,7 @@ fn delay(words: &mut Words<'_>) -> Result<Toxic> {
     let latency_ns = time_ns(words.need("delay", "a time")?, None)?;
     let jitter_ns = words.number().map_or(Ok(0), |word| time_ns(word, None))?;
     if let Some(word) = words.number() {
-        return Err(refuse(
-            word,
-            "a stream's data stays in order, and its delays stray by \
-                                 themselves: there is no correlation",
-        )
-        .or("leave it out"));
+        return Err(correlated(word));
     }
     surely(Effect::Latency {
         latency_ns,
@@ -120,10 +127,82 @@ fn delay(words: &mut Words<'_>) -> Result<Toxic> {
     })
 }
 
+fn correlated(word: &str) -> Error {
+    refuse(
+        word,
+        "a stream's data stays in order, and its delays stray by themselves: there is no \
+         correlation",
+    )
+    .or("leave it out")
+}
+
+/// What a line of tc's does to a stream; refused where that is more than TCP shows.
+fn of_netem(netem: &Netem) -> Result<Toxics> {
+    let refused = [
+        ("loss", netem.loss.is_some()),
+        ("duplicate", netem.duplicate.is_some()),
+        ("corrupt", netem.corrupt.is_some()),
+        ("reorder", netem.reorder.is_some()),
+        ("gap", netem.gap.is_some()),
+        ("slot", netem.slot.is_some()),
+        ("limit", netem.limit.is_some()),
+        ("truncate", netem.truncate.is_some()),
+    ];
+    if let Some((name, _)) = refused.iter().find(|(_, is_given)| *is_given) {
+        return Err(unknown(name));
+    }
+    let mut effects = Vec::new();
+    if let Some(delay) = netem.delay {
+        if delay.distribution != Distribution::Uniform {
+            return Err(unknown("distribution"));
+        }
+        if delay.correlation != Percent::NEVER {
+            return Err(correlated(&delay.correlation.to_string()));
+        }
+        effects.push(Effect::Latency {
+            latency_ns: delay.time_ns,
+            jitter_ns: delay.jitter_ns,
+        });
+    }
+    if let Some(rate) = netem.rate {
+        if (rate.packet_overhead, rate.cell_size, rate.cell_overhead) != (0, 0, 0) {
+            return Err(refuse(
+                "rate",
+                "a stream has no packets with headers or cells to count",
+            )
+            .or("write the rate alone"));
+        }
+        effects.push(Effect::Bandwidth {
+            bytes_per_second: rate.bytes_per_second,
+        });
+    }
+    let list = effects.into_iter().map(surely).collect::<Result<_>>()?;
+    Ok(Toxics {
+        list,
+        seed: netem.seed,
+    })
+}
+
 /// What of netem cannot be done to a stream, and why.
 fn unknown(word: &str) -> Error {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
+    if is_unit(word) {
+        return apart(word);
+    }
+    let owner = TOXICS
+        .iter()
+        .find(|(_, attributes, _)| attributes.contains(&name));
+    if let Some((owner, ..)) = owner {
+        return refuse(word, format_args!("it is an attribute, as {owner} has it"))
+            .or(format!("write `{owner} 100 {name} 20`, say"));
+    }
     match name {
+        "off" | "none" => off(word),
+        "toxicity" => refuse(
+            word,
+            "it belongs to a toxic, and none is before it that has it",
+        )
+        .or("write `latency 100 toxicity 0.5`, say"),
         "loss" | "drop" => refuse(
             word,
             "TCP sends again what is lost: the stream would only be late",
@@ -163,10 +242,55 @@ struct Given<'a> {
     name: &'static str,
     attributes: &'static [&'static str],
     values: [Option<&'a str>; 3],
+    toxicity: Option<&'a str>,
 }
 
 impl<'a> Given<'a> {
+    /// All that belongs to this toxic.
+    fn read(&mut self, words: &mut Words<'a>) -> Result<()> {
+        let mut place = 0;
+        let mut is_behind_comma = false;
+        while let Some(word) = words.peek() {
+            if word == "," {
+                is_behind_comma = true;
+            } else if is_seed(word) || (is_behind_comma && is_toxic(word)) {
+                break;
+            } else if let Some((attribute, value)) = word.split_once('=') {
+                self.set(attribute, value)?;
+            } else if is_number(word) {
+                let attribute = self.attributes.get(place).copied().unwrap_or(word);
+                self.set(attribute, word)?;
+                place += 1;
+            } else if word == "toxicity" || self.attributes.contains(&word) {
+                words.next();
+                let value = words.peek().filter(|value| is_signed_number(value));
+                self.set(word, value.ok_or_else(|| self.lacks(word))?)?;
+            } else {
+                break;
+            }
+            words.next();
+        }
+        Ok(())
+    }
+
+    fn lacks(&self, attribute: &str) -> Error {
+        let error = refuse(
+            attribute,
+            format_args!(
+                "behind {} it is an attribute, and a number must follow",
+                self.name
+            ),
+        );
+        match is_toxic(attribute) {
+            true => error.or(format!("write `{}, {attribute}` for two toxics", self.name)),
+            false => error.or(format!("write `{attribute} 0.5`, say")),
+        }
+    }
+
     fn set(&mut self, attribute: &str, value: &'a str) -> Result<()> {
+        if attribute == "toxicity" {
+            return once(&mut self.toxicity, attribute, value);
+        }
         let Some(place) = self.attributes.iter().position(|known| *known == attribute) else {
             let error = refuse(
                 attribute,
@@ -177,10 +301,7 @@ impl<'a> Given<'a> {
                 known => error.or(format!("it has {} and toxicity", known.join(", "))),
             });
         };
-        match self.values[place].replace(value) {
-            None => Ok(()),
-            Some(_) => Err(refuse(attribute, "it is given twice").or("leave one of them out")),
-        }
+        once(&mut self.values[place], attribute, value)
     }
 
     fn time_ns(&self, place: usize, bare_ns: Option<f64>) -> Result<u64> {
@@ -232,6 +353,14 @@ impl<'a> Given<'a> {
             size_variation,
             delay_ns: self.time_ns(2, US)?,
         })
+    }
+}
+
+fn once<'a>(place: &mut Option<&'a str>, attribute: &str, value: &'a str) -> Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(refuse(attribute, "it is given twice")
+            .or("leave one of them out, or put a comma before another toxic")),
     }
 }
 

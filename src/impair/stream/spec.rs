@@ -6,9 +6,12 @@ use crate::impair::random::Draws;
 /// What is spoiled of one direction of a server's connections. Nothing by default.
 ///
 /// [`FromStr`](std::str::FromStr) takes Toxiproxy's names and units:
-/// `latency latency=100 jitter=20, slicer average_size=64 delay=10`. Values without a name go
-/// to the attributes in their order (`latency 100 20`), and may have a unit (`latency 100ms`).
-/// netem's `delay TIME [JITTER]` and `rate RATE` are understood too, and `seed N`.
+/// `latency latency=100 jitter=20, slicer average_size=64 delay=10`. A space will do for the
+/// `=` (`latency 100 jitter 20`), values without a name go to the attributes in their order
+/// (`latency 100 20`), and all may have a unit (`latency 100ms`). Behind a comma a toxic's name
+/// is one again, where a toxic before has an attribute of the same (`reset_peer 5, timeout 9`).
+/// netem's `delay TIME [JITTER]` and `rate RATE` are understood too, also in a whole line of
+/// tc's, and `seed N`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Toxics {
     /// What is done. Whatever their order, data that is to be held is held before it is sent
