@@ -316,7 +316,8 @@ impl Server {
             let record: usize = record.to("record", "a number of decisions is not negative")?;
             let tape = match replay {
                 Some(trace) => Some(Arc::new(Tape::replaying(parse_trace(trace)?))),
-                None => (record > 0).then(|| Arc::new(Tape::recording(record))),
+                None if record > 0 => Some(Arc::new(Tape::checked(record)?)),
+                None => None,
             };
             let change = Change {
                 spec,

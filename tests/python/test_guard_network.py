@@ -244,6 +244,12 @@ def test_forged_sources_leave_an_honest_client_its_own_and_the_total_its_limit(
         asked, answered = map(int, shown.split())
     seconds = float(flood.stdout.split()[1])
     stats = server.totals[0]["stats"]
+    print(
+        f"\n{engine}: {FORGED_SOURCES} forged in {seconds:.1f} s, "
+        f"{stats['received_packets']} came; "
+        f"{stats['sent_packets']} replies; the client was answered {answered} of {asked} times; "
+        f"{grown >> 10} KiB more"
+    )
     assert stats["received_packets"] > FORGED_SOURCES / 2, stats
     # The client's own: the flood met a table that had been there before.
     assert answered >= 0.9 * asked, (answered, asked, stats)

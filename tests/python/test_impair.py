@@ -224,6 +224,8 @@ def test_a_trace_can_be_read_and_replayed() -> None:
         assert replies(server, client, requests) == first
         with pytest.raises(ValueError, match="line 2"):
             server.impair("", replay='{"schema":"rsecho.impair.trace/1"}\nnonsense\n')
+        with pytest.raises(ValueError, match="1048576"):
+            server.impair("loss 1%", record=2**20 + 1)
         server.impair("loss 1%", record=10)
         replies(server, client, numbered(20))
         with pytest.warns(RuntimeWarning, match="10 decisions .* had no room"):
