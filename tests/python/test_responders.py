@@ -583,6 +583,49 @@ def test_late_replies_on_a_connection_keep_the_order_of_their_requests() -> None
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
+def test_a_slow_answer_does_not_hold_up_other_connections() -> None:
+    events = {b"hold": threading.Event(), b"slow": threading.Event()}
+    begun = threading.Event()
+
+    def answer(data: bytes, _: rsecho.Peer) -> bytes:
+        if data in events:
+            begun.set()
+            assert events[data].wait(PATIENCE)
+        else:
+            time.sleep(0.002)
+        return data
+
+    with (
+        rsecho.TcpServer("127.0.0.1", responder=answer, framing="lines") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        streams = [
+            stack.enter_context(socket.create_connection(server.address, PATIENCE))
+            for _ in range(20)
+        ]
+        # The first turns teach it that this responder is slow.
+        for _ in range(2):
+            for stream in streams:
+                stream.sendall(b"quick\n")
+            for stream in streams:
+                assert stream.recv(10) == b"quick\n"
+        # All of these are there when the worker looks again.
+        streams[0].sendall(b"hold\n")
+        assert begun.wait(PATIENCE)
+        for stream in streams[1:-1]:
+            stream.sendall(b"quick\n")
+        streams[-1].sendall(b"slow\n")
+        events[b"hold"].set()
+        answered = 0
+        for stream in streams[1:-1]:
+            stream.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                answered += stream.recv(10) == b"quick\n"
+        assert answered > 0, "all would have waited for the slow one"
+        events[b"slow"].set()
+        assert streams[-1].recv(10) == b"slow\n"
+
+
 def test_a_slow_responder_does_not_hold_up_the_end_of_a_tcp_server() -> None:
     begun = threading.Event()
 

@@ -13,12 +13,18 @@ use crate::worker::Control;
 /// Bytes asked beyond which a turn is answered in more than one call.
 const FULL_BYTES: usize = 1 << 20;
 
+/// Calls after which a responder that once left requests for another call is tried with those of
+/// many connections again.
+const SLOW_FOR: u32 = 256;
+
 /// A worker's responder, and what it is to be asked.
 pub(super) struct Questions {
     responder: Box<dyn Respond>,
     completions: Option<Arc<Completions>>,
     /// Says when no answer is worth waiting for any more.
     control: Option<Arc<Control>>,
+    /// Calls for which the responder is taken for a slow one.
+    slow_for: u32,
     manner: Manner,
     pub(super) framing: Framing,
     pub(super) max_line_bytes: usize,
@@ -75,6 +81,7 @@ impl Questions {
         Self {
             completions: responder.completions(),
             control: None,
+            slow_for: 0,
             manner: responder.manner(),
             responder,
             framing,
@@ -131,9 +138,11 @@ impl Questions {
         self.askers.is_empty()
     }
 
-    /// As much was asked as is kept in memory at a time.
+    /// As much was asked as is to be answered at a time: what is kept in memory, or, of a
+    /// responder that takes its time, one connection's, so that none waits for another's.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() >= FULL_BYTES
+        let most = if self.slow_for > 0 { 1 } else { usize::MAX };
+        self.bytes.len() >= FULL_BYTES || self.askers.len() >= most
     }
 
     /// Asks the responder, once for all.
@@ -152,8 +161,12 @@ impl Questions {
             }
             first = asker.until;
         }
+        self.slow_for = self.slow_for.saturating_sub(1);
         while self.replies.len() < requests.len() {
             let before = self.replies.len();
+            if before > 0 {
+                self.slow_for = SLOW_FOR;
+            }
             // One that takes its time may leave the rest for another call.
             self.responder
                 .respond(&requests[before..], &mut self.replies);
