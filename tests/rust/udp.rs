@@ -429,6 +429,27 @@ fn held(mut config: udp::Config) -> udp::Config {
 }
 
 #[test]
+fn f43_a_responder_that_panics_leaves_a_server_that_says_so() {
+    struct Panics;
+    impl Respond for Panics {
+        fn respond(&mut self, _: &[Request<'_>], _: &mut Replies) {
+            panic!("as asked");
+        }
+    }
+    for engine in [EngineChoice::Auto, EngineChoice::Portable] {
+        let mut config = config("127.0.0.1", engine);
+        config.responder = Some(MakeResponder::new(|_| Box::new(Panics)));
+        let server = start(config);
+        client(server.address()).send(b"x").unwrap();
+        let finish = server.wait(PATIENCE).unwrap().expect("it ends");
+        assert!(matches!(&finish, Finish::Panicked(text) if text.contains("as asked")));
+        assert!(!finish.is_healthy() && !server.is_running());
+        // Nobody who asks for the statistics waits for the one that is gone.
+        assert_eq!(server.stats().get("received_packets"), 1);
+    }
+}
+
+#[test]
 fn f03_a_link_local_address_needs_its_interface() {
     let error = Server::udp(config("fe80::1", EngineChoice::Auto), None).unwrap_err();
     assert!(error.is_argument(), "{error}");
