@@ -140,7 +140,7 @@ def test_send_expects_what_it_is_told() -> None:
     with package.UdpServer("127.0.0.1", responder="command") as server:
         target = "{}:{}".format(*server.address)
         good = rsecho("send", target, "ECHO hello", "--expect", "hello")
-        assert good.returncode == 0 and b", equal" in good.stdout
+        assert good.returncode == 0 and b", as expected" in good.stdout
         bad = rsecho("send", target, "ECHO hello", "--expect", "goodbye")
         assert bad.returncode == 1 and b"DIFFERS" in bad.stdout
     with package.TcpServer("127.0.0.1", responder="upper") as server:

@@ -175,6 +175,8 @@ class Results:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._count: int = given["count"]
+        is_echo = given["expect"] is None and not given["takes_any"]
+        self._right = "equal" if is_echo else "as expected"
         self._show: int = given["show"]
         self._as_json: bool = given["as_json"]
         self._as_jsonl: bool = given["as_jsonl"]
@@ -203,7 +205,7 @@ class Results:
         if not (self._as_json or self._as_jsonl):
             from rsecho.logs import escape_payload
 
-            verdict = "equal" if reply.is_equal else "DIFFERS"
+            verdict = self._right if reply.is_equal else "DIFFERS"
             shown = escape_payload(reply.data[: self._show], len(reply.data))
             timed = f"{len(reply.data)} bytes from {url} in {reply.rtt_ns / 1e6:.3f} ms"
             click.echo(f"{timed}, {verdict}: {shown}")
