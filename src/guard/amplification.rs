@@ -24,9 +24,10 @@ pub(super) fn allows(
     source: IpAddr,
     request_bytes: usize,
     reply_bytes: usize,
+    copies: usize,
 ) -> bool {
     // Nothing gained, nothing to count.
-    if reply_bytes <= request_bytes {
+    if reply_bytes <= request_bytes && copies <= 1 {
         return true;
     }
     let most = match policy.max_amplification {
@@ -35,7 +36,7 @@ pub(super) fn allows(
         None => DEFAULT_MOST,
     };
     let headers = header_bytes(source);
-    (reply_bytes + headers) as f64 <= most * (request_bytes + headers) as f64
+    (copies * (reply_bytes + headers)) as f64 <= most * (request_bytes + headers) as f64
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
             max_amplification: most,
             ..Policy::default()
         };
-        allows(&policy, source.parse().unwrap(), request, reply)
+        allows(&policy, source.parse().unwrap(), request, reply, 1)
     }
 
     #[test]
@@ -67,6 +68,16 @@ mod tests {
         assert!(allowed(None, "::1", 0, 65_507));
         assert!(!allowed(Some(3.0), "127.0.0.1", 0, 65_507));
         assert!(allowed(Some(1000.0), "192.0.2.1", 4, 32_000 - 28));
+    }
+
+    #[test]
+    fn each_copy_of_a_reply_counts() {
+        let allowed = |source: &str, copies| {
+            let policy = Policy::default();
+            allows(&policy, source.parse().unwrap(), 100, 100, copies)
+        };
+        assert!(allowed("192.0.2.1", 3) && !allowed("192.0.2.1", 4));
+        assert!(allowed("127.0.0.1", 4));
     }
 
     proptest! {

@@ -94,9 +94,15 @@ impl Policy {
 
     /// Whether a request of so many bytes from `source` (a plain address: IPv4 is not mapped)
     /// may be answered with so many; both are counted as they are on the wire, with their
-    /// headers. An echo always may.
-    pub fn allows_reply(&self, source: IpAddr, request_bytes: usize, reply_bytes: usize) -> bool {
-        amplification::allows(self, source, request_bytes, reply_bytes)
+    /// headers, the reply as often as it may go (see [`crate::impair`]). An echo always may.
+    pub fn allows_reply(
+        &self,
+        source: IpAddr,
+        request_bytes: usize,
+        reply_bytes: usize,
+        copies: usize,
+    ) -> bool {
+        amplification::allows(self, source, request_bytes, reply_bytes, copies)
     }
 }
 

@@ -205,6 +205,28 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
     assert (stats["sent_packets"], stats["dropped"]["amplification"]) == (1, 1)
 
 
+@pytest.mark.parametrize(("spec", "replies"), [("duplicate 100%", 2), ("both duplicate 100%", 0)])
+def test_duplicates_on_purpose_count_as_well(network: Network, spec: str, replies: int) -> None:
+    with serving(network, "batch", "--udp", "0.0.0.0:0", "--impair", spec) as server:
+        script = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(1)
+    client.connect(("10.9.8.1", int(sys.argv[1])))
+    client.send(bytes(100))
+    count = 0
+    try:
+        while client.recv(2000):
+            count += 1
+    except TimeoutError:
+        print(count)
+"""
+        assert network.python(network.client, script, port_of(server)) == f"{replies}\n"
+    # One request that comes twice, and each answer twice, would be four times what came.
+    dropped = server.totals[0]["stats"]["dropped"]["amplification"]
+    assert dropped == (2 if replies == 0 else 0)
+
+
 # Three datagrams that are read in one batch; the one in the middle claims a source to which
 # there is no route.
 _BATCH = """

@@ -110,6 +110,8 @@ pub(super) struct Composer {
     /// Of this batch; in memory that is used again.
     asked: Vec<Asked>,
     flows: Flows,
+    /// How many replies one request may come to, where datagrams are duplicated on purpose.
+    copies: usize,
     incoming: Option<Line<Received>>,
     outgoing: Option<Line<Received>>,
     broadcast: Option<Line<Received>>,
@@ -138,6 +140,7 @@ impl Composer {
             page: Page::default(),
             asked: Vec::new(),
             flows: Flows::new(Arc::default()),
+            copies: 1,
             incoming: None,
             outgoing: None,
             broadcast: broadcast.map(broadcast_line),
@@ -199,7 +202,7 @@ impl Composer {
         if reply.len() > MAX_REPLY_BYTES {
             return tally.drop(DropReason::SendTooLarge, 1);
         }
-        if !policy.allows_reply(peer.ip(), came.length, reply.len()) {
+        if !policy.allows_reply(peer.ip(), came.length, reply.len(), self.copies) {
             return tally.drop(DropReason::Amplification, 1);
         }
         let mut line = &mut self.outgoing;
@@ -381,6 +384,16 @@ impl<E: Engine> Worker<'_, E> {
             .outgoing
             .as_mut()
             .map_or_else(Vec::new, Line::take_all);
+        let doubles = |spec: &Option<Netem>| {
+            let has = spec.as_ref().is_some_and(|spec| spec.duplicate.is_some());
+            let replays = setting
+                .tape
+                .as_ref()
+                .is_some_and(|tape| tape.is_replaying());
+            1 + usize::from(has || replays)
+        };
+        composer.copies =
+            doubles(&setting.impairments.incoming) * doubles(&setting.impairments.outgoing);
         composer.incoming = incoming;
         composer.outgoing = None;
         composer.flows = Flows::new(setting.flows);
