@@ -128,8 +128,9 @@ pub enum DropReason {
     ServicePort,
     /// It went round and round between this server and another one.
     EchoLoop,
-    /// The source has sent too much that looks like a loop, and is left alone for a while.
-    Quarantined,
+    /// Its source was sent the same bytes before, and has sent back so much of that by now that
+    /// it may be an echo.
+    Repeated,
     /// The source has used up its rate.
     RateLimited,
     /// All sources together have used up their rate.
@@ -180,7 +181,7 @@ impl DropReason {
         (DropReason::Denied, "denied"),
         (DropReason::ServicePort, "service_port"),
         (DropReason::EchoLoop, "echo_loop"),
-        (DropReason::Quarantined, "quarantined"),
+        (DropReason::Repeated, "repeated"),
         (DropReason::RateLimited, "rate_limited"),
         (DropReason::RateLimitedTotal, "rate_limited_total"),
         (DropReason::Amplification, "amplification"),

@@ -1,102 +1,115 @@
-//! Whether a peer's datagrams are our own replies come back: told by their hop limit. Pure.
+//! With which hop limit a reply goes: what bounds every loop between servers that do this.
 //!
-//! While a peer is checked, each of its datagrams is answered with a hop limit one below
-//! that with which it came. A client starts each of its datagrams afresh, with its own hop
-//! limit, whatever we answer. What only goes round between two servers that do this falls
-//! with every round, and nothing fresh is among it; should it never be proven, it ends when
-//! there is nothing left to fall, as the hop limit is meant to (RFC 791 §3.2, RFC 8200 §3).
+//! A loop's only clock that both ends keep is the hop limit (RFC 791 §3.2, RFC 8200 §3): a
+//! router takes one off, and so does this server. So what goes round falls with every visit
+//! and ends, whatever it is, however many there are, and whatever is lost, copied or
+//! reordered on the way: nothing has to be told from anything.
+//!
+//! Rule 1: a reply starts with less than its request came with, and with [`MOST`] at most.
+//! Rule 2: where one request has several replies (duplicates on purpose), they share what it
+//! came with, so that all that ever comes of it are fewer than [`MOST`] datagrams.
+//! Rule 3: what comes with [`LOW`] or less may be from far away, or from somebody who chose
+//! so, and one less might not arrive. It is answered with more, as long as its peer shows
+//! that it does not depend on that: everything of it has come with about the same hop limit,
+//! while our replies went with several, unpredictably. What only went round would have
+//! followed them; the first that did ends it.
 
-use std::cmp::Ordering;
+/// What replies start with at most. A round takes two off, so 60 of them are the longest.
+pub(super) const MOST: u8 = 120;
 
-/// Falls without anything fresh in between that make a loop.
-const FALLS: u8 = 8;
+/// A datagram that comes with this or less may need more to be answered. With more than that,
+/// one less is enough for any way back of 40 routers.
+pub(super) const LOW: u8 = 40;
 
-/// Receives without that after which the peer is taken for a client. The other server of a
-/// loop may become suspicious later than we do: its falls begin only then.
-const ROUNDS: u8 = 128;
+/// How far datagrams of one peer may be apart: paths of different lengths.
+const NEAR: u8 = 3;
 
-/// What replies of a checked peer start with at most: far above any system's default of 64,
-/// for the sake of [`RAISES`].
-const HIGHEST: u8 = 127;
+/// The hop limits with which low ones are answered in turn, so many of them, so far apart:
+/// farther than [`NEAR`] allows. What went round once comes with more than [`LOW`], unless the
+/// way is long, and then with another one each time.
+const RAISES: u8 = 8;
+const STEP: u8 = 8;
 
-/// A datagram that starts a check with this or less came from a client that chose so, or from
-/// so far away that one less might not arrive, as the way back may be longer than the way
-/// here. It is answered with [`HIGHEST`] instead, and up to so many less, in turn, of which none
-/// is less than a system's own: what only went round would follow that, and what a client
-/// chose does not.
-const LOW: u8 = 56;
-const RAISES: u8 = 16;
+/// So many in a row with the same low hop limit after which a peer that had others is taken to
+/// have only that: more than what can go round in step, and it costs one more fall if not.
+const STEADY: u16 = 1024;
 
-/// One peer's check.
-#[derive(Debug, Default)]
-pub(super) struct Hops {
-    /// What its last fresh datagram was answered with; 0: there was none yet.
-    ceiling: u8,
-    /// The lowest that came since then, and how often one was lower still.
-    lowest: u8,
-    lows: u8,
-    /// The last that came, and how often it fell since it last rose.
-    last: u8,
-    falls: u8,
-    rounds: u8,
-    /// It began with a low one of its own.
-    is_low: bool,
+/// What holds for all replies of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// Replies that one request may have.
+    copies: u8,
+    /// What replies start with at most, the copies' share.
+    most: u8,
+    /// What low ones are answered with; 0: with less, as others.
+    raised: u8,
 }
 
-/// What a datagram's hop limit says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hop {
-    /// Nothing yet: answer with this one, 0 for the socket's own.
-    Answer(u8),
-    /// It is a client: the check is over.
-    Client,
-    /// It is our own reply, come back again and again.
-    Loop,
+impl Terms {
+    /// For a socket that sends with `own`, requests that may have `copies` replies each, and
+    /// a random number for this batch.
+    pub(super) fn new(own: u8, copies: usize, random: u64) -> Self {
+        let copies = copies.clamp(1, usize::from(MOST)) as u8;
+        // A socket that is to reach less far than any system's default reaches less far.
+        let most = if own < 64 { own } else { MOST } / copies;
+        // What comes of copies falls too fast to be told by that.
+        let raised = if most == MOST {
+            MOST - STEP * (random % u64::from(RAISES)) as u8
+        } else {
+            0
+        };
+        Self {
+            copies,
+            most,
+            raised,
+        }
+    }
+}
+
+/// What is known of the hop limits of one peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hops {
+    /// The one of its first datagram; 0: none has come.
+    first: u8,
+    /// Others came with one that was not near.
+    is_varied: bool,
+    /// The last, and how many came with the same in a row.
+    last: u8,
+    same: u16,
 }
 
 impl Hops {
-    /// A datagram came with this hop limit, 0 where the system does not say.
-    pub(super) fn see(&mut self, came: u8) -> Hop {
-        self.rounds += 1;
-        if self.rounds == ROUNDS {
-            return Hop::Client;
+    /// A datagram came with this hop limit, which is not 0: the one for its replies; `None`
+    /// where nothing is left, so there are none.
+    #[inline]
+    pub(super) fn answer(&mut self, came: u8, terms: &Terms) -> Option<u8> {
+        if came != self.last {
+            (self.last, self.same) = (came, 0);
+            if self.first == 0 {
+                self.first = came;
+            }
+            self.is_varied |= came.abs_diff(self.first) > NEAR;
         }
-        if came == 0 {
-            return Hop::Answer(0);
+        if came <= LOW && self.is_raised(came, terms) {
+            return Some(terms.raised);
         }
-        let is_first = self.ceiling == 0;
-        // One that is low no more was no choice: it is what we raised.
-        self.is_low = came <= LOW && (is_first || self.is_low);
-        // A client's own is above what we answered it with.
-        if is_first || (came > self.ceiling && !self.is_low) {
-            self.ceiling = if self.is_low {
-                HIGHEST
-            } else {
-                (came - 1).min(HIGHEST)
-            };
-            (self.lowest, self.lows) = (came, 0);
-            (self.last, self.falls) = (came, 0);
-            return Hop::Answer(self.ceiling);
+        // Alone it is one less; of several each has its share, less one for itself.
+        let share = match terms.copies {
+            1 => came - 1,
+            copies => (came / copies).saturating_sub(1),
+        };
+        match share.min(terms.most) {
+            0 => None,
+            share => Some(share),
         }
-        // Several that go round at once may have begun at different times; then only the
-        // lowest falls. Where one of two servers raises, only the last does.
-        if came < self.lowest {
-            (self.lowest, self.lows) = (came, self.lows + 1);
+    }
+
+    fn is_raised(&mut self, came: u8, terms: &Terms) -> bool {
+        self.same = self.same.saturating_add(1);
+        if self.same == STEADY {
+            (self.first, self.is_varied) = (came, false);
         }
-        match came.cmp(&self.last) {
-            Ordering::Less => self.falls += 1,
-            Ordering::Equal => {}
-            Ordering::Greater => self.falls = 0,
-        }
-        self.last = came;
-        if self.lows.max(self.falls) == FALLS {
-            return Hop::Loop;
-        }
-        Hop::Answer(if self.is_low {
-            HIGHEST - (self.rounds - 1) % RAISES
-        } else {
-            (came - 1).max(1)
-        })
+        !self.is_varied && self.first <= LOW && terms.raised > 0
     }
 }
 
@@ -104,164 +117,133 @@ impl Hops {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::VecDeque;
 
-    /// What a client that always starts with one of `own` is answered with; panics when it
-    /// is taken for a loop.
-    fn client(own: &[u8], far: u8) -> Vec<u8> {
-        let mut hops = Hops::default();
-        let mut answers = Vec::new();
-        for own in own.iter().cycle() {
-            match hops.see(own - far) {
-                Hop::Answer(hop) => answers.push(hop),
-                Hop::Client => break,
-                Hop::Loop => panic!("{own} from {far} is no loop"),
-            }
-        }
-        answers
+    fn terms(random: u64) -> Terms {
+        Terms::new(64, 1, random)
     }
 
-    /// Rounds that datagrams make between two servers which start with `own` and check each
-    /// other from round `starts` on, `far` routers apart; `None`: more than `most`.
-    fn rounds(
-        own: [u8; 2],
-        starts: [u32; 2],
-        far: u8,
-        on_the_way: usize,
-        most: u32,
-    ) -> Option<u32> {
-        let mut checks = [Hops::default(), Hops::default()];
-        let mut came: VecDeque<u8> = std::iter::repeat_n(64, on_the_way).collect();
-        for round in 0..most {
-            for _ in 0..on_the_way {
-                for server in 0..2 {
-                    let Some(hop) = came.pop_front() else {
-                        return Some(round);
-                    };
-                    let answer = if round < starts[server] {
-                        own[server]
-                    } else {
-                        match checks[server].see(hop) {
-                            Hop::Answer(0) => own[server],
-                            Hop::Answer(hop) => hop,
-                            Hop::Client => return None,
-                            Hop::Loop => return Some(round),
-                        }
-                    };
-                    // A router that would forward 0 drops it.
-                    if answer > far {
-                        // The first server's answer is for the second one, now.
-                        if server == 0 {
-                            came.push_front(answer - far);
-                        } else {
-                            came.push_back(answer - far);
-                        }
-                    }
-                }
-            }
-        }
-        None
+    /// What a client is answered with whose datagrams start with `own`, `far` routers away.
+    fn client(own: &[u8], far: u8, times: usize) -> Vec<u8> {
+        let mut hops = Hops::default();
+        let came = own.iter().cycle().take(times).map(|own| own - far);
+        came.enumerate()
+            .map(|(n, came)| hops.answer(came, &terms(n as u64 * 7)).unwrap_or(0))
+            .collect()
     }
 
     #[test]
-    fn a_client_is_answered_with_what_arrives_and_is_left_alone() {
+    fn a_reply_has_less_than_its_request() {
+        let mut hops = Hops::default();
+        for (came, wanted) in [(64, 63), (255, MOST), (57, 56), (128, MOST), (41, 40)] {
+            assert_eq!(hops.answer(came, &terms(0)), Some(wanted));
+        }
+        // It is varied by now, so low ones have less as well, down to nothing.
+        for (came, wanted) in [(40, Some(39)), (2, Some(1)), (1, None)] {
+            assert_eq!(hops.answer(came, &terms(0)), wanted);
+        }
+    }
+
+    #[test]
+    fn a_client_from_far_away_or_of_its_own_choice_is_answered_with_what_arrives() {
         for (own, far, back) in [
-            (64, 0, 0),
-            (64, 7, 55),
-            (64, 20, 20),
-            (64, 31, 31),
-            (64, 32, 32),
-            (64, 33, 33),
-            (64, 30, 40),
-            (64, 32, 63),
+            (64, 0, 40),
+            (64, 7, 40),
+            (64, 20, 40),
+            (64, 24, 63),
+            (64, 31, 63),
+            (64, 40, 63),
             (64, 63, 63),
             (128, 15, 63),
-            (128, 80, 63),
+            (128, 100, 63),
             (255, 30, 63),
+            (1, 0, 63),
+            (2, 1, 63),
+            (32, 10, 63),
         ] {
-            let answers = client(&[own], far);
-            assert_eq!(answers.len(), usize::from(ROUNDS) - 1);
-            assert!(
-                answers.iter().all(|hop| *hop > back),
-                "{own} {far} {back}: {answers:?}"
-            );
+            for hop_limit in client(&[own], far, 5000) {
+                assert!(hop_limit > back, "{own} {far} {back}: {hop_limit}");
+            }
         }
     }
 
     #[test]
-    fn a_client_that_chose_a_low_one_is_answered_with_what_arrives() {
-        for (own, far) in [(1, 0), (2, 1), (5, 4), (31, 30), (32, 10)] {
-            let answers = client(&[own], far);
-            assert!(
-                answers.iter().all(|hop| *hop > far),
-                "{own} {far}: {answers:?}"
-            );
+    fn a_client_of_several_paths_is_answered_with_what_arrives() {
+        for own in [&[64, 62][..], &[64, 63, 62, 61]] {
+            assert!(client(own, 30, 1000).iter().all(|hop| *hop > 60));
+        }
+        // Far apart they do not count as one: each has one less, which is enough for its way.
+        assert!(
+            client(&[64, 54], 25, 1000)[1..]
+                .iter()
+                .all(|hop| *hop >= 28)
+        );
+    }
+
+    #[test]
+    fn a_client_that_lowers_it_for_good_is_answered_in_the_end() {
+        let answers = client(&[[64; 1].as_slice(), &[5; 4000]].concat(), 4, 4001);
+        assert_eq!(answers[1], 0);
+        assert!(answers[usize::from(STEADY)..].iter().all(|hop| *hop > 60));
+    }
+
+    #[test]
+    fn a_socket_that_reaches_less_far_is_left_so() {
+        for own in [1, 2, 9, 32, 63] {
+            let terms = Terms::new(own, 1, 3);
+            let mut hops = Hops::default();
+            for came in [255, 64, 30, 2] {
+                assert!(hops.answer(came, &terms).unwrap() <= own);
+            }
         }
     }
 
     #[test]
-    fn a_client_of_several_ways_or_of_a_new_one_is_no_loop() {
-        client(&[64, 62], 3);
-        client(&[64, 63, 62, 61, 60, 59, 58], 3);
-        // Changes its mind for good in the midst of it.
-        let mut hops = Hops::default();
-        for hop in [64; 20].into_iter().chain([3; 100]) {
-            assert_ne!(hops.see(hop), Hop::Loop);
-        }
-    }
-
-    #[test]
-    fn a_system_that_does_not_say_is_answered_as_ever() {
-        let mut hops = Hops::default();
-        assert!((1..ROUNDS).all(|_| hops.see(0) == Hop::Answer(0)));
-        assert_eq!(hops.see(0), Hop::Client);
-    }
-
-    #[test]
-    fn f17_between_two_such_servers_it_ends_within_some_rounds() {
-        assert!(rounds([64, 64], [0, 0], 0, 1, 64).is_some_and(|rounds| rounds <= 9));
-        // Started with another hop limit, one of them a little later.
-        assert!(rounds([64, 64], [0, 3], 0, 1, 64).is_some_and(|rounds| rounds <= 12));
-        assert!(rounds([9, 9], [1, 0], 0, 1, 64).is_some());
-        assert!(rounds([255, 128], [1, 0], 0, 1, 64).is_some());
+    fn low_ones_are_answered_with_unlike_hop_limits() {
+        let raised = |copies| (0..8).map(move |random| Terms::new(64, copies, random).raised);
+        let mut all: Vec<u8> = raised(1).collect();
+        all.sort_unstable();
+        assert!(all[0] >= 64, "{all:?}");
+        // No two of them are near to the same one.
+        assert!(
+            all.windows(2).all(|two| two[1] - two[0] > 2 * NEAR),
+            "{all:?}"
+        );
+        assert!(raised(2).all(|hop| hop == 0));
     }
 
     proptest! {
+        /// All that ever comes of one datagram, between two peers that both copy.
         #[test]
-        fn f17_wherever_they_are_and_however_many_go_round(
-            own in [33u8..=255, 33u8..=255],
-            starts in [0u32..32, 0u32..32],
-            far in 0u8..32,
-            on_the_way in 1usize..12,
-        ) {
-            // One that began much earlier has taken the other for a client meanwhile.
-            let late = starts[0].abs_diff(starts[1]) * on_the_way as u32;
-            let starts = if late + (u32::from(FALLS) + 2) * (on_the_way as u32) < u32::from(ROUNDS) {
-                starts
-            } else {
-                [0, 1]
-            };
-            let most = 32 + 64 * on_the_way as u32;
-            prop_assert!(rounds(own, starts, far, on_the_way, most).is_some());
+        fn f17_what_is_copied_on_purpose_shares_a_bound(came in 1u8..=255, copies in 1usize..9) {
+            fn all(came: u8, terms: &Terms, first: u8) -> u64 {
+                // Varied, as it is once anything went round.
+                let mut hops = Hops { first, is_varied: true, ..Hops::default() };
+                match hops.answer(came, terms) {
+                    None => 0,
+                    Some(left) if terms.copies == 1 => 1 + all(left, terms, came),
+                    Some(left) => u64::from(terms.copies) * (1 + all(left, terms, came)),
+                }
+            }
+            let count = all(came, &Terms::new(64, copies, 1), came);
+            prop_assert!(count <= u64::from(MOST), "{count}");
         }
 
         #[test]
-        fn a_client_is_never_a_loop_whatever_it_starts_with(own: u8, far in 0u8..40) {
-            prop_assume!(own > far);
-            client(&[own], far);
-        }
-
-        /// To a way back of 55 routers, and where the way here says that it is long, of any
-        /// number that a system's own 64 reaches.
-        #[test]
-        fn no_reply_dies_on_its_way_back(
-            own in prop_oneof![Just(64u8), Just(128), Just(255), 1u8..=255],
-            far in 0u8..64,
+        fn a_reply_never_has_more_unless_its_peer_is_low_and_steady(
+            own in 1u8..=255,
+            copies in 1usize..5,
+            steps in prop::collection::vec((1u8..=255, any::<u64>()), 1..300),
         ) {
-            prop_assume!(own > far);
-            let reach = if own - far <= 56 { 63 } else { 55 };
-            let answers = client(&[own], far);
-            prop_assert!(answers.iter().all(|hop| *hop > reach), "{:?}", answers);
+            let mut hops = Hops::default();
+            let (mut least, mut highest) = (255, 0);
+            for (came, random) in steps {
+                (least, highest) = (came.min(least), came.max(highest));
+                let terms = Terms::new(own, copies, random);
+                let left = hops.answer(came, &terms).unwrap_or(0);
+                prop_assert!(left <= MOST && (own >= 64 || left <= own));
+                let is_steady = highest <= LOW + NEAR && highest - least <= 2 * NEAR;
+                prop_assert!(left < came || is_steady, "{came} {left}");
+            }
         }
     }
 }

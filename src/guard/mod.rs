@@ -9,8 +9,11 @@ mod amplification;
 mod connections;
 mod hops;
 mod loops;
+mod peers;
 mod ports;
 mod rates;
+mod repeats;
+mod socket_hops;
 pub(crate) mod sources;
 mod watch;
 
@@ -46,8 +49,9 @@ pub struct Policy {
     /// UDP: answers also to source ports below 1024, 2049 and 11211 off loopback, whose owner
     /// may be a service that answers back (CVE-2024-2169).
     pub answer_service_ports: bool,
-    /// UDP: finds datagrams that go round and round between this server and another one. A
-    /// peer that is checked gets replies with a hop limit of their own, 127 at most.
+    /// UDP: ends what goes round and round between this server and another one. Replies have a
+    /// smaller hop limit than their requests, 120 at most; off loopback, of datagrams that a
+    /// peer was sent before, so many are answered as `docs/guards.md` says.
     pub loop_guard: bool,
     /// UDP: datagrams from one source, which is an IPv4 address or an IPv6 /64. Off by default.
     pub rate_per_source: Option<Rate>,

@@ -235,17 +235,6 @@ impl Rates {
         Moment(START + ns * UNITS_PER_NS)
     }
 
-    /// True where each source has its own limit.
-    pub(crate) fn limits_sources(&self) -> bool {
-        self.per_source.is_some()
-    }
-
-    /// Tokens that a source's bucket holds, where it has one.
-    pub(crate) fn burst(&self) -> u64 {
-        self.per_source
-            .map_or(u64::MAX, |shape| shape.full / shape.interval)
-    }
-
     /// Takes a token for each of `wanted` datagrams that came at once from the source of this
     /// tag; what there are no tokens for is not to be answered.
     #[inline]

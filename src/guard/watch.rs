@@ -1,8 +1,9 @@
 //! WHETHER to answer: all the rules but those about impossible sources, for one UDP worker.
 //!
-//! Rule 1: with the defaults, a receive costs a comparison or two, and the first few of a
-//! batch a look into a small table. Nothing is locked or allocated, and no clock is read.
-//! Rule 2: what costs more happens while sources have limits, or while somebody is suspected.
+//! Rule 1: with the defaults, a receive costs a comparison or two and a look into a small
+//! table. Nothing is locked or allocated, and no clock is read.
+//! Rule 2: what costs more happens while sources have limits, or where somebody off loopback
+//! repeats what it was sent.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -10,19 +11,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::loops::{Loops, News, Seen, Why};
+use super::loops::{Finding, Loops, MOST, Seen};
 use super::rates::{Grant, Moment, Rates, Tags};
-use super::{Policy, ports};
+use super::repeats::Millis;
+use super::socket_hops::SocketHops;
+use super::{Policy, ports, repeats};
 use crate::event::{Level, Observer};
 use crate::stats::DropReason;
+use crate::sys::RawAddress;
 use crate::sys::message::Received;
-use crate::sys::option::HopLimits;
-use crate::sys::{self, RawAddress};
+use crate::sys::option::{self, HopLimits};
 
-/// Receives of a batch whose sources are counted: enough to meet each peer that asks often.
-const SIGHTED: usize = 8;
-
-/// Lines about quarantines are at least this far apart: a forger could have many.
+/// Lines about loops are at least this far apart: a forger could have many.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 /// One worker's guard.
@@ -31,57 +31,125 @@ pub(crate) struct Guard {
     answers_service_ports: bool,
     rates: Option<Arc<Rates>>,
     tags: Tags,
-    loops: Option<Loops>,
+    ends_loops: bool,
+    /// While it serves, where loops are ended.
+    loops: Option<Watch>,
     observer: Arc<Observer>,
-    /// Something is to be looked at, and the time is known: rule 2.
-    is_slow: bool,
-    now: Instant,
+    /// Of this batch, where sources have limits: rule 2.
     moment: Option<Moment>,
-    /// Sightings left in this batch.
-    sightings: usize,
-    /// What the socket reported of hop limits before it was told to report them all.
-    own_hop_limits: Option<HopLimits>,
     last_line: Option<Instant>,
     untold: u64,
+}
+
+/// What ends loops, and what it needs of the socket.
+struct Watch {
+    loops: Loops,
+    fd: RawFd,
+    is_v6: bool,
+    /// What the socket reported of hop limits before it was told to report them all.
+    reported: HopLimits,
+    socket: SocketHops,
+    /// Replies may be sent after their batch.
+    is_composing: bool,
+    clock: Clock,
+}
+
+/// The time, asked for at most once a batch.
+struct Clock {
+    start: Instant,
+    now: Option<Millis>,
+}
+
+impl Clock {
+    fn now(&mut self) -> Millis {
+        // It wraps after 49 days, which makes one silence shorter.
+        let read = || self.start.elapsed().as_millis() as Millis;
+        *self.now.get_or_insert_with(read)
+    }
 }
 
 impl Guard {
     /// `rates` are shared by the workers.
     pub(crate) fn new(policy: &Policy, rates: Option<Arc<Rates>>, observer: Arc<Observer>) -> Self {
-        let limits_sources = rates.as_ref().is_some_and(|rates| rates.limits_sources());
         Self {
             access: Access::new(&policy.allow, &policy.deny),
             answers_service_ports: policy.answer_service_ports,
             rates,
             tags: Tags::new(),
-            loops: policy.loop_guard.then(|| Loops::new(limits_sources)),
+            ends_loops: policy.loop_guard,
+            loops: None,
             observer,
-            is_slow: false,
-            now: Instant::now(),
             moment: None,
-            sightings: 0,
-            own_hop_limits: None,
             last_line: None,
             untold: 0,
+        }
+    }
+
+    /// To be called first of all. The caller keeps the socket open until [`Guard::close`];
+    /// `is_shared`: somebody else sends by it too.
+    pub(crate) fn open(&mut self, fd: RawFd, is_v4: bool, is_shared: bool) {
+        if !self.ends_loops {
+            return;
+        }
+        let is_v6 = !is_v4;
+        let reported = option::received_hop_limits(fd, is_v6);
+        let all = HopLimits {
+            v4: true,
+            v6: is_v6,
+        };
+        if let Err(error) = option::receive_hop_limits(fd, is_v6, all) {
+            // No fallback in silence: what is left is the bound on repeats, off loopback.
+            let server = self.observer.server();
+            let text = format!(
+                "cannot tell hop limits on {server}: {error}; loops with other servers are \
+                 bounded off loopback only"
+            );
+            self.observer.notice(Level::Warning, "no_hop_limits", text);
+        }
+        let socket = SocketHops::new(fd, is_v6, is_shared);
+        let own = match socket.now() {
+            0 => MOST,
+            own => own,
+        };
+        self.loops = Some(Watch {
+            loops: Loops::new(own),
+            fd,
+            is_v6,
+            reported,
+            socket,
+            is_composing: false,
+            clock: Clock {
+                start: Instant::now(),
+                now: None,
+            },
+        });
+    }
+
+    /// From now on a request has up to `copies` replies. Unless all are its own bytes, sent
+    /// in its batch, whatever is sent is told: [`Guard::sent`].
+    pub(crate) fn answers(&mut self, copies: usize, is_composing: bool) {
+        if let Some(watch) = &mut self.loops {
+            watch.is_composing = is_composing;
+            watch.loops.answers(copies, !is_composing);
+        }
+    }
+
+    /// Such bytes are sent to somebody.
+    pub(crate) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
+        if let Some(watch) = &mut self.loops {
+            watch.loops.sent(to, data);
         }
     }
 
     /// To be called before each batch.
     #[inline]
     pub(crate) fn begin(&mut self) {
-        self.sightings = SIGHTED;
-        let is_alert = self.loops.as_ref().is_some_and(Loops::is_alert);
-        self.is_slow = is_alert || self.rates.is_some();
-        if self.is_slow {
-            self.begin_slowly();
+        if let Some(watch) = &mut self.loops {
+            watch.loops.begin();
+            watch.clock.now = None;
         }
-    }
-
-    fn begin_slowly(&mut self) {
-        self.now = Instant::now();
-        self.moment = self.rates.as_ref().map(|rates| rates.moment(self.now));
-        if let Some(loops) = &mut self.loops {
-            loops.begin(self.now);
+        if let Some(rates) = &self.rates {
+            self.moment = Some(rates.moment(Instant::now()));
         }
     }
 
@@ -109,108 +177,66 @@ impl Guard {
     /// to be asked last, since they are counted against the limits. Sets the hop limit of
     /// their replies. `data` are the receive's bytes.
     #[inline]
-    pub(crate) fn weigh<'a>(
-        &mut self,
-        received: &mut Received,
-        datagrams: u64,
-        data: impl FnOnce() -> &'a [u8],
-    ) -> Grant {
-        if self.is_slow {
-            return self.weigh_slowly(received, datagrams, data());
-        }
-        self.sight(&received.source);
-        Grant {
+    pub(crate) fn weigh(&mut self, received: &mut Received, datagrams: u64, data: &[u8]) -> Grant {
+        let mut grant = Grant {
             datagrams,
             reason: None,
-        }
-    }
-
-    #[inline]
-    fn sight(&mut self, source: &RawAddress) -> Option<usize> {
-        let loops = self.loops.as_mut().filter(|_| self.sightings > 0)?;
-        self.sightings -= 1;
-        loops.sight(source)
-    }
-
-    fn weigh_slowly(&mut self, received: &mut Received, datagrams: u64, data: &[u8]) -> Grant {
-        let source = received.source;
-        let seen = Seen {
-            source: &source,
-            hop_limit: received.hop_limit,
-            datagrams,
-            data,
         };
-        if let Some(loops) = self.loops.as_mut().filter(|loops| loops.is_alert()) {
-            let finding = loops.examine(&seen, self.now);
-            received.reply_hop_limit = finding.reply_hop_limit;
-            self.tell(finding.news);
-            if finding.reason.is_some() {
-                return Grant {
-                    datagrams: 0,
-                    reason: finding.reason,
+        if let Some(watch) = &mut self.loops {
+            let finding = watch.examine(received, datagrams, data);
+            if let Some(reason) = finding.reason {
+                grant = Grant {
+                    datagrams: datagrams - finding.left_out,
+                    reason: Some(reason),
                 };
+                self.tell(reason, &received.source);
             }
         }
-        let place = self.sight(&source);
-        let (Some(rates), Some(moment), Some(ip)) = (&self.rates, self.moment, source.ip()) else {
-            return Grant {
-                datagrams,
-                reason: None,
-            };
+        match self.moment {
+            Some(moment) if grant.datagrams > 0 => self.limit(grant, &received.source, moment),
+            _ => grant,
+        }
+    }
+
+    /// As many of these as their source has tokens for.
+    fn limit(&mut self, grant: Grant, source: &RawAddress, moment: Moment) -> Grant {
+        let (Some(rates), Some(ip)) = (&self.rates, source.ip()) else {
+            return grant;
         };
         let tag = self.tags.of(rates, ip);
-        let grant = rates.take(tag, datagrams, moment);
-        if let Some(place) = place
-            && let Some(loops) = &mut self.loops
-            && rates.limits_sources()
-        {
-            loops.note(place, &seen);
-            if grant.reason == Some(DropReason::RateLimited) {
-                let news = loops.refused(place, &source, rates.burst(), self.now);
-                self.tell(news);
-            }
+        let limited = rates.take(tag, grant.datagrams, moment);
+        Grant {
+            reason: limited.reason.or(grant.reason),
+            ..limited
         }
-        grant
     }
 
-    /// To be called after each batch: has the socket report hop limits while that is needed.
+    /// To be called after each batch.
     #[inline]
-    pub(crate) fn end(&mut self, fd: RawFd, is_v4: bool) {
-        let needs = self.loops.as_ref().is_some_and(Loops::needs_hop_limits);
-        if needs != self.own_hop_limits.is_some() {
-            self.ask_for_hop_limits(fd, is_v4, needs);
+    pub(crate) fn end(&mut self) {
+        if let Some(watch) = &mut self.loops {
+            watch.socket.end();
         }
     }
 
     /// To be called last of all: a socket that was passed in goes on living elsewhere.
-    pub(crate) fn close(&mut self, fd: RawFd, is_v4: bool) {
-        if self.own_hop_limits.is_some() {
-            self.ask_for_hop_limits(fd, is_v4, false);
+    pub(crate) fn close(&mut self) {
+        if let Some(mut watch) = self.loops.take() {
+            watch.socket.restore();
+            // Nothing is lost where this fails.
+            let _ = option::receive_hop_limits(watch.fd, watch.is_v6, watch.reported);
         }
     }
 
     #[cold]
-    fn ask_for_hop_limits(&mut self, fd: RawFd, is_v4: bool, on: bool) {
-        let own = self.own_hop_limits.take();
-        let of = own.unwrap_or(HopLimits { v4: true, v6: true });
-        if on {
-            self.own_hop_limits = Some(sys::option::received_hop_limits(fd, !is_v4));
-        }
-        // Where the system does not say them, nobody is found by them: that is all.
-        let _ = sys::option::receive_hop_limits(fd, !is_v4, of);
-    }
-
-    fn tell(&mut self, news: Option<News>) {
-        if let Some(news) = news {
-            self.tell_slowly(news);
-        }
-    }
-
-    #[cold]
-    fn tell_slowly(&mut self, news: News) {
+    fn tell(&mut self, reason: DropReason, source: &RawAddress) {
+        let Some(peer) = source.to_std() else {
+            return;
+        };
+        let now = Instant::now();
         let is_due = self
             .last_line
-            .is_none_or(|last| self.now.saturating_duration_since(last) >= BETWEEN_LINES);
+            .is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_LINES);
         if !is_due {
             self.untold += 1;
             return;
@@ -219,30 +245,42 @@ impl Guard {
             0 => String::new(),
             untold => format!(" ({untold} more such lines were left out)"),
         };
-        self.last_line = Some(self.now);
-        let server = self.observer.server();
-        let (level, name, text) = match news {
-            News::Quarantined(peer, time, why) => {
-                let text = quarantine_text(peer, time, why);
-                (Level::Warning, "quarantined", text)
-            }
-            News::Released(peer) => {
-                let text =
-                    format!("released {peer}: it sends without being answered, so it is no echo");
-                (Level::Info, "released", text)
-            }
-        };
-        self.observer
-            .notice(level, name, format!("{server} {text}{more}"));
+        self.last_line = Some(now);
+        let text = format!("{} {}{more}", self.observer.server(), text(reason, peer));
+        self.observer.notice(Level::Warning, reason.name(), text);
     }
 }
 
-fn quarantine_text(peer: SocketAddr, time: Duration, why: Why) -> String {
-    let why = match why {
-        Why::Hops => {
-            "its datagrams go round and round between it and this server: their hop limit falls"
-        }
-        Why::LockStep => "it sends back what it was sent, one datagram at a time, beyond its limit",
-    };
-    format!("quarantined {peer} for {} s: {why}", time.as_secs())
+impl Watch {
+    #[inline]
+    fn examine(&mut self, received: &mut Received, datagrams: u64, data: &[u8]) -> Finding {
+        let seen = Seen {
+            source: &received.source,
+            hop_limit: received.hop_limit,
+            data,
+            segment_bytes: received.segment_bytes,
+        };
+        let finding = self.loops.examine(&seen, datagrams, || self.clock.now());
+        received.reply_hop_limit = if self.is_composing {
+            finding.reply_hop_limit
+        } else {
+            self.socket.ask(finding.reply_hop_limit)
+        };
+        finding
+    }
+}
+
+fn text(reason: DropReason, peer: SocketAddr) -> String {
+    match reason {
+        DropReason::EchoLoop => format!(
+            "ended an echo loop with {peer}: a datagram went round until nothing was left of its \
+             hop limit"
+        ),
+        _ => format!(
+            "left a datagram of {peer} unanswered: it sends what it was sent, as an echo would, \
+             more than {} times, or more than {} times a second",
+            repeats::REPEATS,
+            repeats::PER_SECOND,
+        ),
+    }
 }

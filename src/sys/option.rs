@@ -15,9 +15,8 @@ pub(super) fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Resul
     }
 }
 
-/// Reads an option that is on or off.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) fn get_bool(fd: RawFd, level: i32, name: i32) -> io::Result<bool> {
+/// Reads an option that is an integer.
+fn get_int(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
     let mut value: libc::c_int = 0;
     let mut length = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: getsockopt(2) writes at most `length` bytes to the live integer.
@@ -26,8 +25,14 @@ pub(super) fn get_bool(fd: RawFd, level: i32, name: i32) -> io::Result<bool> {
     if done < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(value != 0)
+        Ok(value)
     }
+}
+
+/// Reads an option that is on or off.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn get_bool(fd: RawFd, level: i32, name: i32) -> io::Result<bool> {
+    Ok(get_int(fd, level, name)? != 0)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -111,6 +116,68 @@ pub(crate) fn receive_hop_limits(fd: RawFd, v6: bool, of: HopLimits) -> io::Resu
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn receive_hop_limits(_: RawFd, _: bool, _: HopLimits) -> io::Result<()> {
     unsupported()
+}
+
+/// With which hop limits a socket sends by itself, as its options have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SentHopLimits {
+    /// IP_TTL (ip(7)); `None`: an IPv6 socket that has none.
+    v4: Option<u8>,
+    /// IPV6_UNICAST_HOPS (ipv6(7)); an IPv4 socket has none.
+    v6: Option<u8>,
+}
+
+impl SentHopLimits {
+    /// The same for all; `is_v6`: of an IPv6 socket, which may send IPv4 too.
+    pub(crate) fn of(hop_limit: u8, is_v6: bool) -> Self {
+        Self {
+            v4: Some(hop_limit),
+            v6: is_v6.then_some(hop_limit),
+        }
+    }
+
+    /// The one that holds whatever is sent; 0: there is none.
+    pub(crate) fn both(self) -> u8 {
+        match (self.v4, self.v6) {
+            (Some(v4), Some(v6)) if v4 != v6 => 0,
+            (one, other) => one.or(other).unwrap_or(0),
+        }
+    }
+}
+
+/// With which hop limits a socket sends; `is_v6`: it is an IPv6 one.
+pub(crate) fn sent_hop_limits(fd: RawFd, is_v6: bool) -> io::Result<SentHopLimits> {
+    let get = |level, name| {
+        let hop_limit = get_int(fd, level, name)?;
+        u8::try_from(hop_limit).map_err(io::Error::other)
+    };
+    let v4 = get(libc::IPPROTO_IP, libc::IP_TTL);
+    if !is_v6 {
+        return Ok(SentHopLimits {
+            v4: Some(v4?),
+            v6: None,
+        });
+    }
+    let v6 = get(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)?;
+    Ok(SentHopLimits {
+        v4: v4.ok(),
+        v6: Some(v6),
+    })
+}
+
+/// Has a socket send with these.
+pub(crate) fn set_sent_hop_limits(fd: RawFd, of: SentHopLimits) -> io::Result<()> {
+    if let Some(v6) = of.v6 {
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, v6.into())?;
+    }
+    match of.v4 {
+        None => Ok(()),
+        // An IPv6 socket that carries no IPv4 may refuse.
+        Some(v4) => match set_int(fd, libc::IPPROTO_IP, libc::IP_TTL, v4.into()) {
+            Err(_) if of.v6.is_some() => Ok(()),
+            done => done,
+        },
+    }
 }
 
 /// Never sets DF, so that a reply as long as the request can be fragmented on its way:
@@ -223,21 +290,5 @@ pub(crate) fn accept_queue(_: RawFd) -> io::Result<(u32, u32)> {
 
 /// The type of socket behind a descriptor, and whether it listens: SO_TYPE, SO_ACCEPTCONN.
 pub(crate) fn is_listening(fd: RawFd) -> io::Result<bool> {
-    let mut value: libc::c_int = 0;
-    let mut length = mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: getsockopt(2) writes at most `length` bytes to the live integer.
-    let done = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(value != 0)
-    }
+    Ok(get_int(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
 }

@@ -136,6 +136,45 @@ impl RawAddress {
     }
 }
 
+impl RawAddress {
+    /// A hash of all of it by a secret key. Whoever does not know that cannot choose which
+    /// addresses fall together.
+    #[inline]
+    pub(crate) fn hash(&self, keys: [u64; 2]) -> u64 {
+        // SAFETY: plain integers in an initialised union of 28 bytes: family and port, flow
+        // or IPv4 address, IPv6 address, scope; IPv4 leaves what it does not use zero or as
+        // the kernel wrote it for an earlier IPv6 address, so only its own part is read.
+        let (head, rest) = unsafe {
+            let words: *const u32 = self.as_ptr().cast();
+            let head = u64::from(*words) << 32 | u64::from(*words.add(1));
+            let pair = |at: usize| u64::from(*words.add(at)) << 32 | u64::from(*words.add(at + 1));
+            let is_v4 = self.length as usize == mem::size_of::<libc::sockaddr_in>();
+            (
+                head,
+                if is_v4 {
+                    None
+                } else {
+                    Some((pair(2), pair(4), *words.add(6)))
+                },
+            )
+        };
+        let mut hash = fold(head ^ keys[0], keys[1] | 1);
+        if let Some((high, low, scope)) = rest {
+            hash = fold(high ^ hash, keys[0] | 1);
+            hash = fold(low ^ hash, keys[1] | 1);
+            hash = fold(u64::from(scope) ^ hash, keys[0] | 1);
+        }
+        hash
+    }
+}
+
+/// Both halves of a product in one: each of its bits depends on all.
+#[inline]
+fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
+}
+
 impl From<SocketAddr> for RawAddress {
     fn from(address: SocketAddr) -> Self {
         let mut raw = Self::empty();

@@ -409,6 +409,7 @@ impl<E: Engine> Worker<'_, E> {
         }
         composer.outgoing = outgoing;
         let is_needed = composer.responder.is_some() || composer.lines().next().is_some();
+        self.service.guard.answers(composer.copies, is_needed);
         if is_needed {
             self.composer = Some(composer);
         }
@@ -675,6 +676,10 @@ impl<E: Engine> Worker<'_, E> {
         self.verdicts.clear();
         self.verdicts.resize(self.received.len(), None);
         self.is_composing = true;
+        for (letter, start) in self.received.iter().zip(&page.starts) {
+            let data = &page.bytes[*start..start + letter.length];
+            self.service.guard.sent(&letter.source, data);
+        }
         self.engine.lend(std::mem::take(&mut page.bytes));
         self.plan.clear();
         for (slot, start) in page.starts.iter().enumerate() {

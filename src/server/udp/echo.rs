@@ -40,6 +40,8 @@ pub(super) struct Service {
     pub(super) guard: Guard,
     /// Its address is IPv4.
     pub(super) is_v4: bool,
+    /// It was passed in: somebody else may use it too.
+    pub(super) is_shared: bool,
     pub(super) observer: Arc<Observer>,
     /// How long a sleep lasts that ends without a datagram.
     pub(super) sleep_time: Option<Duration>,
@@ -100,8 +102,7 @@ struct Cut {
 
 impl<E> Drop for Worker<'_, E> {
     fn drop(&mut self) {
-        let fd = self.service.socket.as_raw_fd();
-        self.service.guard.close(fd, self.service.is_v4);
+        self.service.guard.close();
         // Also after a panic: nobody may wait for this worker any more.
         self.counters.release();
     }
@@ -109,12 +110,14 @@ impl<E> Drop for Worker<'_, E> {
 
 impl<'a, E: Engine> Worker<'a, E> {
     pub(super) fn new(
-        service: Service,
+        mut service: Service,
         engine: E,
         counters: &'a Counters,
         control: &'a Control,
     ) -> Self {
         let slots = engine.slots();
+        let fd = service.socket.as_raw_fd();
+        service.guard.open(fd, service.is_v4, service.is_shared);
         let drop_log = DropLog::new(Arc::clone(&service.observer));
         Self {
             service,
@@ -275,8 +278,7 @@ impl<'a, E: Engine> Worker<'a, E> {
     pub(super) fn end(&mut self) {
         self.log_drops();
         self.tally.publish(self.counters);
-        let fd = self.service.socket.as_raw_fd();
-        self.service.guard.end(fd, self.service.is_v4);
+        self.service.guard.end();
     }
 
     /// Publishes what is accounted for, in the midst of a batch.
@@ -336,7 +338,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             return verdict;
         }
         let (engine, length) = (&self.engine, received.length);
-        let data = || engine.data(slot, 0, length);
+        let data = engine.data(slot, 0, length);
         let grant = self.service.guard.weigh(received, packets, data);
         let reason = grant.reason?;
         self.tally.drop(reason, packets - grant.datagrams);

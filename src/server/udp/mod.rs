@@ -186,6 +186,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             Arc::clone(&impairing),
             rates.clone(),
         );
+        service.is_shared = bound.is_shared;
         service.idle = idle.pop();
         service.responder = responder;
         service.broadcast = config.broadcast.zip(turns.clone());
@@ -345,6 +346,7 @@ fn service(
         sources: Sources::new(address, config.broadcast.is_some()),
         guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
         is_v4: address.is_ipv4(),
+        is_shared: false,
         observer,
         sleep_time: sleep_time(config),
         counts_timeouts: config.socket.recv_timeout.is_some(),

@@ -1,0 +1,202 @@
+//! The peers that came of late, in a table that never grows.
+//!
+//! Rule 1: an entry is one peer's, by its whole address: nobody is taken for somebody else.
+//! Rule 2: which peers meet in a set cannot be chosen: the hash has a random key.
+//! Rule 3: the peer that was longest away makes room, so whoever wants a peer forgotten has to
+//! send from about as many addresses as there are entries, within one round of that peer.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::hops::Hops;
+use super::repeats::Allowance;
+use crate::address::is_loopback;
+use crate::sys::RawAddress;
+
+const SETS: usize = 1 << 10;
+const WAYS: usize = 4;
+
+/// What is known of one peer.
+#[derive(Clone, Copy)]
+pub(super) struct Peer {
+    address: RawAddress,
+    /// The keyed hash of its address.
+    pub(super) hash: u64,
+    /// The batch in which it was last seen.
+    batch: u32,
+    /// On loopback nobody outside can forge a source.
+    pub(super) is_loopback: bool,
+    pub(super) hops: Hops,
+    pub(super) allowance: Allowance,
+}
+
+impl Peer {
+    fn new(address: &RawAddress, hash: u64) -> Self {
+        Self {
+            address: *address,
+            hash,
+            batch: 0,
+            is_loopback: address.ip().is_some_and(is_loopback),
+            hops: Hops::default(),
+            allowance: Allowance::default(),
+        }
+    }
+}
+
+/// One worker's table.
+pub(super) struct Peers {
+    sets: Box<[[Peer; WAYS]]>,
+    keys: [u64; 2],
+    batch: u32,
+}
+
+impl Peers {
+    pub(super) fn new() -> Self {
+        let random = RandomState::new();
+        let nobody = Peer::new(&RawAddress::empty(), 0);
+        Self {
+            sets: vec![[nobody; WAYS]; SETS].into_boxed_slice(),
+            keys: [random.hash_one(0), random.hash_one(1)],
+            batch: 0,
+        }
+    }
+
+    /// To be called before each batch.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.batch = self.batch.wrapping_add(1);
+    }
+
+    /// A number that nobody outside can foresee.
+    #[inline]
+    pub(super) fn random(&self) -> u64 {
+        let mixed = (u64::from(self.batch) ^ self.keys[0]).wrapping_mul(self.keys[1] | 1);
+        mixed >> 32
+    }
+
+    /// A keyed hash of an address; never 0.
+    #[inline]
+    pub(super) fn hash(&self, address: &RawAddress) -> u64 {
+        address.hash(self.keys) | 1
+    }
+
+    /// The entry of a peer, which is a new one unless it came of late.
+    #[inline]
+    pub(super) fn of(&mut self, address: &RawAddress) -> &mut Peer {
+        let hash = self.hash(address);
+        let batch = self.batch;
+        let set = &mut self.sets[(hash >> 32) as usize % SETS];
+        let known = set
+            .iter()
+            .position(|peer| peer.hash == hash && peer.address == *address);
+        let way = known.unwrap_or_else(|| make_room(set, address, hash, batch));
+        set[way].batch = batch;
+        &mut set[way]
+    }
+}
+
+#[cold]
+fn make_room(set: &mut [Peer; WAYS], address: &RawAddress, hash: u64, batch: u32) -> usize {
+    let age = |way: &usize| {
+        let peer = &set[*way];
+        // Nobody was never there.
+        (peer.hash == 0, batch.wrapping_sub(peer.batch))
+    };
+    let way = (0..WAYS).max_by_key(age).unwrap_or(0);
+    set[way] = Peer::new(address, hash);
+    way
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    fn address(number: u32) -> RawAddress {
+        let [a, b, c, d] = number.to_be_bytes();
+        RawAddress::from(SocketAddr::from(([10, b, c, d], 4000 + u16::from(a))))
+    }
+
+    fn came(peers: &mut Peers, address: &RawAddress) -> bool {
+        let is_known = peers.of(address).hops != Hops::default();
+        let terms = super::super::hops::Terms::new(64, 1, 0);
+        peers.of(address).hops.answer(64, &terms);
+        is_known
+    }
+
+    #[test]
+    fn a_peer_is_known_by_all_of_its_address() {
+        let mut peers = Peers::new();
+        let all = [
+            "192.0.2.1:9",
+            "192.0.2.1:10",
+            "192.0.2.2:9",
+            "[2001:db8::1]:9",
+            "[2001:db8::1]:10",
+            "[2001:db8:0:1::1]:9",
+            "[::ffff:192.0.2.1]:9",
+            "[fe80::1%1]:9",
+            "[fe80::1%2]:9",
+        ];
+        let raw = |text: &str| {
+            let (text, scope) = match text.find('%') {
+                Some(at) => (
+                    text.replace(&text[at..at + 2], ""),
+                    text[at + 1..at + 2].parse().unwrap(),
+                ),
+                None => (text.to_owned(), 0),
+            };
+            let mut address: SocketAddr = text.parse().unwrap();
+            if let SocketAddr::V6(v6) = &mut address {
+                v6.set_scope_id(scope);
+            }
+            RawAddress::from(address)
+        };
+        for text in all {
+            assert!(!came(&mut peers, &raw(text)), "{text}");
+            assert!(came(&mut peers, &raw(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_keeps_coming_is_known_whoever_else_comes() {
+        let mut peers = Peers::new();
+        let busy = address(1);
+        came(&mut peers, &busy);
+        for number in 0..200_000 {
+            peers.begin();
+            if number % 100 == 0 {
+                assert!(came(&mut peers, &busy), "{number}");
+            }
+            came(&mut peers, &address(0x100 + number));
+        }
+    }
+
+    #[test]
+    fn which_peers_meet_differs_from_table_to_table() {
+        let (one, other) = (Peers::new(), Peers::new());
+        let set = |peers: &Peers, number| (peers.hash(&address(number)) >> 32) as usize % SETS;
+        let same = (0..1000)
+            .filter(|n| set(&one, *n) == set(&other, *n))
+            .count();
+        assert!(same < 20, "{same}");
+        // And they are spread, also consecutive ones.
+        let mut counts = vec![0; SETS];
+        (0..4096).for_each(|number| counts[set(&one, number)] += 1);
+        assert!(counts.iter().all(|count| *count < 20));
+    }
+
+    #[test]
+    fn loopback_is_told() {
+        let mut peers = Peers::new();
+        for (text, is_local) in [
+            ("127.0.0.1:9", true),
+            ("[::1]:9", true),
+            ("[::ffff:127.0.0.5]:9", true),
+            ("192.0.2.1:9", false),
+            ("[fe80::1]:9", false),
+        ] {
+            let address = RawAddress::from(text.parse::<SocketAddr>().unwrap());
+            assert_eq!(peers.of(&address).is_loopback, is_local, "{text}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What a peer may have that sends back what it was sent.
+//!
+//! An echo that does not protect itself sends what we answered, with a hop limit of its own:
+//! so does a client that asks the same again, and nothing but silence tells them apart. What
+//! tells them from everybody else is that their bytes were sent to them before. So only such
+//! datagrams are counted, and a few of them are left unanswered, which is all that ends a
+//! loop: each that is not answered goes round no more.
+//!
+//! Rule 1: of a peer's repeats, one in [`REPEATS`] is not answered, so a forged datagram goes
+//! round so often at most.
+//! Rule 2: beyond [`PER_SECOND`], it is one in [`EXCESS`]: so what goes round too fast is soon
+//! less. A peer that goes on although more were left out than can go round at once sends by
+//! itself, and is left to rule 1, in proportion to what it lost.
+//! Rule 3: what was sent is remembered by a keyed digest, in a table of fixed size. Where two
+//! look alike they count as the same: that makes a peer's repeats more, never less.
+
+/// Of so many repeats one is not answered.
+pub(super) const REPEATS: u32 = 1 << 16;
+
+/// Repeats of a peer that are answered in a second on average, and at once.
+pub(super) const PER_SECOND: u32 = 10_000;
+const BURST: u32 = REPEATS;
+
+/// Of so many beyond that, one is not answered.
+pub(super) const EXCESS: u32 = 64;
+
+/// More than go round at once: a peer of which so many were left out, and that is there all the
+/// same, sends by itself.
+const MANY: u16 = 1024;
+
+/// What comes after such a silence was not prompted by what we sent before it.
+const SILENCE_MS: u32 = 100;
+
+/// Milliseconds since some moment.
+pub(super) type Millis = u32;
+
+/// One peer's repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowance {
+    /// Answered since the last one that was not.
+    answered: u32,
+    /// What may still be answered at once, at `at_ms`.
+    tokens: u32,
+    at_ms: Millis,
+    /// Beyond that, and how many of them were left out.
+    excess: u32,
+    left_out: u16,
+    /// Repeats for which it has shown that it sends by itself.
+    shown: u32,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            answered: 0,
+            tokens: BURST,
+            at_ms: 0,
+            excess: 0,
+            left_out: 0,
+            shown: 0,
+        }
+    }
+}
+
+impl Allowance {
+    /// Counts so many repeats that came at once; how many of them are not to be answered.
+    pub(super) fn take(&mut self, repeats: u64, now: Millis) -> u64 {
+        let passed = now.wrapping_sub(self.at_ms);
+        self.at_ms = now;
+        self.tokens = if passed >= SILENCE_MS {
+            BURST
+        } else {
+            BURST.min(self.tokens + passed * (PER_SECOND / 1000))
+        };
+        (0..repeats).filter(|_| self.leaves_out()).count() as u64
+    }
+
+    fn leaves_out(&mut self) -> bool {
+        if self.is_excess() {
+            self.answered = 0;
+            return true;
+        }
+        self.answered += 1;
+        if self.answered == REPEATS {
+            self.answered = 0;
+            return true;
+        }
+        false
+    }
+
+    fn is_excess(&mut self) -> bool {
+        if self.tokens > 0 {
+            self.tokens -= 1;
+            return false;
+        }
+        if self.shown > 0 {
+            self.shown -= 1;
+            return false;
+        }
+        self.excess += 1;
+        if !self.excess.is_multiple_of(EXCESS) {
+            return false;
+        }
+        self.left_out += 1;
+        if self.left_out == MANY {
+            self.left_out = 0;
+            self.shown = u32::from(MANY) * REPEATS;
+        }
+        true
+    }
+}
+
+/// Digests of what was sent.
+pub(super) struct Sent {
+    /// By the digest's high bits; 0: nothing. Made when the first comes: on loopback none does.
+    digests: Vec<u64>,
+    turn: u32,
+}
+
+const DIGESTS: usize = 1 << 16;
+
+/// Where there is one already, one in so many takes its place: what goes round comes again
+/// and finds a place soon; what comes once takes few.
+const ONE_IN: u32 = 8;
+
+impl Sent {
+    pub(super) fn new() -> Self {
+        Self {
+            digests: Vec::new(),
+            turn: 0,
+        }
+    }
+
+    /// Whether such bytes were sent to the peer of this hash.
+    #[inline]
+    pub(super) fn has(&self, hash: u64, data: &[u8]) -> bool {
+        let digest = digest(hash, data);
+        self.digests.get(place(digest)) == Some(&digest)
+    }
+
+    /// Keeps that such bytes are sent; whether they were before.
+    #[inline]
+    pub(super) fn keep(&mut self, hash: u64, data: &[u8]) -> bool {
+        if self.digests.is_empty() {
+            self.digests = vec![0; DIGESTS];
+        }
+        let digest = digest(hash, data);
+        let known = &mut self.digests[place(digest)];
+        if *known == digest {
+            return true;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        if *known == 0 || self.turn.is_multiple_of(ONE_IN) {
+            *known = digest;
+        }
+        false
+    }
+}
+
+fn place(digest: u64) -> usize {
+    (digest >> 32) as usize % DIGESTS
+}
+
+/// A number of their length, their start and their end, by a key; never 0.
+#[inline]
+fn digest(key: u64, data: &[u8]) -> u64 {
+    const PART: usize = 32;
+    let start = &data[..data.len().min(PART)];
+    let end = &data[data.len().saturating_sub(PART).max(start.len())..];
+    let mut digest = key ^ data.len() as u64;
+    for chunk in start.chunks(8).chain(end.chunks(8)) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        // Multiplied, and folded, since only high bits depend on all.
+        digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        digest ^= digest >> 29;
+    }
+    digest.wrapping_mul(0xBF58_476D_1CE4_E5B9) | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Rounds of `many` on the way at once, `per_ms` repeats a millisecond while all are
+    /// there, until none is left; and milliseconds.
+    fn loop_of(many: u64, per_ms: u64) -> (u64, u64) {
+        let mut allowance = Allowance::default();
+        let (mut left, mut rounds) = (many, 0);
+        for now in 0..10_000_000 {
+            // Fewer go round less often.
+            let batch = (per_ms * left).div_ceil(many).max(1);
+            left -= allowance.take(batch, now as u32).min(left);
+            rounds += batch;
+            if left == 0 {
+                return (rounds, now);
+            }
+        }
+        (rounds, u64::MAX)
+    }
+
+    #[test]
+    fn f17_one_that_goes_round_ends() {
+        for per_ms in [1, 5, 10, 20] {
+            let (rounds, _) = loop_of(1, per_ms);
+            assert!(rounds < u64::from(REPEATS) + per_ms, "{per_ms}: {rounds}");
+        }
+    }
+
+    #[test]
+    fn f17_many_that_go_round_fast_are_soon_less() {
+        for many in [2, 10, 100, 500] {
+            let (rounds, ms) = loop_of(many, 300);
+            let most = u64::from(REPEATS) + u64::from(EXCESS) * many;
+            // Those that are left within the rate have rule 1 only.
+            assert!(
+                rounds <= most + u64::from(PER_SECOND) * ms / 1000 + 300,
+                "{many}: {rounds}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_that_repeats_itself_loses_next_to_nothing() {
+        let lost = |per_ms: u64, ms: u32| {
+            let mut allowance = Allowance::default();
+            (0..ms).map(|now| allowance.take(per_ms, now)).sum::<u64>()
+        };
+        // Within the rate, one in 65,536.
+        assert_eq!(lost(10, 6_000), 0);
+        assert_eq!(lost(10, 60_000), 600_000 / u64::from(REPEATS));
+        // Beyond it, some at first.
+        let beyond = lost(100, 60_000);
+        assert!(
+            beyond <= u64::from(MANY) + 6_000_000 / u64::from(REPEATS) + 1,
+            "{beyond}"
+        );
+    }
+
+    #[test]
+    fn after_a_silence_it_starts_afresh() {
+        let mut allowance = Allowance::default();
+        assert_eq!(allowance.take(u64::from(BURST) - 1, 0), 0);
+        assert!(allowance.take(640, 1) >= 9);
+        assert_eq!(allowance.take(640, 1 + SILENCE_MS), 0);
+    }
+
+    #[test]
+    fn what_was_sent_is_known_by_peer_length_start_and_end() {
+        let mut sent = Sent::new();
+        assert!(!sent.has(1, b"hello"));
+        assert!(!sent.keep(1, b"hello"));
+        assert!(sent.keep(1, b"hello") && sent.has(1, b"hello"));
+        assert!(!sent.has(3, b"hello") && !sent.has(1, b"hellp") && !sent.has(1, b"hello\0"));
+        let long = [7u8; 1400];
+        sent.keep(1, &long);
+        for at in [0, 31, 1399] {
+            let mut other = long;
+            other[at] = 8;
+            assert!(!sent.has(1, &other), "{at}");
+        }
+        assert!(!sent.keep(1, b""));
+        assert!(sent.has(1, b""));
+    }
+
+    #[test]
+    fn what_goes_round_is_kept_among_much_that_is_new() {
+        let mut sent = Sent::new();
+        let mut known = 0;
+        for round in 0..1000u32 {
+            known += u32::from(sent.keep(9, b"round and round"));
+            for other in 0..1000u32 {
+                sent.keep(9, &(round * 1000 + other).to_be_bytes());
+            }
+        }
+        assert!(known > 900, "{known}");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_are_left_out_than_came(steps in prop::collection::vec((0u64..70_000, any::<u32>()), 0..50)) {
+            let mut allowance = Allowance::default();
+            for (repeats, now) in steps {
+                prop_assert!(allowance.take(repeats, now) <= repeats);
+            }
+        }
+    }
+}
