@@ -22,22 +22,19 @@ pub(super) struct SocketHops {
 }
 
 impl SocketHops {
-    /// The caller keeps `fd` open.
-    pub(super) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> Self {
+    /// And what it sends with so far, 0 where that is not known. The caller keeps `fd` open.
+    pub(super) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> (Self, u8) {
         let before = option::sent_hop_limits(fd, is_v6).ok();
-        Self {
+        let own = before.map_or(0, SentHopLimits::both);
+        let hops = Self {
             fd,
             is_v6,
             before: before.filter(|_| !is_shared),
-            now: before.map_or(0, SentHopLimits::both),
+            now: if is_shared { 0 } else { own },
             wanted: 0,
             row: 0,
-        }
-    }
-
-    /// What it sends with now; 0: not known.
-    pub(super) fn now(&self) -> u8 {
-        self.now
+        };
+        (hops, own)
     }
 
     /// What a reply is to ask for that is to have this one, and is sent before the batch ends;

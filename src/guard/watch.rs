@@ -106,11 +106,8 @@ impl Guard {
             );
             self.observer.notice(Level::Warning, "no_hop_limits", text);
         }
-        let socket = SocketHops::new(fd, is_v6, is_shared);
-        let own = match socket.now() {
-            0 => MOST,
-            own => own,
-        };
+        let (socket, own) = SocketHops::new(fd, is_v6, is_shared);
+        let own = if own == 0 { MOST } else { own };
         self.loops = Some(Watch {
             loops: Loops::new(own),
             fd,
