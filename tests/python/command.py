@@ -122,3 +122,15 @@ def serving(
         finally:
             if found.status is None:
                 found.end()
+
+
+@contextlib.contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """Any program that prints a line when it is ready; ended when the block is left."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline(), words
+        try:
+            yield process
+        finally:
+            process.kill()
