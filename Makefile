@@ -81,7 +81,10 @@ fuzz-corpus: target/tools/bin/cargo-fuzz ## Keep what fuzzing found new in tests
 	$(foreach target,$(FUZZ_TARGETS),$(call FUZZ,$(target)) \
 		tests/corpus/$(target) fuzz/corpus/$(target) -- -merge=1 -use_counters=0 &&) true
 
-soak: build ## Count 10,000,000 datagrams in and out, 1,000,000 forged sources, then load and idle connections (SOAK_SECONDS=600: the full run)
+CAMPAIGN_SECONDS ?= 600
+
+soak: build ## Echo loops at random for ten minutes, 10,000,000 datagrams in and out, 1,000,000 forged sources, then load and idle connections (SOAK_SECONDS=600: the full run)
+	RSECHO_CAMPAIGN_SECONDS=$(CAMPAIGN_SECONDS) $(BIN)/python -m pytest -q -s --timeout $$(($(CAMPAIGN_SECONDS) + 120)) tests/python/test_loop_campaign.py
 	RSECHO_FORGED_SOURCES=1000000 $(BIN)/python -m pytest -q -k forged_sources tests/python/test_guard_network.py
 	$(CARGO) run --quiet --release --locked --example soak
 

@@ -40,11 +40,12 @@ class Guard:
     """UDP: answer also to source ports below 1024, 2049 and 11211 off loopback: forged, they
     are those of servers that answer back (CVE-2024-2169). [`service_port`]"""
     loop_guard: bool = True
-    """UDP: end what goes round and round between this server and another one: by its hop
-    limit where that is one of these servers; where it is another, by its rate, off loopback
-    or where sources have a limit. The peer is then left alone for 10 seconds, and for longer
-    each time. While a peer is checked (128 datagrams in a million) its replies have a hop
-    limit of their own, 127 at most. [`echo_loop`, `quarantined`]"""
+    """UDP: end what goes round and round between this server and another one. Each reply has a
+    smaller hop limit than its request, 120 at most, so between two of these servers nothing
+    goes round more than 64 times. An echo of another kind is bounded off loopback: of
+    datagrams whose bytes their sender was sent before, one in 65,536 is not answered, and one
+    in 64 of those beyond 10,000 a second. docs/guards.md has the bounds.
+    [`echo_loop`, `repeated`]"""
     rate_per_source: Rate | None = None
     """UDP: datagrams a second from one source that are answered, or a pair of that and how
     many at once: by default a tenth of it, at least 5. [`rate_limited`]"""

@@ -110,7 +110,9 @@ guard_options = stacked(
         "--loop-guard/--no-loop-guard",
         default=True,
         show_default=True,
-        help="UDP: end what goes round and round between this server and another one.",
+        help="UDP: end what goes round and round between this server and another one: replies "
+        "have a smaller hop limit than their requests, and beyond loopback few datagrams are "
+        "answered whose bytes their sender was sent before.",
     ),
     option(
         "--rate-limit",
