@@ -18,7 +18,7 @@ use super::counters::{Counters, Tally};
 use super::engine::Engine;
 use super::idle::Idle;
 use super::impairing::Impairing;
-use super::observe::{DropLog, Teller};
+use super::observe::{DropLog, Drops, Teller};
 use super::plan::{Group, Item, Plan};
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
@@ -115,7 +115,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         control: &'a Control,
     ) -> Self {
         let slots = engine.slots();
-        let drop_log = DropLog::new(Arc::clone(&service.observer));
+        let drop_log = DropLog::new(Arc::clone(&service.observer), Drops::line);
         Self {
             service,
             engine,
@@ -148,7 +148,6 @@ impl<'a, E: Engine> Worker<'a, E> {
             }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
         };
-        self.drop_log.write();
         finish
     }
 
@@ -291,19 +290,8 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Tells of what is dropped in the tally, before that is published and forgotten.
     pub(super) fn log_drops(&mut self) {
-        if let Some(dropped) = self.tally.dropped() {
-            // A page's letters stand where the messages were that were cut.
-            let cuts = if self.is_composing {
-                &[][..]
-            } else {
-                &self.cuts
-            };
-            let cut = || cuts.last().map(|cut| cut.slot);
-            let last = self.verdicts.iter().rposition(Option::is_some);
-            let peer = last
-                .or_else(cut)
-                .and_then(|slot| self.received[slot].source.to_std());
-            self.drop_log.add(dropped, peer);
+        if let Some(drops) = self.tally.drops() {
+            self.drop_log.add(Instant::now(), |all| all.add(&drops));
         }
     }
 
@@ -332,14 +320,15 @@ impl<'a, E: Engine> Worker<'a, E> {
             verdict = verdict.or(Some(DropReason::Merged));
         }
         if let Some(reason) = verdict {
-            self.tally.drop(reason, packets);
+            self.tally.drop(reason, packets, &received.source);
             return verdict;
         }
         let (engine, length) = (&self.engine, received.length);
         let data = || engine.data(slot, 0, length);
         let grant = self.service.guard.weigh(received, packets, data);
         let reason = grant.reason?;
-        self.tally.drop(reason, packets - grant.datagrams);
+        let refused = packets - grant.datagrams;
+        self.tally.drop(reason, refused, &received.source);
         if grant.datagrams == 0 {
             return Some(reason);
         }
@@ -421,7 +410,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                     }
                     Err(error) => {
                         let reason = classify(&error);
-                        self.tally.drop(reason, 1);
+                        self.tally.drop(reason, 1, &to.source);
                         self.verdicts[usize::from(piece.slot)] = Some(reason);
                     }
                 }
