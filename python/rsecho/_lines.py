@@ -7,7 +7,6 @@ escape, before any formatter sees it: whoever configures logging need not know o
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import traceback
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from rsecho._rsecho import Throttle
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import TypeAlias

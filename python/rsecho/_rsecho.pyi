@@ -64,8 +64,8 @@ class RecordLayout:
     def __new__(cls, format: str | bytes, names: str | Iterable[str] | None = None) -> RecordLayout:
         """Compile `format`.
 
-        `names`: one name per value, unique, of printable characters, as an iterable or as one string
-        separated by spaces or commas. Default: `field_0`, `field_1`, …
+        `names`: one name per value, unique, of printable characters, as an iterable or as one
+        string separated by spaces or commas. Default: `field_0`, `field_1`, …
 
         Raises `FormatError` if the format or the names cannot be used, TypeError if they are no
         text.

@@ -10,7 +10,6 @@ from rsecho.stats import LEVEL, TcpStats, UdpStats
 _Stats = TypeVar("_Stats", UdpStats, TcpStats)
 
 
-
 def since(now: _Stats, before: _Stats) -> _Stats:
     """The counters of `now` less those of `before`; what is a level stays as it is."""
     changed: dict[str, Any] = {}
