@@ -130,3 +130,98 @@ impl<T: Default + Send> Held for Cell<T> {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Queue;
+
+    #[derive(Default)]
+    struct Sum(u64);
+
+    fn lines(queue: &Arc<Queue>) -> Lines<Sum> {
+        let observer = Observer::new("test", Some(Arc::clone(queue)));
+        Lines::new(Arc::new(observer), |sum, server, left_out| Line {
+            level: Level::Warning,
+            name: "sum",
+            text: format!("{server} {}{left_out}", sum.0),
+        })
+    }
+
+    fn told(queue: &Queue) -> Vec<String> {
+        let events = queue.drain(100).into_iter();
+        let texts = events.map(|event| match event.what {
+            What::Notice { text, .. } => text,
+            other => panic!("{other:?}"),
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn the_last_of_a_burst_comes_by_itself_and_on_time() {
+        let queue = Arc::new(Queue::new(8).unwrap());
+        let lines = lines(&queue);
+        let start = Instant::now();
+        for number in [1, 10, 100] {
+            lines.add(start, |sum| sum.0 += number);
+        }
+        assert_eq!(told(&queue), ["test 1"]);
+        assert!(queue.is_empty());
+        // Nothing more happens; whoever waits for events gets it.
+        queue.wait(Duration::from_secs(20));
+        assert_eq!(told(&queue), ["test 110 (1 more like it)"]);
+        let waited = start.elapsed();
+        assert!(waited >= Duration::from_secs(1), "{waited:?}");
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
+        assert!(queue.held().is_empty() && queue.time_to_due() > Duration::from_secs(20));
+    }
+
+    #[test]
+    fn what_is_held_back_is_said_at_the_end_and_before_what_is_reported_then() {
+        let queue = Arc::new(Queue::new(8).unwrap());
+        let lines = lines(&queue);
+        let now = Instant::now();
+        lines.add(now, |sum| sum.0 += 1);
+        lines.add(now, |sum| sum.0 += 2);
+        drop(lines);
+        Observer::new("test", Some(Arc::clone(&queue))).notice(Level::Info, "stopped", "stopped");
+        assert_eq!(told(&queue), ["test 1", "test 2", "stopped"]);
+        std::thread::sleep(Duration::from_millis(1_100));
+        assert!(told(&queue).is_empty());
+    }
+
+    #[test]
+    fn a_worker_and_the_reader_together_say_everything_once() {
+        let queue = Arc::new(Queue::new(8).unwrap());
+        let lines = lines(&queue);
+        let start = Instant::now();
+        let mut sum = 0;
+        let mut add = |texts: Vec<String>| {
+            for text in texts {
+                sum += text.split(' ').nth(1).unwrap().parse::<u64>().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                // Of a clock of its own, in which a millisecond is three seconds.
+                for number in 0..30_000_u32 {
+                    let at = start + Duration::from_micros(3_000) * (number / 1_000) * 1_000;
+                    lines.add(at, |sum| sum.0 += 1);
+                }
+            });
+            while !worker.is_finished() {
+                add(told(&queue));
+            }
+        });
+        add(told(&queue));
+        assert_eq!(sum, 30_000);
+    }
+
+    #[test]
+    fn without_a_queue_nothing_is_kept() {
+        let lines = Lines::new(Arc::new(Observer::new("test", None)), |(), _, _| {
+            unreachable!("nobody reads it")
+        });
+        lines.add(Instant::now(), |()| unreachable!("nobody reads it"));
+    }
+}
