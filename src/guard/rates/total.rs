@@ -8,7 +8,10 @@
 //! those who have come back, an eighth for the known. Below that, each class has a share of its
 //! own, a [`CLASSES`]th of the limit, that the others cannot touch.
 //!
-//! What follows, for a flood that needs the whole limit:
+//! Nothing is kept from anybody for whom it is not needed: who has come back may draw all of it
+//! while nobody is known, and the known may, unless it has been short for [`STRAIN`].
+//!
+//! What follows, for a flood that needs the whole limit (for longer than that):
 //! - of sources that are seen once, whoever has come back loses nothing;
 //! - of those known before it, whoever needs less than their class's share loses nothing, nor do
 //!   the known together as long as they leave the other classes their shares;
@@ -19,12 +22,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{BACK, Shape, replace};
+use super::{BACK, KNOWN_FOR, Shape, replace};
 use crate::guard::Rate;
 
 /// Times between a source's datagrams, in four-fold steps: below 2 ms, 8 ms, 34 ms, 134 ms,
 /// 537 ms, 2.1 s and 8.6 s; and longer, or never seen.
 const PACES: u32 = 8;
+
+/// It is short when it has refused somebody for so long: 1.1 s. It is so for twice that time.
+const STRAIN: u64 = 1 << 33;
+
+/// Between two refusals that belong together, and between two looks at the time: 134 ms, 34 ms.
+const PAUSE: u64 = 1 << 30;
+const LOOK: u64 = 1 << 28;
 
 /// Of each pace, those who are known and those who are not.
 pub(super) const CLASSES: usize = 2 * PACES as usize;
@@ -64,6 +74,11 @@ pub(super) struct Total {
     /// Every worker writes to it.
     all: AtomicU64,
     shape: Shape,
+    /// It is short until then; and until then something is kept from those who have come back.
+    strained_until: AtomicU64,
+    kept_until: AtomicU64,
+    /// Since when and until when somebody was refused.
+    refused: [AtomicU64; 2],
     /// How far from full it may be for those who were never seen, for those who have come back
     /// and for the known to draw on it.
     depths: [u64; 3],
@@ -80,6 +95,9 @@ impl Total {
         Self {
             all: AtomicU64::new(0),
             shape,
+            strained_until: AtomicU64::new(0),
+            kept_until: AtomicU64::new(0),
+            refused: Default::default(),
             depths: [2, 4, 8].map(|part| shape.interval * (burst - burst / part)),
             share: Shape {
                 interval: shape.interval * part,
@@ -92,12 +110,55 @@ impl Total {
     /// Takes a token for each of `wanted` datagrams of a source, or of as many as there are.
     #[inline]
     pub(super) fn take(&self, is_shared: bool, seen: Seen, now: u64, wanted: u64) -> u64 {
-        let depth = self.depths[seen.rank()];
+        let rank = seen.rank();
+        let keeps = match rank {
+            0 => true,
+            1 => now < self.kept_until.load(Ordering::Relaxed),
+            _ => {
+                self.keep_until(now + KNOWN_FOR);
+                now < self.strained_until.load(Ordering::Relaxed)
+            }
+        };
+        let depth = if keeps {
+            self.depths[rank]
+        } else {
+            self.shape.full
+        };
         let granted = draw(is_shared, &self.all, self.shape, now, wanted, depth);
         if granted == wanted {
             return granted;
         }
-        granted + self.take_share(is_shared, seen, now, wanted - granted)
+        let granted = granted + self.take_share(is_shared, seen, now, wanted - granted);
+        if granted < wanted {
+            self.note_refusal(now);
+        }
+        granted
+    }
+
+    /// Has something kept from those who have come back.
+    #[inline]
+    fn keep_until(&self, time: u64) {
+        if self.kept_until.load(Ordering::Relaxed) + LOOK < time {
+            self.kept_until.store(time, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody was refused, perhaps not for the first time. Workers that do this at once write
+    /// much the same.
+    fn note_refusal(&self, now: u64) {
+        let [since, last] = &self.refused;
+        let pause = now.saturating_sub(last.load(Ordering::Relaxed));
+        if pause < LOOK {
+            return;
+        }
+        last.store(now, Ordering::Relaxed);
+        if pause > PAUSE {
+            since.store(now, Ordering::Relaxed);
+        } else if now.saturating_sub(since.load(Ordering::Relaxed)) >= STRAIN {
+            self.strained_until
+                .store(now + 2 * STRAIN, Ordering::Relaxed);
+            self.keep_until(now + 2 * STRAIN);
+        }
     }
 
     /// Of what its class has for itself.
@@ -182,7 +243,12 @@ mod tests {
             burst: 64,
         });
         let seen = |is_known, gap| Seen { is_known, gap };
-        let now = 1 << 60;
+        let mut now = 1 << 60;
+        // A quarter and an eighth are kept once somebody is known, and it has been short.
+        while now > total.strained_until.load(Ordering::Relaxed) {
+            total.note_refusal(now);
+            now += LOOK;
+        }
         let take = |who| total.take(false, who, now, 64);
         // Half of all, and the share of those who were never seen.
         assert_eq!(take(seen(false, u64::MAX)), 32 + 4);
@@ -194,5 +260,26 @@ mod tests {
         assert_eq!(take(seen(true, 0)), 4 + 4);
         assert_eq!(take(seen(true, 1 << 25)), 4);
         assert!(!total.is_calm(now));
+    }
+
+    #[test]
+    fn who_is_alone_may_have_all_of_it() {
+        let rate = Rate {
+            per_second: 16.0,
+            burst: 64,
+        };
+        let now = 1 << 60;
+        for is_known in [false, true] {
+            let total = Total::new(rate);
+            let take = |is_known| total.take(false, Seen { is_known, gap: 0 }, now, 100);
+            assert_eq!(take(is_known), 64);
+            assert_eq!(take(!is_known), 0);
+        }
+        // Not while another is known, for whom a quarter is kept.
+        let total = Total::new(rate);
+        let take = |is_known, wanted| total.take(false, Seen { is_known, gap: 0 }, now, wanted);
+        assert_eq!(take(true, 1), 1);
+        assert_eq!(take(false, 100), 47 + 4);
+        assert_eq!(take(true, 100), 12);
     }
 }

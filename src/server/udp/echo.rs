@@ -141,14 +141,13 @@ impl<'a, E: Engine> Worker<'a, E> {
     pub(super) fn run(mut self) -> Finish {
         self.service.receiver.settle();
         self.settle_composer();
-        let finish = match self.serve() {
+        match self.serve() {
             Ok(finish) => {
                 self.drain_composer();
                 finish
             }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
-        };
-        finish
+        }
     }
 
     fn serve(&mut self) -> io::Result<Finish> {
