@@ -18,6 +18,7 @@ __all__ = [
     "Server",
     "SocketOptions",
     "TcpClient",
+    "Throttle",
     "UdpClient",
     "__version__",
     "after_fork",
@@ -26,6 +27,7 @@ __all__ = [
     "resolve",
     "shut_down",
     "split_host_port",
+    "upper_case",
 ]
 
 __version__: str

@@ -162,12 +162,12 @@ def test_f49_an_exception_with_a_payload_in_it_forges_no_line(
     def fails_on_record(found: rsecho.Record) -> None:
         raise ValueError("bad: " + found.data.decode())
 
-    options: dict[str, Any] = {
+    places: dict[str, dict[str, Any]] = {
         "responder": {"responder": fails},
         "coroutine": {"responder": fails_later},
         "on_record": {"unpack": f"!{len(payload)}s", "on_record": fails_on_record},
-    }[place]
-    with running(kind, host, engine=engine, **options) as server:
+    }
+    with running(kind, host, engine=engine, **places[place]) as server:
         ask(server, payload)
         until(lambda: "forged" in plain.getvalue())
     assert rsecho.flush_logs()

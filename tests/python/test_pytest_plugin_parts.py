@@ -7,7 +7,7 @@ import errno
 import re
 import socket
 from dataclasses import fields
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -272,7 +272,8 @@ def test_nobody_else_can_take_a_port_that_is_held(
 
 
 def test_all_that_says_how_many_there_are_is_a_level() -> None:
-    for kind in (UdpStats, TcpStats):
+    kinds: list[Any] = [UdpStats, TcpStats]
+    for kind in kinds:
         names = {
             field.name for field in fields(kind) if field.name.startswith(("active", "pending"))
         }
