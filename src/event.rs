@@ -4,15 +4,22 @@
 //! Two lanes. Frequent events (a datagram, a connection) go through a fixed ring and are
 //! dropped and counted when nobody keeps up. Rare ones (a server stopped, a worker failed)
 //! are always kept. Both carry the time at which they happened.
+//!
+//! Lines that could be frequent are rare by a throttle (`lines.rs`): what they hold back lies
+//! here until it is due, and the reader takes it as if it had just been reported.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::sys;
+
+mod lines;
+
+pub(crate) use lines::{Line, Lines};
 
 /// How much an event matters, as in Python's logging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +40,7 @@ pub struct Event {
     /// When, in nanoseconds since 1970 (CLOCK_REALTIME).
     pub time_ns: u64,
     /// Which server, as in `udp://127.0.0.1:9999`.
-    pub server: std::sync::Arc<str>,
+    pub server: Arc<str>,
     /// Its number in this process: several servers may share an address (SO_REUSEPORT).
     pub server_id: u64,
     /// What.
@@ -108,10 +115,14 @@ pub enum What {
 }
 
 /// The queue. One for a process is enough; tests make their own.
-#[derive(Debug)]
 pub struct Queue {
     ring: ArrayQueue<Event>,
     kept: Mutex<Vec<Event>>,
+    /// Lines that are held back, and when the first of them is due, in nanoseconds since
+    /// `start`; `u64::MAX`: none is.
+    held: Mutex<Vec<Arc<dyn lines::Held>>>,
+    due_ns: AtomicU64,
+    start: Instant,
     dropped: AtomicU64,
     asleep: AtomicBool,
     closed: AtomicBool,
@@ -131,6 +142,9 @@ impl Queue {
         Ok(Self {
             ring: ArrayQueue::new(capacity.max(1)),
             kept: Mutex::new(Vec::new()),
+            held: Mutex::new(Vec::new()),
+            due_ns: AtomicU64::new(u64::MAX),
+            start: Instant::now(),
             dropped: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -162,8 +176,10 @@ impl Queue {
 
     /// Takes up to `limit` frequent events and the rare ones that happened meanwhile, in the
     /// order of their times. No rare event overtakes what its server reported before: the end
-    /// of a server is the last that is heard of it.
+    /// of a server is the last that is heard of it. Lines that were held back and are due are
+    /// among them.
     pub fn drain(&self, limit: usize) -> Vec<Event> {
+        let mut due = self.take_due();
         // Taken first: what was reported before these is in the ring by now.
         let mut kept = std::mem::take(&mut *self.kept());
         let mut events: Vec<Event> = Vec::new();
@@ -181,6 +197,7 @@ impl Queue {
             later.append(&mut newer);
             *newer = later;
         }
+        events.append(&mut due);
         events.append(&mut kept);
         events.sort_by_key(|event| event.time_ns);
         events
@@ -191,9 +208,51 @@ impl Queue {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the reader look at what holds a line back that will be due then. The line before it
+    /// has just woken the reader, which sleeps no longer than a line is held back.
+    fn remind(&self, due: Duration, line: Arc<dyn lines::Held>) {
+        self.held().push(line);
+        self.due_ns.fetch_min(nanoseconds(due), Ordering::SeqCst);
+    }
+
+    /// The lines that were held back until now.
+    fn take_due(&self) -> Vec<Event> {
+        let now = self.since_start(Instant::now());
+        if nanoseconds(now) < self.due_ns.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
+        self.due_ns.store(u64::MAX, Ordering::SeqCst);
+        let mut held = std::mem::take(&mut *self.held());
+        let events = held.iter().filter_map(|line| line.take_due(now)).collect();
+        held.retain(|line| {
+            let due = line.due();
+            if let Some(due) = due {
+                self.due_ns.fetch_min(nanoseconds(due), Ordering::SeqCst);
+            }
+            due.is_some()
+        });
+        self.held().append(&mut held);
+        events
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Arc<dyn lines::Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This moment on the clock by which lines are due.
+    fn since_start(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
+    /// How long it is until a line is due that is held back.
+    fn time_to_due(&self) -> Duration {
+        let due = Duration::from_nanos(self.due_ns.load(Ordering::SeqCst));
+        due.saturating_sub(self.since_start(Instant::now()))
+    }
+
     /// True when there is nothing to drain.
     pub fn is_empty(&self) -> bool {
-        self.ring.is_empty() && self.kept().is_empty()
+        self.ring.is_empty() && self.kept().is_empty() && !self.time_to_due().is_zero()
     }
 
     /// How many events were dropped since the last call.
@@ -201,13 +260,16 @@ impl Queue {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Sleeps until there is an event, the queue is closed, or the time has passed.
+    /// Sleeps until there is an event, a line is due that was held back, the queue is closed, or
+    /// the time has passed. A line that is held back meanwhile does not wake it: who wants the
+    /// last of a burst on time waits for a second at most.
     pub fn wait(&self, timeout: Duration) {
         self.waker.clear();
         self.asleep.store(true, Ordering::SeqCst);
         let idle = self.is_empty() && !self.closed.load(Ordering::SeqCst);
         if idle {
             // A failing poll(2) would mean a broken queue; looking again is all there is.
+            let timeout = timeout.min(self.time_to_due());
             let _ = sys::wait_readable(-1, Some(&self.waker), Some(timeout));
         }
         self.asleep.store(false, Ordering::SeqCst);
@@ -230,12 +292,19 @@ impl Queue {
     }
 }
 
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let events = self.ring.len();
+        f.debug_struct("Queue").field("events", &events).finish()
+    }
+}
+
 /// Where a server's events go, and how much of each payload. Cheap to ask once a batch.
 #[derive(Debug)]
 pub struct Observer {
-    server: std::sync::Arc<str>,
+    server: Arc<str>,
     id: u64,
-    queue: Option<std::sync::Arc<Queue>>,
+    queue: Option<Arc<Queue>>,
     /// 0: each datagram is not of interest; n + 1: it is, with n bytes of its payload.
     access: AtomicU32,
 }
@@ -245,7 +314,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Observer {
     /// Events of `server` go to `queue`, if there is one.
-    pub fn new(server: &str, queue: Option<std::sync::Arc<Queue>>) -> Self {
+    pub fn new(server: &str, queue: Option<Arc<Queue>>) -> Self {
         Self {
             server: server.into(),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -305,11 +374,15 @@ impl Observer {
     fn event(&self, time_ns: u64, what: What) -> Event {
         Event {
             time_ns,
-            server: std::sync::Arc::clone(&self.server),
+            server: Arc::clone(&self.server),
             server_id: self.id,
             what,
         }
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// CLOCK_REALTIME in nanoseconds.
@@ -323,7 +396,6 @@ pub fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::thread;
     use std::time::Instant;
 

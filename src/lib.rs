@@ -18,6 +18,7 @@ pub mod server;
 pub mod socket;
 pub mod stats;
 mod sys;
+pub mod throttle;
 pub mod unpack;
 pub mod worker;
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from rsecho._lifecycle import live_servers
+from rsecho._lines import Limiter, emit, host_port, marked
 from rsecho._rsecho import EventQueue
 from rsecho.logs import escape_payload
 from rsecho.records import Record
@@ -31,7 +33,8 @@ SERVER = logging.getLogger("rsecho.server")
 ACCESS = logging.getLogger("rsecho.access")
 RECORDS = logging.getLogger("rsecho.records")
 
-# How often levels are looked at, and how often a repeated line may appear.
+# How often levels are looked at; also how long this thread sleeps at most, so that a line that
+# a worker holds back for a second is written when that is over.
 _SECOND = 1.0
 
 # Events taken at a time: a second's look at the levels is never far.
@@ -42,34 +45,21 @@ class Sink:
     """What one server does with records. Outlives the server until its last event is out."""
 
     def __init__(
-        self, layout: RecordLayout | None, on_record: Callable[[Record], object] | None
+        self,
+        layout: RecordLayout | None,
+        on_record: Callable[[Record], object] | None,
+        failures: Limiter,
     ) -> None:
         self.layout = layout
         self.on_record = on_record
         self.unfit = Limiter()
         self.failed = Limiter()
+        self._failures = failures
 
-
-class Limiter:
-    """Lets one line a second through; the next one says how many were held back."""
-
-    def __init__(self) -> None:
-        self._due = 0.0
-        self._held = 0
-        self._write: Callable[[str], None] = lambda _: None
-
-    def offer(self, write: Callable[[str], None]) -> None:
-        """Calls `write` with what to append to its line, now or when it is due."""
-        self._held += 1
-        self._write = write
-        self.flush()
-
-    def flush(self) -> None:
-        """Writes the last line that was held back, if it is due."""
-        now = time.monotonic()
-        if self._held and now >= self._due:
-            held, self._held, self._due = self._held, 0, now + _SECOND
-            self._write(f" ({held - 1} more like it)" if held > 1 else "")
+    def finish(self) -> None:
+        """Writes what was held back: nothing may come after the server's last line."""
+        for limiter in (self.unfit, self.failed, self._failures):
+            limiter.finish()
 
 
 class Pump:
@@ -82,6 +72,8 @@ class Pump:
         self._is_closing = False
         self._sinks: dict[int, Sink] = {}
         self._flushes: list[threading.Event] = []
+        # What holds a line back.
+        self._held: set[Limiter] = set()
         self._next_look = 0.0
         self._lost = 0
         self._lost_limiter = Limiter()
@@ -109,6 +101,16 @@ class Pump:
         self.queue.wake()
         return done.wait(timeout)
 
+    def remind(self, limiter: Limiter) -> None:
+        """Has the line written that is held back there, when it is due."""
+        with self._lock:
+            if limiter in self._held:
+                return
+            self._held.add(limiter)
+            if self._thread is None or self._thread is threading.current_thread():
+                return
+        self.queue.wake()
+
     def finish(self, timeout: float) -> None:
         """Writes what is there and ends the thread; gives up on a handler that hangs."""
         with self._lock:
@@ -121,16 +123,42 @@ class Pump:
     def _run(self) -> None:
         while not self._is_closing:
             try:
-                self.queue.wait(_SECOND)
+                self.queue.wait(self._time_to_due())
             except SystemExit:
                 # The interpreter is going and nobody has told us otherwise.
                 return
-            while self._take() == _BATCH:
+            # With more than that: it comes faster than it is taken.
+            while self._take() >= _BATCH:
                 self._look()
             self._look()
         while self._take():
             pass
         self._tell_lost()
+        with self._lock:
+            held, self._held = self._held, set()
+        for limiter in held:
+            self._attempt(limiter.finish)
+
+    def _time_to_due(self) -> float:
+        with self._lock:
+            times = [due for limiter in self._held if (due := limiter.due) is not None]
+        return max(0.0, min(_SECOND, min(times, default=math.inf) - time.monotonic()))
+
+    def _flush_due(self) -> None:
+        if not self._held:
+            return
+        with self._lock:
+            held, self._held = self._held, set()
+        for limiter in held:
+            self._attempt(limiter.flush)
+        with self._lock:
+            self._held |= {limiter for limiter in held if limiter.due is not None}
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except BaseException as error:
+            self._fault(error)
 
     def _take(self) -> int:
         # Before the events are: what happened before a flush was asked for is among them.
@@ -150,6 +178,7 @@ class Pump:
         return len(events)
 
     def _look(self) -> None:
+        self._flush_due()
         now = time.monotonic()
         if now < self._next_look:
             return
@@ -157,10 +186,6 @@ class Pump:
         try:
             for server in live_servers():
                 server._follow_levels()
-            for sink in list(self._sinks.values()):
-                sink.unfit.flush()
-                sink.failed.flush()
-            self._fault_limiter.flush()
             self._tell_lost()
         except BaseException as error:
             self._fault(error)
@@ -173,7 +198,7 @@ class Pump:
         def write(_more: str) -> None:
             lost, self._lost = self._lost, 0
             text = f"{lost} events were not logged: they came faster than logging takes them"
-            _emit(SERVER, logging.WARNING, time.time_ns(), text, event="lost", count=lost)
+            emit(SERVER, logging.WARNING, time.time_ns(), text, event="lost", count=lost)
 
         self._lost_limiter.offer(write)
 
@@ -181,12 +206,12 @@ class Pump:
         """What logging itself does with an error of a handler: says so on stderr."""
         if not logging.raiseExceptions:
             return
-        text = "".join(traceback.format_exception(error))
+        text = marked("".join(traceback.format_exception(error)))
 
         def write(more: str) -> None:
             # Standard error may be closed, or be what raised.
             with contextlib.suppress(Exception):
-                sys.stderr.write(f"--- rsecho: logging raised{more} ---\n{text}")
+                sys.stderr.write(f"--- rsecho: logging raised{more} ---\n{text}\n")
 
         self._fault_limiter.offer(write)
 
@@ -195,10 +220,10 @@ class Pump:
             _, when, server, level, name, text = event
             if name == "wake":
                 return
-            _emit(SERVER, level, when, text, event=name, server=server)
-            if name == "stopped":
+            if name == "stopped" and (sink := self._sinks.pop(server_id, None)):
                 # The last that is heard of it.
-                self._sinks.pop(server_id, None)
+                self._attempt(sink.finish)
+            emit(SERVER, level, when, text, event=name, server=server)
         elif event[0] == "received":
             _received(event)
         elif event[0] == "answered":
@@ -209,17 +234,17 @@ class Pump:
             self._unfit(self._sinks.get(server_id), event)
         elif event[0] == "opened":
             _, when, server, peer = event
-            text = f"{server} opened by {_host_port(peer)}"
-            parts: dict[str, Any] = {"server": server, "peer": _host_port(peer)}
-            _emit(ACCESS, logging.DEBUG, when, text, event="opened", **parts)
+            text = f"{server} opened by {host_port(peer)}"
+            parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
+            emit(ACCESS, logging.DEBUG, when, text, event="opened", **parts)
         else:
             _, when, server, peer, why, received, sent = event
             text = (
-                f"{server} closed with {_host_port(peer)}: {why}, received {received}, sent {sent}"
+                f"{server} closed with {host_port(peer)}: {why}, received {received}, sent {sent}"
             )
-            parts = {"server": server, "peer": _host_port(peer), "reason": why}
+            parts = {"server": server, "peer": host_port(peer), "reason": why}
             parts |= {"received_bytes": received, "sent_bytes": sent}
-            _emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
+            emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
 
     def _record(self, sink: Sink | None, event: _rsecho._RecordEvent) -> None:
         _, when, server, peer, data = event
@@ -230,10 +255,10 @@ class Pump:
             if RECORDS.isEnabledFor(logging.INFO):
                 fields = record.fields
                 values = " ".join(f"{name}={value!r}" for name, value in fields.items())
-                parts: dict[str, Any] = {"server": server, "peer": _host_port(peer)}
+                parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
                 parts |= {"length": len(data), "fields": fields}
-                text = f"{server} record from {_host_port(peer)}: {values}"
-                _emit(RECORDS, logging.INFO, when, text, event="record", **parts)
+                text = f"{server} record from {host_port(peer)}: {values}"
+                emit(RECORDS, logging.INFO, when, text, event="record", **parts)
         finally:
             # A log handler's failure is no reason to withhold the record.
             if sink.on_record is not None:
@@ -244,13 +269,13 @@ class Pump:
             on_record(record)
         except BaseException as error:
             raised = error
-            peer = _host_port(record.peer)
+            peer = host_port(record.peer)
 
             def write(more: str) -> None:
                 text = f"{record.server} on_record raised for a record from {peer}{more}"
                 parts: dict[str, Any] = {"server": record.server, "peer": peer}
                 now = time.time_ns()
-                _emit(SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts)
+                emit(SERVER, logging.ERROR, now, text, event="on_record", raised=raised, **parts)
 
             sink.failed.offer(write)
 
@@ -262,12 +287,12 @@ class Pump:
 
         def write(more: str) -> None:
             text = (
-                f"{server} no record from {_host_port(peer)}: expected {size} bytes, received "
+                f"{server} no record from {host_port(peer)}: expected {size} bytes, received "
                 f"{length}: {escape_payload(data, length)}{more}"
             )
-            parts: dict[str, Any] = {"server": server, "peer": _host_port(peer)}
+            parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
             parts |= {"length": length, "expected": size}
-            _emit(RECORDS, logging.WARNING, when, text, event="unfit", **parts)
+            emit(RECORDS, logging.WARNING, when, text, event="unfit", **parts)
 
         sink.unfit.offer(write)
 
@@ -276,54 +301,26 @@ def _received(event: _rsecho._ReceivedEvent) -> None:
     if not ACCESS.isEnabledFor(logging.DEBUG):
         return
     _, when, server, pair, length, data, dropped = event
-    peer, payload = _host_port(pair), escape_payload(data, length)
+    peer, payload = host_port(pair), escape_payload(data, length)
     parts: dict[str, Any] = {"server": server, "peer": peer, "length": length, "payload": payload}
     if dropped is None:
         text = f"{server} received {length} bytes from {peer}: {payload}"
-        _emit(ACCESS, logging.DEBUG, when, text, event="received", **parts)
+        emit(ACCESS, logging.DEBUG, when, text, event="received", **parts)
     else:
         text = f"{server} dropped {length} bytes from {peer}: {dropped}: {payload}"
-        _emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
+        emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
 
 
 def _answered(event: _rsecho._AnsweredEvent) -> None:
     _, when, server, pair, length, dropped = event
-    peer = _host_port(pair)
+    peer = host_port(pair)
     parts: dict[str, Any] = {"server": server, "peer": peer, "length": length}
     if dropped is None:
         text = f"{server} sent {length} bytes to {peer}"
-        _emit(ACCESS, logging.DEBUG, when, text, event="sent", **parts)
+        emit(ACCESS, logging.DEBUG, when, text, event="sent", **parts)
     else:
         text = f"{server} could not send {length} bytes to {peer}: {dropped}"
-        _emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
-
-
-def _emit(
-    logger: logging.Logger,
-    level: int,
-    time_ns: int,
-    text: str,
-    *,
-    raised: BaseException | None = None,
-    **parts: object,
-) -> None:
-    """Logs a line as of the time at which it happened."""
-    if not logger.isEnabledFor(level):
-        return
-    extra = {"time_ns": time_ns, **parts}
-    cause = None if raised is None else (type(raised), raised, raised.__traceback__)
-    # Without arguments, so a "%" in the text stays one.
-    record = logger.makeRecord(logger.name, level, __file__, 0, text, (), cause, None, extra)
-    seconds = time_ns / 1e9
-    record.relativeCreated += (seconds - record.created) * 1e3
-    record.created = seconds
-    record.msecs = float(time_ns // 1_000_000 % 1000)
-    logger.handle(record)
-
-
-def _host_port(pair: tuple[str, int]) -> str:
-    host, port = pair
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        emit(ACCESS, logging.DEBUG, when, text, event="dropped", reason=dropped, **parts)
 
 
 _pump: Pump | None = None
@@ -347,6 +344,12 @@ def get() -> Pump:
 def flush(timeout: float) -> bool:
     """Waits until what has happened so far is written; False: not in time."""
     return _pump is None or _pump.flush(timeout)
+
+
+def remind(limiter: Limiter) -> None:
+    """Has the line written that is held back there, when it is due."""
+    if _pump is not None:
+        _pump.remind(limiter)
 
 
 def finish(timeout: float) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Server",
     "SocketOptions",
     "TcpClient",
+    "Throttle",
     "UdpClient",
     "__version__",
     "after_fork",
@@ -26,6 +27,7 @@ __all__ = [
     "resolve",
     "shut_down",
     "split_host_port",
+    "upper_case",
 ]
 
 __version__: str
@@ -64,8 +66,8 @@ class RecordLayout:
     def __new__(cls, format: str | bytes, names: str | Iterable[str] | None = None) -> RecordLayout:
         """Compile `format`.
 
-        `names`: one name per value, unique and not empty, as an iterable or as one string
-        separated by spaces or commas. Default: `field_0`, `field_1`, …
+        `names`: one name per value, unique, of printable characters, as an iterable or as one
+        string separated by spaces or commas. Default: `field_0`, `field_1`, …
 
         Raises `FormatError` if the format or the names cannot be used, TypeError if they are no
         text.
@@ -357,6 +359,32 @@ class EventQueue:
 
     def reopen(self) -> None:
         """Undo `close`."""
+
+@final
+class Throttle:
+    """When lines of one kind are written: the first at once, those of the next second not, the
+    last of them when that second is over.
+
+    Time is handed in, in seconds of a clock of the caller's that never goes back
+    (`time.monotonic`); ValueError for a negative one.
+    """
+
+    def __new__(cls) -> Throttle: ...
+    def offer(self, now: float, /) -> int | None:
+        """A line could be written now: how many were left out before it, if it is to be
+        written; None: it is held back."""
+
+    def due(self) -> float | None:
+        """When the last line that was held back is to be written; None: none was."""
+
+    def take_due(self, now: float, /) -> int | None:
+        """As `offer` for the last line that was held back, if that is due."""
+
+    def finish(self) -> int | None:
+        """The same whether it is due or not."""
+
+def upper_case(data: bytes, /) -> bytes:
+    """What the responder `upper` answers: by Unicode where `data` is UTF-8, else by ASCII."""
 
 # What a responder returns, and one request of a batch.
 _Answer: TypeAlias = bytes | bytearray | memoryview | None

@@ -50,9 +50,10 @@ class Guard:
     """UDP: datagrams a second from one source that are answered, or a pair of that and how
     many at once: by default a tenth of it, at least 5. [`rate_limited`]"""
     rate_total: Rate | None = None
-    """UDP: the same for all sources together. Those that come for the first time may have
-    the upper half of it only, so that forged ones leave the rest to those that came back.
-    [`rate_limited_total`]"""
+    """UDP: the same for all sources together. When that is not enough for all, those who are
+    known (have come back for 4 to 9 seconds, while it was) come first, then those who have come
+    back, and each pace at which sources return has a sixteenth of it for itself: a flood of
+    forged sources has one or few. [`rate_limited_total`]"""
     max_amplification: float | None = None
     """UDP: how many times the bytes of a request on the wire its reply may be. By default 3
     (RFC 9000 §8.1), and anything for sources on loopback. An echo is 1. [`amplification`]"""

@@ -11,6 +11,12 @@ Three loggers, silent until the program configures logging:
 `LogRecord.created` is when the event happened, not when it was written. Each record carries
 its parts as attributes: `time_ns`, `event`, `server`, and, where it has them, `peer`,
 `length`, `payload`, `reason`, `fields`.
+
+Whatever is in a payload or in an exception's text, a record is one line, and none of its
+characters steers a terminal: what does not print is escaped before a formatter sees it, in
+messages and in tracebacks. Each line of a traceback has a mark before it (`    | `), so none
+passes for a record. A formatter that formats exceptions itself (`formatException`) has to do
+that itself; `TextFormatter` and `JsonFormatter` do so for every record, whoever logged it.
 """
 
 from __future__ import annotations
@@ -20,11 +26,11 @@ import logging
 import math
 from typing import Any
 
-__all__ = ["JsonFormatter", "escape_payload", "flush_logs"]
+from rsecho._lines import marked, printable, trace, unmarked
+
+__all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
 
 logging.getLogger("rsecho").addHandler(logging.NullHandler())
-
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
 
 
 def escape_payload(data: bytes, length: int | None = None) -> str:
@@ -35,25 +41,10 @@ def escape_payload(data: bytes, length: int | None = None) -> str:
     only their beginning; the line then ends with `(128 of 1400 bytes)`.
     """
     text = data.decode("utf-8", "surrogateescape")
-    if not text.isprintable() or "\\" in text or '"' in text:
-        text = "".join(map(_escape, text))
+    text = printable(text.replace("\\", "\\\\").replace('"', '\\"'))
     if length is None or length <= len(data):
         return f'"{text}"'
     return f'"{text}" ({len(data)} of {length} bytes)'
-
-
-def _escape(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        # How surrogateescape carries a byte that is no UTF-8.
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def flush_logs(timeout: float = 5.0) -> bool:
@@ -72,11 +63,52 @@ def flush_logs(timeout: float = 5.0) -> bool:
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+class TextFormatter(logging.Formatter):
+    r"""One line a record, for people.
+
+    What does not print is escaped, in whatever the record's message is made of. The lines of a
+    traceback follow, each behind `    | `.
+
+    Args:
+        fmt: As for `logging.Formatter`; by default time, level, logger and message.
+        datefmt: Likewise; by default `2026-01-31 12:34:56`.
+    """
+
+    def __init__(
+        self,
+        fmt: str | None = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
+        datefmt: str | None = "%Y-%m-%d %H:%M:%S",
+        *more: Any,
+        **named: Any,
+    ) -> None:
+        super().__init__(fmt, datefmt, *more, **named)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line, and as many more as its traceback has."""
+        record.message = record.getMessage()
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        parts = [printable(self.formatMessage(record))]
+        if raised := _raised(record):
+            parts.append(marked(raised))
+        if record.stack_info:
+            parts.append(marked(self.formatStack(record.stack_info)))
+        return "\n".join(parts)
+
+
+def _raised(record: logging.LogRecord) -> str:
+    """The traceback that a record has; another formatter may have made a text of it."""
+    if record.exc_info:
+        return trace(record.exc_info)
+    return record.exc_text or ""
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line.
 
     `time_ns` (an integer since 1970), `level`, `logger`, `message`, then whatever attributes
-    the record was given; `exception` where there is one.
+    the record was given; `exception` where there is one, and `stack`. Messages and tracebacks
+    are escaped as by `TextFormatter`: they may be printed as they are.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -85,15 +117,15 @@ class JsonFormatter(logging.Formatter):
             "time_ns": getattr(record, "time_ns", round(record.created * 1e9)),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": printable(record.getMessage()),
         }
         for name, value in vars(record).items():
             if name not in _STANDARD and name not in document:
                 document[name] = _plain(value)
-        if record.exc_info:
-            document["exception"] = self.formatException(record.exc_info)
-        elif record.exc_text:
-            document["exception"] = record.exc_text
+        if raised := _raised(record):
+            document["exception"] = unmarked(raised)
+        if record.stack_info:
+            document["stack"] = unmarked(record.stack_info)
         return json.dumps(document, default=str)
 
 

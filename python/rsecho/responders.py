@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rsecho import _rsecho
 from rsecho._errors import RecordError, StateError
+from rsecho._lines import Limiter, emit, host_port, said
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,9 +36,6 @@ __all__ = ["Peer", "load_callable"]
 
 _logger = logging.getLogger("rsecho.responder")
 
-# The same trouble is told once in this time; what was left out is counted.
-_BETWEEN_TRACEBACKS = 1.0
-
 # Requests of one server that a loop may have at a time: beyond them they fail, as they would
 # in a queue that only grows.
 _MOST_AT_A_TIME = 10_000
@@ -56,33 +54,20 @@ class Failures:
 
     def __init__(self) -> None:
         self.url = ""
-        self._lock = threading.Lock()
-        self._last = -_BETWEEN_TRACEBACKS
-        self._left_out = 0
+        self.limiter = Limiter()
 
     def __call__(self, error: BaseException, peer: tuple[str, int]) -> None:
         """Called on the thread that asked the responder."""
         if isinstance(error, RecordError):
             return  # said already, by rsecho.records
-        with self._lock:
-            now = time.monotonic()
-            if now - self._last < _BETWEEN_TRACEBACKS:
-                self._left_out += 1
-                return
-            left_out, self._left_out, self._last = self._left_out, 0, now
-        more = f" ({left_out} more failures since the last of these lines)" if left_out else ""
-        host, port = peer
-        _logger.error(
-            "the responder of %s failed for %s:%s: %s: %s%s",
-            self.url,
-            f"[{host}]" if ":" in host else host,
-            port,
-            type(error).__name__,
-            error,
-            more,
-            exc_info=error,
-            extra={"event": "responder_failed", "server": self.url, "peer": f"{host}:{port}"},
-        )
+        when, url, name = time.time_ns(), self.url, host_port(peer)
+
+        def write(more: str) -> None:
+            text = f"the responder of {url} failed for {name}: {said(error)}{more}"
+            parts = {"event": "responder_failed", "server": url, "peer": name}
+            emit(_logger, logging.ERROR, when, text, raised=error, **parts)
+
+        self.limiter.offer(write)
 
 
 class Loop:

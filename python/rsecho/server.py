@@ -133,7 +133,7 @@ class Server(ABC):
 
         if self._setup.loop is not None:
             self._setup.loop.bind(self.url)
-        sink = _pump.Sink(self._layout, self._on_record)
+        sink = _pump.Sink(self._layout, self._on_record, self._setup.failures.limiter)
         if not (self._native.is_foreign or self._is_started):
             _lifecycle.pump().attach(self._native.id, sink)
             self._follow_levels()

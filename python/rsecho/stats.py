@@ -7,6 +7,15 @@ from typing import Any, TypeVar
 
 __all__ = ["TcpStats", "UdpStats"]
 
+# The metadata of fields that say how many there are now, not how many there were: what lies
+# between two moments is no difference of theirs.
+LEVEL = "level"
+
+
+def _level() -> int:
+    made: int = field(default=0, metadata={LEVEL: True})
+    return made
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UdpStats:
@@ -38,7 +47,7 @@ class UdpStats:
     """Datagrams in which an impairment changed a bit."""
     delayed_packets: int = 0
     """Datagrams that an impairment held back."""
-    pending_packets: int = 0
+    pending_packets: int = _level()
     """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Datagrams that were not answered, by reason."""
@@ -61,7 +70,7 @@ class TcpStats:
     engine: str = ""
     """The engine that really ran."""
     accepted_connections: int = 0
-    active_connections: int = 0
+    active_connections: int = _level()
     refused_connections: int = 0
     """Connections that were closed at once, since no descriptor was left."""
     denied_connections: int = 0
@@ -74,7 +83,7 @@ class TcpStats:
     sent_bytes: int = 0
     discarded_bytes: int = 0
     """Bytes that came and could not be sent back before their connection ended."""
-    pending_bytes: int = 0
+    pending_bytes: int = _level()
     """Bytes that have come and are still to be sent back."""
     records: int = 0
     """Records of the layout that came."""
@@ -94,7 +103,7 @@ class TcpStats:
     """Requests on which the responder failed."""
     abandoned_requests: int = 0
     """Requests whose connection ended before their answer came."""
-    pending_requests: int = 0
+    pending_requests: int = _level()
     """Requests whose answer is being made."""
     closed: dict[str, int] = field(default_factory=dict)
     """Connections that ended, by reason."""

@@ -5,9 +5,10 @@
 //! be refilled, and is changed by one compare-and-swap.
 //!
 //! Rule 1: the table never grows. It is made once, for 65,536 sources: 1 MiB.
-//! Rule 2: forged sources cost an honest one nothing. A source that has come back within
-//! [`ACTIVE`] is confirmed: no newcomer takes its entry, and newcomers may draw on the total
-//! only while that is more than half full.
+//! Rule 2: forged sources cost those nothing who were known before them, and a newcomer as
+//! little as can be (`rates/total.rs` says how little). A source that has come back within
+//! [`ACTIVE`] keeps its entry, one that is known for [`KNOWN_FOR`]; where a set of entries is
+//! full of such sources, newcomers take turns at the one seen longest ago.
 //! Rule 3: who shares an entry cannot be chosen: the hash has a random key, and an entry is
 //! found by all 64 bits of it.
 //! Rule 4: time is given, never asked for; what is refused takes no token from anybody.
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 use super::Rate;
 use crate::error::{Error, Result};
 use crate::stats::DropReason;
+use total::{Seen, Total};
+
+mod total;
 
 /// Places for sources, each with so many entries: a cache line of them.
 const SETS: usize = 1 << 14;
@@ -32,6 +36,17 @@ const ACTIVE: Duration = Duration::from_secs(2);
 /// takes a whole number of them.
 const UNITS_PER_NS: u64 = 8;
 const ACTIVE_UNITS: u64 = ACTIVE.as_nanos() as u64 * UNITS_PER_NS;
+
+/// A source that was away for less has come back: 8.6 s.
+const BACK: u64 = 1 << 36;
+
+/// A source that comes back in three slots of time in a row, while the total has enough for all,
+/// is known: that takes 4.3 s to 8.6 s. A flood has not enough for all, so it makes none of its
+/// sources known.
+const SLOT_BITS: u32 = 35;
+
+/// It is forgotten when it was away for so long: 69 s.
+const KNOWN_FOR: u64 = 1 << 39;
 
 /// The moment at which a table is made. Not 0, so that what is taken from a time never
 /// makes it negative: a bucket fills within less.
@@ -82,8 +97,6 @@ struct Shape {
     interval: u64,
     /// For all tokens to come back.
     full: u64,
-    /// For those to come back that a newcomer may draw, which is half of them or more.
-    half: u64,
 }
 
 impl Shape {
@@ -93,7 +106,6 @@ impl Shape {
         Self {
             interval,
             full: interval * u64::from(rate.burst),
-            half: interval * u64::from(rate.burst.div_ceil(2)),
         }
     }
 
@@ -119,29 +131,61 @@ struct Entry {
 
 const BUSY: u64 = 1;
 
-/// When its bucket is full again, which is never before it was last seen; and whether it has
-/// come back.
+/// When its bucket is full again, which is never before it was last seen; and how well it is
+/// known.
 #[derive(Debug, Clone, Copy)]
 struct State {
     full_at: u64,
-    is_confirmed: bool,
+    standing: u64,
 }
+
+/// How well a source is known; from 1 on it has come back.
+const NEW: u64 = 0;
+const RETURNED: u64 = 1;
+const KNOWN: u64 = 3;
+const STANDING_BITS: u32 = 2;
 
 impl State {
     fn unpack(bits: u64) -> Self {
         Self {
-            full_at: bits >> 1,
-            is_confirmed: bits & 1 != 0,
+            full_at: bits >> STANDING_BITS,
+            standing: bits & ((1 << STANDING_BITS) - 1),
         }
     }
 
     fn pack(self) -> u64 {
-        self.full_at << 1 | u64::from(self.is_confirmed)
+        self.full_at << STANDING_BITS | self.standing
     }
 
-    /// Seen of late, or still in debt.
-    fn is_active(self, now: u64) -> bool {
-        self.full_at + ACTIVE_UNITS >= now
+    /// When it was last seen, or later where it took several tokens; `interval` is what one takes.
+    fn last_seen(self, interval: u64) -> u64 {
+        self.full_at.saturating_sub(interval)
+    }
+
+    /// How well it is known when it is seen again.
+    fn next_standing(self, interval: u64, now: u64, is_calm: impl FnOnce() -> bool) -> u64 {
+        let last_seen = self.last_seen(interval);
+        let gap = now.saturating_sub(last_seen);
+        match self.standing {
+            KNOWN if gap < KNOWN_FOR => KNOWN,
+            NEW if gap < BACK => RETURNED,
+            KNOWN | NEW => NEW,
+            _ if gap >= BACK => NEW,
+            standing => {
+                let is_next_slot = last_seen >> SLOT_BITS < now >> SLOT_BITS;
+                standing + u64::from(is_next_slot && is_calm())
+            }
+        }
+    }
+
+    /// Its entry is not for a newcomer.
+    fn is_kept(self, now: u64) -> bool {
+        let gap = now.saturating_sub(self.full_at);
+        match self.standing {
+            NEW => false,
+            KNOWN => gap < KNOWN_FOR,
+            _ => gap <= ACTIVE_UNITS,
+        }
     }
 }
 
@@ -191,12 +235,10 @@ pub(crate) struct Rates {
     start: Instant,
     keys: RandomState,
     per_source: Option<Shape>,
-    total: Option<Shape>,
+    total: Option<Box<Total>>,
     sets: Box<[Set]>,
-    /// Shared by all sources for which there is no entry.
+    /// Shared by sources for which there is no entry just now.
     others: Entry,
-    /// On a line of its own: every worker writes to it.
-    all: Box<Set>,
 }
 
 impl Rates {
@@ -222,10 +264,9 @@ impl Rates {
             start: Instant::now(),
             keys: RandomState::new(),
             per_source: per_source.map(Shape::new),
-            total: total.map(Shape::new),
+            total: total.map(Total::new).map(Box::new),
             sets: (0..sets).map(|_| Set::default()).collect(),
             others: Entry::default(),
-            all: Box::default(),
         }
     }
 
@@ -240,13 +281,12 @@ impl Rates {
     #[inline]
     pub(crate) fn take(&self, tag: Tag, wanted: u64, now: Moment) -> Grant {
         let Tag(tag) = tag;
-        let (entry, mut granted, is_confirmed) = self.draw(tag, now.0, wanted);
+        let (entry, mut granted, seen) = self.draw(tag, now.0, wanted);
         let mut reason = (granted < wanted).then_some(DropReason::RateLimited);
-        if let Some(total) = self.total
+        if let Some(total) = &self.total
             && granted > 0
         {
-            let depth = if is_confirmed { total.full } else { total.half };
-            let answered = self.draw_total(&total, now.0, granted, depth);
+            let answered = total.take(self.is_shared, seen, now.0, granted);
             if answered < granted {
                 if let Some(shape) = self.per_source {
                     self.give_back(entry, tag, (granted - answered) * shape.interval);
@@ -265,67 +305,66 @@ impl Rates {
         Tag(self.keys.hash_one(source).max(BUSY + 1))
     }
 
-    /// Changes a number that nobody else has changed meanwhile. What only one worker writes
-    /// takes no locked instruction.
-    #[inline]
-    fn replace(&self, number: &AtomicU64, old: u64, new: u64) -> std::result::Result<(), u64> {
-        if self.is_shared {
-            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-            return number
-                .compare_exchange_weak(old, new, success, failure)
-                .map(|_| ());
-        }
-        number.store(new, Ordering::Relaxed);
-        Ok(())
-    }
-
     fn set(&self, tag: u64) -> &Set {
         &self.sets[tag as usize & (self.sets.len() - 1)]
     }
 
-    /// Sees a source, and draws on its bucket: its entry, what it got, and whether it is
-    /// confirmed.
-    fn draw(&self, tag: u64, now: u64, wanted: u64) -> (&Entry, u64, bool) {
+    /// Sees a source, and draws on its bucket: its entry, what it got, and what is known of it.
+    fn draw(&self, tag: u64, now: u64, wanted: u64) -> (&Entry, u64, Seen) {
         let set = self.set(tag);
         let known = set
             .0
             .iter()
             .find(|entry| entry.tag.load(Ordering::Acquire) == tag);
         if let Some(entry) = known
-            && let Some((granted, is_confirmed)) = self.draw_known(entry, tag, now, wanted)
+            && let Some((granted, seen)) = self.draw_known(entry, tag, now, wanted)
         {
-            return (entry, granted, is_confirmed);
+            return (entry, granted, seen);
         }
+        let seen = Seen {
+            is_known: false,
+            gap: u64::MAX,
+        };
         let Some(entry) = claim(set, now) else {
-            // All are busy with sources that are there to stay. The others share a bucket.
+            // Other workers are changing all of them just now. Who comes meanwhile shares a bucket.
             let granted = self.draw_new(&self.others, now, wanted);
-            return (&self.others, granted, false);
+            return (&self.others, granted, seen);
         };
         // Nobody looks at the state of a busy entry, whatever was in it.
         entry.state.store(0, Ordering::Relaxed);
         let granted = self.draw_new(entry, now, wanted);
         entry.tag.store(tag, Ordering::Release);
-        (entry, granted, false)
+        (entry, granted, seen)
     }
 
     /// Draws on an entry that is `tag`'s; `None`: it is somebody else's by now.
-    fn draw_known(&self, entry: &Entry, tag: u64, now: u64, wanted: u64) -> Option<(u64, bool)> {
+    fn draw_known(&self, entry: &Entry, tag: u64, now: u64, wanted: u64) -> Option<(u64, Seen)> {
         let mut bits = entry.state.load(Ordering::Relaxed);
         loop {
             let state = State::unpack(bits);
             let (granted, full_at) = self.price(state.full_at, now, wanted);
-            let next = State {
-                full_at,
-                is_confirmed: state.is_active(now),
-            };
-            match self.replace(&entry.state, bits, next.pack()) {
-                Ok(()) => return Some((granted, next.is_confirmed)),
+            let interval = self.per_source.map_or(0, |shape| shape.interval);
+            let standing = state.next_standing(interval, now, || self.is_calm(now));
+            let next = State { full_at, standing };
+            match replace(self.is_shared, &entry.state, bits, next.pack()) {
+                Ok(()) => {
+                    let seen = Seen {
+                        is_known: standing == KNOWN,
+                        gap: now.saturating_sub(state.last_seen(interval)),
+                    };
+                    return Some((granted, seen));
+                }
                 Err(found) => bits = found,
             }
             if entry.tag.load(Ordering::Acquire) != tag {
                 return None;
             }
         }
+    }
+
+    #[cold]
+    fn is_calm(&self, now: u64) -> bool {
+        self.total.as_ref().is_none_or(|total| total.is_calm(now))
     }
 
     /// Gives time back to the bucket of an entry that was `tag`'s, or is the others'. Once it
@@ -343,25 +382,9 @@ impl Rates {
                 full_at: state.full_at.saturating_sub(time),
                 ..state
             };
-            match self.replace(&entry.state, bits, next.pack()) {
+            match replace(self.is_shared, &entry.state, bits, next.pack()) {
                 Ok(()) => return,
                 Err(found) => bits = found,
-            }
-        }
-    }
-
-    /// Draws on the bucket of all, which is nothing but the time at which it is full.
-    fn draw_total(&self, shape: &Shape, now: u64, wanted: u64, depth: u64) -> u64 {
-        let bucket = &self.all.0[0].state;
-        let mut full_at = bucket.load(Ordering::Relaxed);
-        loop {
-            let (granted, next) = shape.draw(full_at, now, wanted, depth);
-            if granted == 0 {
-                return 0;
-            }
-            match self.replace(bucket, full_at, next) {
-                Ok(()) => return granted,
-                Err(found) => full_at = found,
             }
         }
     }
@@ -372,9 +395,9 @@ impl Rates {
             let (granted, full_at) = self.price(State::unpack(bits).full_at, now, wanted);
             let next = State {
                 full_at,
-                is_confirmed: false,
+                standing: NEW,
             };
-            match self.replace(&entry.state, bits, next.pack()) {
+            match replace(self.is_shared, &entry.state, bits, next.pack()) {
                 Ok(()) => return granted,
                 Err(found) => bits = found,
             }
@@ -390,22 +413,50 @@ impl Rates {
     }
 }
 
-/// An entry for a newcomer, marked as busy: an empty one, one whose source has not come back,
-/// or else the one of a source that was seen once, and longest ago.
+/// Changes a number that nobody else has changed meanwhile. What only one worker writes takes
+/// no locked instruction.
+#[inline]
+fn replace(
+    is_shared: bool,
+    number: &AtomicU64,
+    old: u64,
+    new: u64,
+) -> std::result::Result<(), u64> {
+    if is_shared {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        return number
+            .compare_exchange_weak(old, new, success, failure)
+            .map(|_| ());
+    }
+    number.store(new, Ordering::Relaxed);
+    Ok(())
+}
+
+/// An entry for a newcomer, marked as busy: an empty one, or the one seen longest ago of those
+/// that are not kept. Where all are kept, of those that are not known, or else of all. The next
+/// newcomer finds that one not kept, so only one entry of a set changes hands like that, until
+/// its source has come back; who returns often is soon among the others.
 fn claim(set: &Set, now: u64) -> Option<&Entry> {
-    let mut oldest: Option<(&Entry, u64, u64)> = None;
+    let (mut free, mut kept, mut known) = (None, None, None);
     for entry in &set.0 {
         let tag = entry.tag.load(Ordering::Relaxed);
-        let state = State::unpack(entry.state.load(Ordering::Relaxed));
-        if tag == BUSY || (tag != 0 && state.is_confirmed && state.is_active(now)) {
+        if tag == BUSY {
             continue;
         }
+        let state = State::unpack(entry.state.load(Ordering::Relaxed));
         let seen = if tag == 0 { 0 } else { state.full_at };
+        let oldest = if tag == 0 || !state.is_kept(now) {
+            &mut free
+        } else if state.standing < KNOWN {
+            &mut kept
+        } else {
+            &mut known
+        };
         if oldest.is_none_or(|(_, _, least)| seen < least) {
-            oldest = Some((entry, tag, seen));
+            *oldest = Some((entry, tag, seen));
         }
     }
-    let (entry, tag, _) = oldest?;
+    let (entry, tag, _) = free.or(kept).or(known)?;
     let taken = entry
         .tag
         .compare_exchange(tag, BUSY, Ordering::Acquire, Ordering::Relaxed);
@@ -436,6 +487,9 @@ impl Tags {
         *tag
     }
 }
+
+#[cfg(test)]
+mod flood_tests;
 
 #[cfg(test)]
 mod tests {
@@ -518,22 +572,23 @@ mod tests {
 
     #[test]
     fn what_the_total_refuses_takes_nothing_from_the_source() {
-        let rates = rates(Some((1.0, 10)), Some((1.0, 4)));
-        // Two newcomers draw the total down to half.
+        let rates = rates(Some((1.0, 100)), Some((1.0, 32)));
+        // Two newcomers draw the total down to half, and have a share.
         assert_eq!(rates.ask(ip(1), 1, at(0)).datagrams, 1);
-        assert_eq!(rates.ask(ip(2), 5, at(0)).datagrams, 1);
+        assert_eq!(rates.ask(ip(2), 50, at(0)).datagrams, 15 + 2);
         let refused = rates.ask(ip(3), 1, at(0));
         assert_eq!(
             (refused.datagrams, refused.reason),
             (0, Some(DropReason::RateLimitedTotal))
         );
-        // Confirmed now, it has the other half, and then its own bucket is full but for that.
-        assert_eq!(rates.ask(ip(3), 9, at(0)).datagrams, 2);
-        assert_eq!(rates.ask(ip(3), 9, at(1000 * SECOND)).datagrams, 2);
+        // Back now, it has the rest. Much later it is a newcomer again, whose own bucket is full
+        // but for what it got.
+        assert_eq!(rates.ask(ip(3), 50, at(0)).datagrams, 14);
+        assert_eq!(rates.ask(ip(3), 50, at(1000 * SECOND)).datagrams, 16 + 2);
         let bucket = rates
-            .draw(rates.tag(Source::of(ip(3))).0, (at(1000 * SECOND)).0, 100)
+            .draw(rates.tag(Source::of(ip(3))).0, (at(1000 * SECOND)).0, 200)
             .1;
-        assert_eq!(bucket, 8);
+        assert_eq!(bucket, 100 - 18);
     }
 
     #[test]
@@ -564,22 +619,31 @@ mod tests {
     }
 
     #[test]
-    fn sources_without_an_entry_share_a_bucket() {
+    fn newcomers_to_a_full_set_take_turns_at_one_entry() {
         let rates = rates(Some((1.0, 2)), None);
-        // More confirmed sources than there are entries: every set is taken for good.
+        // More sources than there are entries, all of which come back: every set is full.
         let entries = rates.sets.len() * WAYS;
         for number in 0..entries as u32 * 4 {
             rates.ask(ip(number), 1, at(0));
             rates.ask(ip(number), 1, at(1));
         }
         assert_eq!(rates.sources(), entries);
-        let granted: u64 = (0..1000)
-            .map(|number| rates.ask(ip(0xF000_0000 + number), 1, at(2)).datagrams)
-            .sum();
-        assert_eq!(granted, 0, "taken by those before that had no entry");
-        let later = at(2 * ACTIVE.as_nanos() as u64);
-        assert_eq!(rates.ask(ip(0xF000_0000), 9, later).datagrams, 2);
-        assert_eq!(rates.sources(), entries);
+        let tags = || -> Vec<u64> {
+            let entries = rates.sets.iter().flat_map(|set| &set.0);
+            entries
+                .map(|entry| entry.tag.load(Ordering::Relaxed))
+                .collect()
+        };
+        let before = tags();
+        for number in 0..entries as u32 * 4 {
+            assert_eq!(rates.ask(ip(0xF000_0000 + number), 1, at(2)).datagrams, 1);
+        }
+        let changed = tags()
+            .iter()
+            .zip(&before)
+            .filter(|(new, old)| new != old)
+            .count();
+        assert_eq!(changed, rates.sets.len(), "one of each set");
     }
 
     #[test]
@@ -614,7 +678,11 @@ mod tests {
         rates.give_back(entry, tag, 2 * second);
         assert_eq!(full_at(), START + 3 * second);
         // Another worker has the entry now, for another source, and then its state as well.
-        for (tag_now, state) in [(BUSY, 0), (other, 0), (other, (START + 4 * second) << 1)] {
+        for (tag_now, state) in [
+            (BUSY, 0),
+            (other, 0),
+            (other, (START + 4 * second) << STANDING_BITS),
+        ] {
             entry.tag.store(tag_now, Ordering::Relaxed);
             entry.state.store(state, Ordering::Relaxed);
             rates.give_back(entry, tag, 2 * second);

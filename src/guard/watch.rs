@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::access::Access;
 use super::loops::{Finding, Loops, MOST, Seen};
@@ -16,14 +16,12 @@ use super::rates::{Grant, Moment, Rates, Tags};
 use super::repeats::Millis;
 use super::socket_hops::SocketHops;
 use super::{Policy, ports, repeats};
-use crate::event::{Level, Observer};
+use crate::event::{Level, Line, Lines, Observer};
 use crate::stats::DropReason;
 use crate::sys::RawAddress;
 use crate::sys::message::Received;
 use crate::sys::option::{self, HopLimits};
-
-/// Lines about loops are at least this far apart: a forger could have many.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
+use crate::throttle::LeftOut;
 
 /// One worker's guard.
 pub(crate) struct Guard {
@@ -37,8 +35,8 @@ pub(crate) struct Guard {
     observer: Arc<Observer>,
     /// Of this batch, where sources have limits: rule 2.
     moment: Option<Moment>,
-    last_line: Option<Instant>,
-    untold: u64,
+    ended: Lines<Option<SocketAddr>>,
+    repeated: Lines<Option<SocketAddr>>,
 }
 
 /// What ends loops, and what it needs of the socket.
@@ -78,10 +76,10 @@ impl Guard {
             tags: Tags::new(),
             ends_loops: policy.loop_guard,
             loops: None,
+            ended: Lines::new(Arc::clone(&observer), ended),
+            repeated: Lines::new(Arc::clone(&observer), repeated),
             observer,
             moment: None,
-            last_line: None,
-            untold: 0,
         }
     }
 
@@ -226,25 +224,12 @@ impl Guard {
     }
 
     #[cold]
-    fn tell(&mut self, reason: DropReason, source: &RawAddress) {
-        let Some(peer) = source.to_std() else {
-            return;
+    fn tell(&self, reason: DropReason, source: &RawAddress) {
+        let lines = match reason {
+            DropReason::EchoLoop => &self.ended,
+            _ => &self.repeated,
         };
-        let now = Instant::now();
-        let is_due = self
-            .last_line
-            .is_none_or(|last| now.saturating_duration_since(last) >= BETWEEN_LINES);
-        if !is_due {
-            self.untold += 1;
-            return;
-        }
-        let more = match std::mem::take(&mut self.untold) {
-            0 => String::new(),
-            untold => format!(" ({untold} more such lines were left out)"),
-        };
-        self.last_line = Some(now);
-        let text = format!("{} {}{more}", self.observer.server(), text(reason, peer));
-        self.observer.notice(Level::Warning, reason.name(), text);
+        lines.add(Instant::now(), |last| *last = source.to_std());
     }
 }
 
@@ -267,17 +252,37 @@ impl Watch {
     }
 }
 
-fn text(reason: DropReason, peer: SocketAddr) -> String {
-    match reason {
-        DropReason::EchoLoop => format!(
-            "ended an echo loop with {peer}: a datagram went round until nothing was left of its \
-             hop limit"
+fn ended(last: Option<SocketAddr>, server: &str, left_out: LeftOut) -> Line {
+    let peer = name(last);
+    line(
+        DropReason::EchoLoop,
+        format!(
+            "{server} ended an echo loop with {peer}: a datagram went round until nothing was left \
+             of its hop limit{left_out}"
         ),
-        _ => format!(
-            "left a datagram of {peer} unanswered: it sends what it was sent, as an echo would, \
-             more than {} times, or more than {} times a second",
-            repeats::REPEATS,
-            repeats::PER_SECOND,
+    )
+}
+
+fn repeated(last: Option<SocketAddr>, server: &str, left_out: LeftOut) -> Line {
+    let peer = name(last);
+    let (repeats, per_second) = (repeats::REPEATS, repeats::PER_SECOND);
+    line(
+        DropReason::Repeated,
+        format!(
+            "{server} left a datagram of {peer} unanswered: it sends what it was sent, as an echo \
+             would, more than {repeats} times, or more than {per_second} times a second{left_out}"
         ),
+    )
+}
+
+fn line(reason: DropReason, text: String) -> Line {
+    Line {
+        level: Level::Warning,
+        name: reason.name(),
+        text,
     }
+}
+
+fn name(peer: Option<SocketAddr>) -> String {
+    peer.map_or_else(|| "nobody".to_owned(), |peer| peer.to_string())
 }

@@ -1,6 +1,6 @@
 //! The event queue, for the pump thread that feeds Python's logging.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use super::address::pair;
 use super::blocking::{SLICE, blocking};
 use super::values::{Seconds, checked};
 use crate::event::{DEFAULT_CAPACITY, Event, Level, Observer, Queue, What};
+use crate::throttle;
 
 // Python's signature shows literals only.
 const _: () = assert!(DEFAULT_CAPACITY == 4096);
@@ -80,6 +81,47 @@ impl EventQueue {
     /// Undoes `close`.
     fn reopen(&self) {
         self.0.reopen();
+    }
+}
+
+/// When lines of one kind are written: once a second at most, the last of a burst on time.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+#[derive(Default)]
+pub(super) struct Throttle(Mutex<throttle::Throttle>);
+
+#[pymethods]
+impl Throttle {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// A line could be written now: how many were left out before it, if it is to be.
+    #[pyo3(signature = (now, /))]
+    fn offer(&self, py: Python<'_>, now: Seconds) -> PyResult<Option<u64>> {
+        Ok(self.lock().offer(checked(py, now.to("now"))?))
+    }
+
+    /// When the last line is due that was held back.
+    fn due(&self) -> Option<f64> {
+        self.lock().due().map(|due| due.as_secs_f64())
+    }
+
+    /// As `offer` for the last line that was held back, if that is due.
+    #[pyo3(signature = (now, /))]
+    fn take_due(&self, py: Python<'_>, now: Seconds) -> PyResult<Option<u64>> {
+        Ok(self.lock().take_due(checked(py, now.to("now"))?))
+    }
+
+    /// The same whether it is due or not.
+    fn finish(&self) -> Option<u64> {
+        self.lock().finish()
+    }
+}
+
+impl Throttle {
+    fn lock(&self) -> MutexGuard<'_, throttle::Throttle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

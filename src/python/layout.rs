@@ -1,5 +1,6 @@
 //! `rsecho.RecordLayout` over [`crate::unpack`].
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -400,8 +401,7 @@ fn format_text(format: &Bound<'_, PyAny>) -> PyResult<String> {
 /// Names as `collections.namedtuple` takes them: an iterable, or one string.
 fn name_list(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if let Ok(text) = names.cast::<PyString>() {
-        let text = text.to_cow()?;
-        return Ok(text
+        return Ok(name_text(text)
             .split(|c: char| c == ',' || c.is_whitespace())
             .filter(|name| !name.is_empty())
             .map(str::to_owned)
@@ -411,8 +411,24 @@ fn name_list(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         .try_iter()?
         // One more than can be right, should the iterator never end.
         .take(MAX_FIELDS + 1)
-        .map(|name| name?.extract())
+        .map(|name| {
+            let name = name?;
+            match name.cast::<PyString>() {
+                Ok(text) => Ok(name_text(text).into_owned()),
+                Err(_) => name.extract(),
+            }
+        })
         .collect()
+}
+
+/// The text of a name. What is no text (a lone surrogate, as an argument in another encoding
+/// leaves it) becomes U+FFFF, which no name may hold.
+fn name_text<'a>(name: &'a Bound<'_, PyString>) -> Cow<'a, str> {
+    name.to_cow().unwrap_or_else(|_| {
+        name.to_string_lossy()
+            .replace('\u{fffd}', "\u{ffff}")
+            .into()
+    })
 }
 
 /// What `RecordLayout.iter_unpack` returns: one tuple per record.

@@ -28,13 +28,13 @@ mod native {
     #[pymodule_export]
     use super::columns::{Column, ColumnIterator, Columns};
     #[pymodule_export]
-    use super::event::EventQueue;
+    use super::event::{EventQueue, Throttle};
     #[pymodule_export]
     use super::guard::GuardPolicy;
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
     #[pymodule_export]
-    use super::responder::{Answers, Responder};
+    use super::responder::{Answers, Responder, upper_case};
     #[pymodule_export]
     use super::server::Server;
     #[pymodule_export]

@@ -4,6 +4,7 @@
 //! The one place where a worker runs Python. It attaches once for a batch, keeps its thread
 //! state for as long as it lives, and touches nothing of the interpreter between batches.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,9 @@ use pyo3::types::{PyBytes, PyList, PyType};
 use super::address::pair;
 use super::buffer::Input;
 use super::errors;
-use crate::respond::{Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond};
+use crate::respond::{
+    self, Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond,
+};
 
 /// What a server answers with; given to a server when it is made. Immutable.
 #[pyclass(frozen, module = "rsecho._rsecho")]
@@ -162,6 +165,15 @@ impl Respond for Callable {
             requests.iter().for_each(|_| replies.end(Outcome::Failed));
         }
     }
+}
+
+/// What the responder `upper` answers.
+#[pyfunction]
+#[pyo3(signature = (data, /))]
+pub(super) fn upper_case(data: &[u8]) -> Cow<'static, [u8]> {
+    let mut raised = Vec::with_capacity(data.len());
+    respond::upper_case(data, &mut raised);
+    raised.into()
 }
 
 /// What a callable returned, as an answer.

@@ -29,6 +29,8 @@ pub use framing::Framing;
 pub(crate) use framing::laws_hold_for as framing_laws;
 pub use lines::{LineEnd, TooLong};
 pub use prefix::INVALID_ENCODING;
+#[cfg(feature = "python")]
+pub(crate) use upper::raise as upper_case;
 
 /// What was asked: a datagram, or of a stream a line, a record, or what was read.
 #[derive(Debug, Clone, Copy)]

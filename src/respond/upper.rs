@@ -19,7 +19,7 @@ impl Respond for Upper {
 }
 
 /// Appends `data` in upper case.
-pub(super) fn raise(data: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn raise(data: &[u8], to: &mut Vec<u8>) {
     let start = to.len();
     if !data.is_ascii()
         && let Ok(text) = str::from_utf8(data)

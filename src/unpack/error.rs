@@ -26,6 +26,7 @@ pub(super) enum FormatKind {
     NameCount { names: usize, fields: usize },
     NameEmpty { index: usize },
     NameTwice { name: Box<str> },
+    NameUnprintable { name: Box<str> },
 }
 
 impl FormatError {
@@ -84,6 +85,7 @@ impl FormatError {
             FormatKind::NameCount { .. }
                 | FormatKind::NameEmpty { .. }
                 | FormatKind::NameTwice { .. }
+                | FormatKind::NameUnprintable { .. }
         )
     }
 }
@@ -161,6 +163,11 @@ impl fmt::Display for FormatError {
             FormatKind::NameTwice { name } => {
                 write!(f, "the name '{name}' occurs twice; names must be unique")
             }
+            FormatKind::NameUnprintable { name } => write!(
+                f,
+                "the name '{name}' has a character that does not print; names stand in log \
+                 lines, so they are made of letters and other printable characters"
+            ),
             FormatKind::TooLong { .. } => unreachable!("answered above"),
         }
     }
@@ -170,6 +177,12 @@ impl std::error::Error for FormatError {}
 
 pub(super) fn name_twice(name: &str) -> FormatKind {
     FormatKind::NameTwice {
+        name: excerpt(name),
+    }
+}
+
+pub(super) fn name_unprintable(name: &str) -> FormatKind {
+    FormatKind::NameUnprintable {
         name: excerpt(name),
     }
 }

@@ -41,7 +41,7 @@ impl Layout {
     ///
     /// # Errors
     /// As [`Layout::compile`], and when there is not exactly one name for each value, or a
-    /// name is empty or occurs twice.
+    /// name is empty, occurs twice, or has a character that does not print.
     pub fn with_names<S: AsRef<str>>(format: &str, names: &[S]) -> Result<Self, FormatError> {
         let mut layout = Self::compile(format)?;
         layout.names = Names::given(names, layout.plan.fields)

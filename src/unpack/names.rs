@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::error::{FormatKind, name_twice};
+use super::error::{FormatKind, name_twice, name_unprintable};
 
 const NUMBERED: &str = "field_";
 
@@ -28,6 +28,9 @@ impl Names {
         for (index, name) in names.iter().map(AsRef::as_ref).enumerate() {
             if name.is_empty() {
                 return Err(FormatKind::NameEmpty { index });
+            }
+            if !name.chars().all(prints) {
+                return Err(name_unprintable(name));
             }
             if positions.insert(name.into(), index).is_some() {
                 return Err(name_twice(name));
@@ -59,6 +62,15 @@ impl Names {
     }
 }
 
+/// No control character, no separator of lines, nothing that reorders text: what Python's
+/// `str.isprintable` says. Names go into log lines as they are.
+fn prints(character: char) -> bool {
+    // The standard library knows, but does not say so directly. Behind a letter, since a
+    // combining character by itself is escaped as well.
+    let is_quoted = matches!(character, '\'' | '"' | '\\');
+    is_quoted || String::from_iter(['a', character]).escape_debug().count() == 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +94,25 @@ mod tests {
         assert!(Names::given(&["id"], 2).is_err());
         assert!(Names::given(&["id", ""], 2).is_err());
         assert!(Names::given(&["id", "id"], 2).is_err());
+    }
+
+    #[test]
+    fn f49_a_name_is_made_of_characters_that_print() {
+        for name in [
+            "größe", "x y", "it's", "a\\b", "\"", "e\u{301}", "長さ", "🦀",
+        ] {
+            assert!(Names::given(&[name], 1).is_ok(), "{name:?}");
+        }
+        let controls = ('\0'..' ').chain('\u{7f}'..='\u{a0}');
+        let others = "\u{ad}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0001}";
+        for character in controls.chain(others.chars()) {
+            for name in [format!("{character}"), format!("a{character}b")] {
+                let refused = Names::given(&[&name], 1).unwrap_err();
+                assert!(
+                    matches!(&refused, FormatKind::NameUnprintable { name } if name.is_ascii()),
+                    "{name:?}"
+                );
+            }
+        }
     }
 }

@@ -233,12 +233,12 @@ for port in (53, 2049, 11211, 5353):
         assert dropped == (3 if answers == "no" else 0)
 
 
-# Datagrams from as many sources as it is told, one each; prints how long that took.
+# So many datagrams, from as many sources as it is told, in turn; prints how long that took.
 _FLOOD = """
 import socket, sys, time
 sys.path.insert(0, sys.argv[3])
 from forge import udp_packet
-port, count = int(sys.argv[1]), int(sys.argv[2])
+port, count, sources = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
 packet = bytearray(udp_packet(("11.0.0.0", 4000), ("10.9.8.1", port), b"x" * 32))
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
     send, to = raw.sendto, ("10.9.8.1", 0)
@@ -246,12 +246,13 @@ with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
     start = time.monotonic()
     for number in range(count):
         # An odd multiplier visits every number once (11.0.0.0/8 has 2**24).
-        packet[13:16] = (number * 9176263 & 0xFFFFFF).to_bytes(3, "big")
+        packet[13:16] = (number % sources * 9176263 & 0xFFFFFF).to_bytes(3, "big")
         send(packet, to)
     print(time.monotonic() - start)
 """
 
-# A client that asks every 2 ms, until its input ends; prints how often it did and was answered.
+# A client that asks every so many seconds, until its input ends; prints how often it did and was
+# answered.
 _HONEST = """
 import select, socket, sys, time
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -261,7 +262,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(0.2)
         client.send(asked.to_bytes(8, "big"))
         asked += 1
-        due = time.monotonic() + 0.002
+        due = time.monotonic() + float(sys.argv[2])
         try:
             while client.recv(100) != (asked - 1).to_bytes(8, "big"):
                 pass
@@ -291,12 +292,14 @@ def test_forged_sources_leave_an_honest_client_its_own_and_the_total_its_limit(
     within = [*network.within(network.client), sys.executable, "-c"]
     with serving(network, engine, "--udp", "10.9.8.1:0", *limits, "--recv-buffer", "4M") as server:
         port, pid = port_of(server), server.process.pid
-        honest = subprocess.Popen([*within, _HONEST, port], stdin=pipe, stdout=pipe, text=True)
+        honest = subprocess.Popen(
+            [*within, _HONEST, port, "0.002"], stdin=pipe, stdout=pipe, text=True
+        )
         assert honest.stdout is not None
         assert honest.stdout.readline() == "asking\n"
         memory = resident_bytes(pid)
         flood = subprocess.run(
-            [*within, _FLOOD, port, str(FORGED_SOURCES), HERE],
+            [*within, _FLOOD, port, str(FORGED_SOURCES), HERE, str(FORGED_SOURCES)],
             stdout=pipe, text=True, check=True, timeout=110,
         )  # fmt: skip
         grown = resident_bytes(pid) - memory
@@ -319,3 +322,29 @@ def test_forged_sources_leave_an_honest_client_its_own_and_the_total_its_limit(
     assert grown < 4 << 20, grown
     assert not loops_told(server)
     until(lambda: honest.poll() is not None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_forged_sources_that_return_starve_no_newcomer(network: Network, engine: str) -> None:
+    network.ip(network.server, "route", "replace", "default", "via", "10.9.8.2")
+    pipe = subprocess.PIPE
+    within = [*network.within(network.client), sys.executable, "-c"]
+    limits = "--rate-limit-total", "5000:500", "--recv-buffer", "4M"
+    with serving(network, engine, "--udp", "10.9.8.1:0", *limits) as server:
+        port = port_of(server)
+        # Each of them every tenth of a second or so: they all look like clients.
+        words = [*within, _FLOOD, port, "900000", HERE, "24000"]
+        flood = subprocess.Popen(words, stdout=pipe, text=True)
+        assert flood.stdout is not None
+        assert flood.stdout.readline() == "flooding\n"
+        time.sleep(1.5)  # until there is no room for all, and each has returned
+        words = [*within, _HONEST, port, "0.01"]
+        newcomer = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+        shown, _ = flood.communicate(timeout=110)
+        told, _ = newcomer.communicate("end\n", timeout=command.PATIENCE)
+        asked, answered = map(int, told.split()[1:])
+    stats = server.totals[0]["stats"]
+    print(f"\n{engine}: the newcomer was answered {answered} of {asked} times; {shown}{stats}")
+    assert asked >= 50, "it met the flood"
+    assert stats["dropped"]["rate_limited_total"] > 50_000, stats
+    assert answered >= 0.9 * asked, (answered, asked, stats)

@@ -221,7 +221,7 @@ def test_json_is_one_object_a_line_with_integer_time() -> None:
         "time_ns": 1_700_000_000_123_456_789,
         "level": "DEBUG",
         "logger": "rsecho.access",
-        "message": "two\nlines",
+        "message": r"two\nlines",
         "event": "received",
         "peer": "127.0.0.1:7",
         "length": 3,

@@ -597,3 +597,30 @@ def test_a_silent_udp_port_is_silent(silent_udp_port: int) -> None:
             client.send(b"x" * 1000)
         with pytest.raises(TimeoutError):
             client.recv(100)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "straße, ελλάς, ﬁ, ŉ, ǰ, ΐ, i̇".encode(),
+        b"abc\xff\xe9z\x00",
+        "é".encode()[:1] + b"a",
+        b"",
+        bytes(range(256)),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_upper_is_what_the_server_makes_of_it(
+    data: bytes, protocol: str, make_udp_echo: MakeUdpEcho, make_tcp_echo: MakeTcpEcho
+) -> None:
+    replies = []
+    for options in ({"responder": "upper"}, {"upper": True}):
+        if protocol == "udp":
+            replies.append(ask(make_udp_echo(**options), data))
+            continue
+        echo = make_tcp_echo(framing="chunks", **options)
+        with socket.create_connection(echo.address, PATIENCE) as client:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            replies.append(b"".join(iter(lambda: client.recv(4096), b"")))
+    assert replies[0] == replies[1]

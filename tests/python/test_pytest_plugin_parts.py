@@ -6,7 +6,8 @@ import argparse
 import errno
 import re
 import socket
-from typing import TYPE_CHECKING, cast
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -268,3 +269,37 @@ def test_nobody_else_can_take_a_port_that_is_held(
                     assert caught.value.errno == errno.EADDRINUSE
     with socket.socket(socket.AF_INET, kind) as other:
         other.bind(("127.0.0.1", port))
+
+
+def test_all_that_says_how_many_there_are_is_a_level() -> None:
+    kinds: list[Any] = [UdpStats, TcpStats]
+    for kind in kinds:
+        names = {
+            field.name for field in fields(kind) if field.name.startswith(("active", "pending"))
+        }
+        assert names
+        before, now = kind(**dict.fromkeys(names, 7)), kind(**dict.fromkeys(names, 2))
+        assert counted.since(now, before) == now
+        # Everything else is counted from one moment to the other.
+        others = {f.name for f in fields(kind) if f.type == "int"} - names
+        before, now = kind(**dict.fromkeys(others, 7)), kind(**dict.fromkeys(others, 9))
+        assert counted.since(now, before) == kind(**dict.fromkeys(others, 2))
+
+
+def test_f49_what_a_predicate_raises_stays_on_its_line() -> None:
+    def raises(data: bytes) -> bool:
+        raise ValueError("seen: " + data.decode())
+
+    asked = script.Script()
+    asked.expect(raises)
+    asked.answer("x\n\x1b[31m\u202e\x85FAILED test_other".encode())
+    assert all(line.isprintable() for line in asked.unmet())
+    assert r"x\n\x1b[31m\u202e\u0085FAILED" in asked.unmet()[-1]
+
+
+def test_f49_what_came_is_told_on_a_line_of_its_own() -> None:
+    inbox = Inbox(is_stream=False)
+    inbox.take("x\n\x1b[31m\u202e\x85FAILED".encode(), Peer("fe80::1%\x1bif", 4000))
+    _, *lines = inbox.told().split("\n")
+    assert len(lines) == 1 and lines[0].isprintable()
+    assert lines[0].endswith(r" from [fe80::1%\x1bif]:4000")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rsecho._lines import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,8 +28,7 @@ class CommandError(Exception):
 
 def one_line(text: str) -> str:
     """The text on one line, with what would steer a terminal made visible."""
-    joined = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    return printable(" ".join(text.split()))
 
 
 def reason(error: BaseException) -> str:

@@ -11,9 +11,7 @@ from configparser import Error as IniError
 from pathlib import Path
 
 from rsecho.cli.failure import USAGE, CommandError, reason
-from rsecho.logs import JsonFormatter
-
-_TEXT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+from rsecho.logs import JsonFormatter, TextFormatter
 
 
 def configure_logging(level: str, format: str, config_path: str | None) -> None:
@@ -22,9 +20,7 @@ def configure_logging(level: str, format: str, config_path: str | None) -> None:
         _from_file(config_path)
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter() if format == "json" else logging.Formatter(_TEXT, "%Y-%m-%d %H:%M:%S")
-    )
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())

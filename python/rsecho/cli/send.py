@@ -203,11 +203,12 @@ class Results:
             }
         )
         if not (self._as_json or self._as_jsonl):
+            from rsecho._lines import printable
             from rsecho.logs import escape_payload
 
             verdict = self._right if reply.is_equal else "DIFFERS"
             shown = escape_payload(reply.data[: self._show], len(reply.data))
-            timed = f"{len(reply.data)} bytes from {url} in {reply.rtt_ns / 1e6:.3f} ms"
+            timed = f"{len(reply.data)} bytes from {printable(url)} in {reply.rtt_ns / 1e6:.3f} ms"
             click.echo(f"{timed}, {verdict}: {shown}")
 
     def failure(self, number: int, url: str, error: Exception) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rsecho._lines import host_port, printable
 from rsecho.cli import answers
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
@@ -203,7 +204,7 @@ class Printer:
             spoiled = {"impair": server.impairment} if server.impairment else {}
             self._line("listening", url=server.url, engine=server.engine, **spoiled)
         else:
-            click.echo(f"rsecho listening {server.url}", err=self._as_json)
+            click.echo(f"rsecho listening {printable(server.url)}", err=self._as_json)
 
     def ready(self) -> None:
         """All listeners answer."""
@@ -214,11 +215,8 @@ class Printer:
 
     def record(self, record: Record) -> None:
         """A decoded record (from the thread that logs)."""
-        host, port = record.peer
-        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._line(
-            "record", time_ns=record.time_ns, url=record.server, peer=peer, fields=record.fields
-        )
+        parts = {"url": record.server, "peer": host_port(record.peer), "fields": record.fields}
+        self._line("record", time_ns=record.time_ns, **parts)
 
     def totals(self, servers: list[Server]) -> None:
         """What each server counted, and why it ended."""
@@ -237,7 +235,8 @@ class Printer:
                 self._line("totals", **totals)
             else:
                 words = " ".join(_words(totals["stats"]))
-                click.echo(f"rsecho totals {totals['url']} ended={totals['ended']} {words}")
+                url = printable(totals["url"])
+                click.echo(f"rsecho totals {url} ended={totals['ended']} {words}")
 
     def _line(self, event: str, **parts: Any) -> None:
         from rsecho.cli.output import print_json

@@ -78,4 +78,6 @@ def _echo(data: bytes, _: Peer) -> bytes:
 
 
 def _upper(data: bytes, _: Peer) -> bytes:
-    return data.upper()
+    from rsecho._rsecho import upper_case
+
+    return upper_case(data)

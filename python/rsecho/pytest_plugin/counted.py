@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from rsecho.stats import TcpStats, UdpStats
+from rsecho.stats import LEVEL, TcpStats, UdpStats
 
 _Stats = TypeVar("_Stats", UdpStats, TcpStats)
-
-# These say how many there are, not how many there were.
-_LEVELS = {"active_connections", "pending_packets", "pending_bytes"}
 
 
 def since(now: _Stats, before: _Stats) -> _Stats:
@@ -20,6 +17,6 @@ def since(now: _Stats, before: _Stats) -> _Stats:
         value, old = getattr(now, field.name), getattr(before, field.name)
         if isinstance(value, dict):
             changed[field.name] = {key: count - old.get(key, 0) for key, count in value.items()}
-        elif isinstance(value, int) and field.name not in _LEVELS:
+        elif isinstance(value, int) and not field.metadata.get(LEVEL):
             changed[field.name] = value - (old or 0)
     return replace(now, **changed)

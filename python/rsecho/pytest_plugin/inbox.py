@@ -90,12 +90,14 @@ class Inbox:
 
     def told(self) -> str:
         """What came, for who reads why a test failed."""
+        from rsecho._lines import host_port
+
         received = self.received
         if not received:
             return "nothing came"
         lines = [f"{len(received)} came:"]
-        for data, (host, port) in received[:_SHOWN_REQUESTS]:
-            lines.append(f"  {shown(data)} from {f'[{host}]' if ':' in host else host}:{port}")
+        for data, peer in received[:_SHOWN_REQUESTS]:
+            lines.append(f"  {shown(data)} from {host_port(peer)}")
         if len(received) > _SHOWN_REQUESTS:
             lines.append(f"  … and {len(received) - _SHOWN_REQUESTS} more")
         return "\n".join(lines)

@@ -205,8 +205,10 @@ class Script:
         try:
             return matches(expectation._what, data)
         except Exception as error:
+            from rsecho._lines import said
+
             # It runs on the server's thread, where nobody would see it.
-            self._failures.append(f"{expectation!r} raised {type(error).__name__}: {error}")
+            self._failures.append(f"{expectation!r} raised {said(error)}")
             return False
 
     def _first_of(self, rest: bytes) -> tuple[Expectation, int] | None:

@@ -14,17 +14,18 @@ use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::questions::Questions;
-use super::refusals::Refusals;
+use super::refusals::{Refusals, Refused};
 use super::spoiling::{Setting, Spoiling};
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::event::{Level, Observer};
+use crate::event::{Level, Line, Lines, Observer};
 use crate::guard::{Connections, Refusal};
 use crate::server::wait::{Pace, Wait};
 use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Interest, Readiness};
 use crate::sys::stream::Stream;
+use crate::throttle::LeftOut;
 use crate::worker::{Control, Finish};
 
 mod conversing;
@@ -97,8 +98,24 @@ const LINGER: Duration = Duration::from_millis(200);
 /// While it serves: how long a peer may take to end its stream after the server has.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The same trouble is told once in this time.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
+/// What it comes to that no descriptor or no memory is left.
+#[derive(Default)]
+struct Exhausted(&'static str);
+
+impl Exhausted {
+    fn line(self, server: &str, left_out: LeftOut) -> Line {
+        let what = self.0;
+        let text = format!(
+            "{server}: {what}: no descriptor or no memory is left: raise the limit on open files \
+             (`ulimit -n`), or set max_connections below it{left_out}"
+        );
+        Line {
+            level: Level::Warning,
+            name: "exhausted",
+            text,
+        }
+    }
+}
 
 pub(super) struct Worker<R: Readiness> {
     index: usize,
@@ -135,8 +152,8 @@ pub(super) struct Worker<R: Readiness> {
     is_always_timed: bool,
     /// Whether to ask before sleeping.
     pace: Pace,
-    /// When it was last said that there are no descriptors.
-    warned: Option<Instant>,
+    /// Saying that there are no descriptors, once a second at most.
+    warnings: Lines<Exhausted>,
     refusals: Refusals,
     /// What a sweep of a stopping server looks at; kept for its memory.
     sweep: Vec<u32>,
@@ -190,8 +207,8 @@ impl<R: Readiness> Worker<R> {
             is_exact: false,
             epoch: now,
             pace: Pace::new(shared.wait),
-            warned: None,
-            refusals: Refusals::new(Arc::clone(&shared.observer)),
+            warnings: Lines::new(Arc::clone(&shared.observer), Exhausted::line),
+            refusals: Refusals::new(Arc::clone(&shared.observer), Refused::line),
             sweep: Vec::new(),
         })
     }
@@ -418,7 +435,6 @@ impl<R: Readiness> Worker<R> {
                 self.end(id, Reason::Stopped);
             }
         }
-        self.refusals.write();
         self.work.tally.publish(&self.shared.blocks[self.index]);
     }
 
@@ -521,24 +537,11 @@ impl<R: Readiness> Worker<R> {
         Ok(())
     }
 
-    /// Says that there are no descriptors, or no memory, at most once a second.
+    /// Says that there are no descriptors, or no memory.
     #[cold]
-    fn warn(&mut self, what: &str) {
-        let now = Instant::now();
-        if self
-            .warned
-            .is_some_and(|last| now.saturating_duration_since(last) < BETWEEN_WARNINGS)
-        {
-            return;
-        }
-        self.warned = Some(now);
-        let observer = &self.shared.observer;
-        let text = format!(
-            "{}: {what}: no descriptor or no memory is left: raise the limit on open files \
-             (`ulimit -n`), or set max_connections below it",
-            observer.server()
-        );
-        observer.notice(Level::Warning, "exhausted", text);
+    fn warn(&mut self, what: &'static str) {
+        let warning = Exhausted(what);
+        self.warnings.add(Instant::now(), |last| *last = warning);
     }
 
     /// Takes a connection in, or closes it at once because of whom it is from.
@@ -552,7 +555,8 @@ impl<R: Readiness> Worker<R> {
             Refusal::Source => Count::RefusedBySource,
         };
         self.work.tally.add(count, 1);
-        self.refusals.add(refusal, peer);
+        let now = Instant::now();
+        self.refusals.add(now, |all| all.add(refusal, peer));
     }
 
     fn open(&mut self, stream: Stream, peer: SocketAddr) {

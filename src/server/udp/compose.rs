@@ -20,6 +20,7 @@ use crate::guard::{Policy, Rate};
 use crate::impair::{self, Delay, Direction, Fate, Flows, Letter, Line, Netem};
 use crate::respond::{Completions, Outcome, Replies, Request, Respond, is_error_reply};
 use crate::stats::DropReason;
+use crate::sys::RawAddress;
 use crate::sys::message::{Destination, Received};
 
 /// The broadcast responder: what was sent to a broadcast address is answered from the
@@ -191,25 +192,25 @@ impl Composer {
             Outcome::Silence => DropReason::NoReply,
             Outcome::Failed => DropReason::ResponderFailed,
         };
-        tally.drop(reason, 1);
+        tally.drop(reason, 1, &came.message.source);
     }
 
     /// Sends a reply on its way, which may be a long one.
     fn send_back(&mut self, tally: &mut Tally, policy: &Policy, reply: &[u8], came: Came<'_>) {
         let Some(peer) = came.message.source.to_std() else {
-            return tally.drop(DropReason::SourceUnspecified, 1);
+            return tally.drop(DropReason::SourceUnspecified, 1, &came.message.source);
         };
         if reply.len() > MAX_REPLY_BYTES {
-            return tally.drop(DropReason::SendTooLarge, 1);
+            return tally.drop(DropReason::SendTooLarge, 1, &came.message.source);
         }
         if !policy.allows_reply(peer.ip(), came.length, reply.len(), self.copies) {
-            return tally.drop(DropReason::Amplification, 1);
+            return tally.drop(DropReason::Amplification, 1, &came.message.source);
         }
         let mut line = &mut self.outgoing;
         if came.message.destination.is_group() {
             line = &mut self.broadcast;
             if self.turns.as_ref().is_some_and(|turns| !turns.take()) {
-                return tally.drop(DropReason::BroadcastLimited, 1);
+                return tally.drop(DropReason::BroadcastLimited, 1, &came.message.source);
             }
         }
         let Some(line) = line else {
@@ -219,10 +220,8 @@ impl Composer {
             data: reply.to_vec(),
             tag: came.single(),
         };
-        count_fate(
-            tally,
-            &line.put(self.now_ns, self.flows.number(peer), letter),
-        );
+        let fate = line.put(self.now_ns, self.flows.number(peer), letter);
+        count_fate(tally, &fate, &came.message.source);
     }
 
     fn request<'a>(&self, data: &'a [u8], came: &Received) -> Request<'a> {
@@ -314,13 +313,13 @@ impl Page {
     }
 }
 
-fn count_fate(tally: &mut Tally, fate: &Fate) {
+fn count_fate(tally: &mut Tally, fate: &Fate, peer: &RawAddress) {
     let lost = u64::from(fate.lost) + u64::from(fate.overflow);
     if fate.lost {
-        tally.drop(DropReason::ImpairLost, 1);
+        tally.drop(DropReason::ImpairLost, 1, peer);
     }
     if fate.overflow {
-        tally.drop(DropReason::ImpairOverflow, 1);
+        tally.drop(DropReason::ImpairOverflow, 1, peer);
     }
     tally.duplicated_packets += u64::from(fate.duplicates);
     tally.corrupted_packets += u64::from(fate.corrupted);
@@ -500,7 +499,7 @@ impl<E: Engine> Worker<'_, E> {
         let held = lines.into_iter().flatten().map(|line| line.len());
         let lost = held.sum::<usize>() + composer.tickets.len();
         if lost > 0 {
-            self.tally.drop(DropReason::Stopped, lost as u64);
+            self.tally.drop_many(DropReason::Stopped, lost as u64);
         }
         self.end();
     }
@@ -518,7 +517,8 @@ impl<E: Engine> Worker<'_, E> {
                     tag: single(received, length),
                 };
                 let flow = composer.flows.number(peer);
-                count_fate(&mut self.tally, &line.put(composer.now_ns, flow, letter));
+                let fate = line.put(composer.now_ns, flow, letter);
+                count_fate(&mut self.tally, &fate, &received.source);
             } else {
                 asked.push(Asked::Slot {
                     slot,
@@ -566,7 +566,8 @@ impl<E: Engine> Worker<'_, E> {
                     part.len()
                 }
                 Some(_) if !is_first && self.control.is_over() => {
-                    self.tally.drop(DropReason::Stopped, asked.len() as u64);
+                    let left = asked.len() as u64;
+                    self.tally.drop_many(DropReason::Stopped, left);
                     break;
                 }
                 Some(responder) => self.respond(composer, responder.as_mut(), part),
@@ -593,7 +594,9 @@ impl<E: Engine> Worker<'_, E> {
             most = most.min(MOST_TICKETS.saturating_sub(composer.tickets.len()));
             if most == 0 {
                 let left = part.len();
-                self.tally.drop(DropReason::ResponderFailed, left as u64);
+                let last = part[left - 1].came(&self.received).message.source;
+                self.tally
+                    .drop(DropReason::ResponderFailed, left as u64, &last);
                 return left;
             }
         }
@@ -666,10 +669,6 @@ impl<E: Engine> Worker<'_, E> {
             page.letters.len() <= usize::from(u16::MAX),
             "a page is bounded"
         );
-        // Those of the messages are told while these are still here to name their peers.
-        self.log_drops();
-        self.tally.publish(self.counters);
-        self.counters.open();
         // For as long as this takes, the letters are what "was received".
         std::mem::swap(&mut self.received, &mut page.letters);
         std::mem::swap(&mut self.verdicts, &mut page.verdicts);

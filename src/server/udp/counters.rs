@@ -1,6 +1,8 @@
 //! What a UDP worker counts.
 
+use super::observe::Drops;
 use crate::stats::{Block, DropReason, Writer};
+use crate::sys::RawAddress;
 
 const REASONS: usize = DropReason::ALL.len();
 
@@ -30,7 +32,7 @@ pub(super) fn pending(values: &[u64; COUNTERS], dropped: u64) -> u64 {
 pub(super) type Counters = Block<COUNTERS>;
 
 /// What one batch adds; published in one go.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tally {
     pub(super) received_packets: u64,
     pub(super) received_bytes: u64,
@@ -47,18 +49,31 @@ pub(super) struct Tally {
     dropped: [u64; REASONS],
     any_dropped: bool,
     any_unmeant: bool,
+    /// Whose datagram was the last of those that were not meant to be dropped.
+    last_dropped: Option<RawAddress>,
 }
 
 impl Tally {
-    pub(super) fn drop(&mut self, reason: DropReason, packets: u64) {
+    /// Counts datagrams of `peer` as not answered.
+    pub(super) fn drop(&mut self, reason: DropReason, packets: u64, peer: &RawAddress) {
         self.dropped[reason as usize] += packets;
         self.any_dropped = true;
-        self.any_unmeant |= !reason.is_meant();
+        if !reason.is_meant() && packets > 0 {
+            self.any_unmeant = true;
+            self.last_dropped = Some(*peer);
+        }
     }
 
-    /// The reasons with their counts, where any that was not meant is not zero.
-    pub(super) fn dropped(&self) -> Option<&[u64; REASONS]> {
-        self.any_unmeant.then_some(&self.dropped)
+    /// The same for datagrams of several peers, of which none is the last.
+    pub(super) fn drop_many(&mut self, reason: DropReason, packets: u64) {
+        self.drop(reason, packets, &RawAddress::empty());
+    }
+
+    /// What was dropped and not meant to be, if anything was.
+    pub(super) fn drops(&self) -> Option<Drops> {
+        let peer = self.last_dropped.and_then(RawAddress::to_std);
+        let drops = || Drops::new(&self.dropped, peer);
+        self.any_unmeant.then(drops).flatten()
     }
 
     /// Adds this to the worker's counters and starts again from zero.
@@ -149,7 +164,7 @@ mod tests {
             error_replies: 12,
             ..Tally::default()
         };
-        tally.drop(DropReason::SendFailed, 13);
+        tally.drop_many(DropReason::SendFailed, 13);
         tally.publish(&counters);
         tally.publish(&counters);
         let values = counters.snapshot();

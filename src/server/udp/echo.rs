@@ -18,7 +18,7 @@ use super::counters::{Counters, Tally};
 use super::engine::Engine;
 use super::idle::Idle;
 use super::impairing::Impairing;
-use super::observe::{DropLog, Teller};
+use super::observe::{DropLog, Drops, Teller};
 use super::plan::{Group, Item, Plan};
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
@@ -118,7 +118,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         let slots = engine.slots();
         let fd = service.socket.as_raw_fd();
         service.guard.open(fd, service.is_v4, service.is_shared);
-        let drop_log = DropLog::new(Arc::clone(&service.observer));
+        let drop_log = DropLog::new(Arc::clone(&service.observer), Drops::line);
         Self {
             service,
             engine,
@@ -144,15 +144,13 @@ impl<'a, E: Engine> Worker<'a, E> {
     pub(super) fn run(mut self) -> Finish {
         self.service.receiver.settle();
         self.settle_composer();
-        let finish = match self.serve() {
+        match self.serve() {
             Ok(finish) => {
                 self.drain_composer();
                 finish
             }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
-        };
-        self.drop_log.write();
-        finish
+        }
     }
 
     fn serve(&mut self) -> io::Result<Finish> {
@@ -293,19 +291,8 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Tells of what is dropped in the tally, before that is published and forgotten.
     pub(super) fn log_drops(&mut self) {
-        if let Some(dropped) = self.tally.dropped() {
-            // A page's letters stand where the messages were that were cut.
-            let cuts = if self.is_composing {
-                &[][..]
-            } else {
-                &self.cuts
-            };
-            let cut = || cuts.last().map(|cut| cut.slot);
-            let last = self.verdicts.iter().rposition(Option::is_some);
-            let peer = last
-                .or_else(cut)
-                .and_then(|slot| self.received[slot].source.to_std());
-            self.drop_log.add(dropped, peer);
+        if let Some(drops) = self.tally.drops() {
+            self.drop_log.add(Instant::now(), |all| all.add(&drops));
         }
     }
 
@@ -334,14 +321,15 @@ impl<'a, E: Engine> Worker<'a, E> {
             verdict = verdict.or(Some(DropReason::Merged));
         }
         if let Some(reason) = verdict {
-            self.tally.drop(reason, packets);
+            self.tally.drop(reason, packets, &received.source);
             return verdict;
         }
         let (engine, length) = (&self.engine, received.length);
         let data = engine.data(slot, 0, length);
         let grant = self.service.guard.weigh(received, packets, data);
         let reason = grant.reason?;
-        self.tally.drop(reason, packets - grant.datagrams);
+        let refused = packets - grant.datagrams;
+        self.tally.drop(reason, refused, &received.source);
         if grant.datagrams == 0 {
             return Some(reason);
         }
@@ -423,7 +411,7 @@ impl<'a, E: Engine> Worker<'a, E> {
                     }
                     Err(error) => {
                         let reason = classify(&error);
-                        self.tally.drop(reason, 1);
+                        self.tally.drop(reason, 1, &to.source);
                         self.verdicts[usize::from(piece.slot)] = Some(reason);
                     }
                 }

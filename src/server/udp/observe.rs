@@ -2,12 +2,12 @@
 //! somebody listens, or when something was dropped.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
 
-use crate::event::{self, Level, Observer, What};
+use crate::event::{Level, Line, Lines, Observer, What};
 use crate::stats::DropReason;
 use crate::sys::message::Received;
+use crate::throttle::LeftOut;
 
 /// Copies the datagrams of one message out as events: what it was, and what came of it.
 pub(super) struct Teller<'a> {
@@ -83,56 +83,45 @@ fn head(data: &[u8], most: usize) -> Box<[u8]> {
     data[..data.len().min(most)].into()
 }
 
-/// One line a second at most about what was not answered.
-pub(super) struct DropLog {
-    observer: Arc<Observer>,
-    waiting: [u64; DropReason::ALL.len()],
-    last_peer: Option<std::net::SocketAddr>,
-    last_line: Option<Instant>,
+/// What was not answered since the last line about it, and the last who was not.
+#[derive(Default)]
+pub(super) struct Drops {
+    packets: [u64; DropReason::ALL.len()],
+    last_peer: Option<SocketAddr>,
 }
 
-impl DropLog {
-    pub(super) fn new(observer: Arc<Observer>) -> Self {
-        Self {
-            observer,
-            waiting: [0; DropReason::ALL.len()],
-            last_peer: None,
-            last_line: None,
-        }
-    }
+/// One line a second at most about that.
+pub(super) type DropLog = Lines<Drops>;
 
-    /// Adds drops, the last of them from `peer`, and writes a line if one is due.
-    pub(super) fn add(
-        &mut self,
+impl Drops {
+    /// The part of these that is not what the server was set up to do, if there is any.
+    pub(super) fn new(
         dropped: &[u64; DropReason::ALL.len()],
-        peer: Option<std::net::SocketAddr>,
-    ) {
-        for ((reason, _), packets) in DropReason::ALL.iter().zip(dropped) {
-            if !reason.is_meant() {
-                self.waiting[*reason as usize] += packets;
+        last_peer: Option<SocketAddr>,
+    ) -> Option<Self> {
+        let mut packets = *dropped;
+        for (reason, _) in DropReason::ALL {
+            if reason.is_meant() {
+                packets[reason as usize] = 0;
             }
         }
-        self.last_peer = peer.or(self.last_peer);
-        if self
-            .last_line
-            .is_none_or(|at| at.elapsed() >= Duration::from_secs(1))
-        {
-            self.last_line = Some(Instant::now());
-            self.write();
-        }
+        let is_any = packets.iter().any(|packets| *packets > 0);
+        is_any.then_some(Self { packets, last_peer })
     }
 
-    /// Writes what has not been told yet.
-    pub(super) fn write(&mut self) {
-        let total: u64 = self.waiting.iter().sum();
-        if total == 0 {
-            return;
+    pub(super) fn add(&mut self, newer: &Self) {
+        for (packets, more) in self.packets.iter_mut().zip(newer.packets) {
+            *packets += more;
         }
-        let mut text = format!(
-            "not answered on {}: {total} datagrams (",
-            self.observer.server()
-        );
-        for ((_, name), packets) in DropReason::ALL.iter().zip(self.waiting) {
+        // Where nobody is known to be the last, the one before is not: better nobody.
+        self.last_peer = newer.last_peer;
+    }
+
+    /// The line. How many others were left out is no matter: it has the sum of them.
+    pub(super) fn line(self, server: &str, _: LeftOut) -> Line {
+        let total: u64 = self.packets.iter().sum();
+        let mut text = format!("not answered on {server}: {total} datagrams (");
+        for ((_, name), packets) in DropReason::ALL.iter().zip(self.packets) {
             if packets > 0 {
                 let _ = write!(text, "{name}={packets} ");
             }
@@ -142,12 +131,10 @@ impl DropLog {
         if let Some(peer) = self.last_peer {
             let _ = write!(text, ", the last from {peer}");
         }
-        self.waiting = [0; DropReason::ALL.len()];
-        let what = What::Notice {
+        Line {
             level: Level::Warning,
             name: "dropped",
             text,
-        };
-        self.observer.frequent(event::now_ns(), what);
+        }
     }
 }
