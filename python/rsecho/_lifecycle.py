@@ -1,7 +1,8 @@
 """What happens to servers when the interpreter ends or forks.
 
 A thread in native code that comes back to an interpreter that is being torn down aborts the
-process or hangs for ever, so all of them are stopped and joined before. A forked child has the
+process or hangs for ever, so all of them are stopped and joined before; but for those that do
+not return from a responder, which are named and left behind (src/python/calls.rs). A forked child has the
 parent's objects but none of its threads: its handles are dead there, and must not keep the
 parent's ports.
 """
@@ -9,8 +10,10 @@ parent's ports.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -26,6 +29,9 @@ _servers: WeakValueDictionary[int, Server] = WeakValueDictionary()
 # A program that ends with servers running has not asked for more: enough for replies that
 # are due, not enough to be felt.
 _DRAIN_AT_EXIT = 0.2
+
+# How long it waits for responders after that, as every stop does.
+_GRACE_AT_EXIT = 1.0
 
 # A log handler that hangs must not keep the process from ending.
 _LOG_AT_EXIT = 2.0
@@ -55,9 +61,11 @@ def pump() -> Pump:
 
 
 def _at_exit() -> None:
+    running = [server for server in live_servers() if server.is_running]
     try:
-        _stop_all([server._native for server in live_servers() if server.is_running])
+        _stop_all(running)
     finally:
+        _tell_left(running)
         # Whatever happened (a second Ctrl-C, say), no thread may be left in native code.
         try:
             if module := sys.modules.get("rsecho._pump"):
@@ -66,12 +74,34 @@ def _at_exit() -> None:
             _rsecho.shut_down()
 
 
-def _stop_all(running: list[_rsecho.Server]) -> None:
+def _stop_all(running: list[Server]) -> None:
     # All at once, then one by one: their drains overlap.
     for server in running:
-        server.request_stop(_DRAIN_AT_EXIT)
+        server._native.request_stop(_DRAIN_AT_EXIT)
+    deadline = time.monotonic() + _DRAIN_AT_EXIT + _GRACE_AT_EXIT
     for server in running:
-        server.stop(_DRAIN_AT_EXIT)
+        # One that was waited for before has had its time.
+        left = 0.0 if server._is_left else max(deadline - time.monotonic(), 0.0)
+        if server._native.wait(left) is not None:
+            # Its threads end within a moment: for that as well.
+            server._native.stop(0)
+
+
+def _tell_left(running: list[Server]) -> None:
+    """Names the workers that stay in their responder, on standard error."""
+    for server in running:
+        if not server.is_running:
+            continue
+        names = server._native.dismiss()
+        if not server.is_running:
+            continue
+        server._is_left = True
+        workers = f"worker {names[0]} is" if len(names) == 1 else f"workers {', '.join(names)} are"
+        text = f"rsecho: {server.url}: {workers} still in the responder; exiting without waiting\n"
+        # Standard error may be closed, or be gone.
+        with contextlib.suppress(Exception):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def _after_fork_in_child() -> None:

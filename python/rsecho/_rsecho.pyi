@@ -509,10 +509,20 @@ class Server:
 
     def stop(self, drain_timeout: float, /) -> None:
         """Answer what has come already, for `drain_timeout` seconds at most, end, and wait
-        for that. A signal handler that raises (Ctrl-C) ends it at once.
+        for that, and a second more for a responder. A signal handler that raises (Ctrl-C) ends
+        it at once.
 
-        Does nothing on a server that has ended. Raises `StateError` in a forked child.
+        Does nothing on a server that has ended. Raises `StopTimeoutError` when a responder has
+        not returned by then, and `StateError` in a forked child.
         """
+
+    def dismiss(self) -> list[str]:
+        """Have the server end now, and wait a moment for that: the names of the workers that
+        stay in their responder. Raises `StateError` in a forked child."""
+
+    @property
+    def asking(self) -> list[str]:
+        """The names of the workers that are in their responder now."""
 
     def wait(self, timeout: float | None, /) -> tuple[Any, str] | None:
         """Wait for the end, `timeout` seconds at most: (name, detail), see

@@ -3,6 +3,7 @@
 mod address;
 mod blocking;
 mod buffer;
+mod calls;
 mod client;
 mod columns;
 mod errors;

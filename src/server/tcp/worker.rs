@@ -97,6 +97,9 @@ const LINGER: Duration = Duration::from_millis(200);
 /// While it serves: how long a peer may take to end its stream after the server has.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Steps after which a worker that stops looks at its deadline again.
+const STEPS_A_LOOK: usize = 64;
+
 /// The same trouble is told once in this time.
 const BETWEEN_WARNINGS: Duration = Duration::from_secs(1);
 
@@ -219,7 +222,7 @@ impl<R: Readiness> Worker<R> {
             } else {
                 self.sleep(Some(Duration::ZERO))?
             };
-            self.turn(count)?;
+            self.turn(count, control)?;
         }
         Ok(())
     }
@@ -266,7 +269,7 @@ impl<R: Readiness> Worker<R> {
     }
 
     /// Does one step for each of the `count` that are ready. The clock is read once.
-    fn turn(&mut self, count: usize) -> Result<()> {
+    fn turn(&mut self, count: usize, control: &Control) -> Result<()> {
         if self.is_timed {
             self.look_at_clock();
         }
@@ -274,9 +277,16 @@ impl<R: Readiness> Worker<R> {
         self.look_for_change();
         let mut is_woken = false;
         for index in 0..count {
+            if index % STEPS_A_LOOK == 0 && control.is_over() {
+                // What is left is ready still, for whoever looks.
+                break;
+            }
             match self.ready.token(index) {
                 WAKER => {
+                    // Cleared before anything is looked at: what comes after the look wakes
+                    // again.
                     self.shared.wakers[self.index].clear();
+                    self.look_for_change();
                     is_woken = true;
                 }
                 LISTENER => self.accept(ACCEPTS)?,
@@ -596,7 +606,7 @@ impl<R: Readiness> Worker<R> {
         }
         self.end_hung();
         loop {
-            let is_busy = self.sweep();
+            let is_busy = self.sweep(control);
             // Not held back while this sleeps.
             self.work.tally.publish(&self.shared.blocks[self.index]);
             let left = control.time_left();
@@ -605,13 +615,13 @@ impl<R: Readiness> Worker<R> {
             }
             let sleep = self.time_to_deadline().map_or(left, |time| time.min(left));
             let count = self.sleep(Some(if is_busy { Duration::ZERO } else { sleep }))?;
-            self.turn(count)?;
+            self.turn(count, control)?;
         }
     }
 
     /// One step for each connection that may have input; those that have none are
     /// finished. True if some had.
-    fn sweep(&mut self) -> bool {
+    fn sweep(&mut self, control: &Control) -> bool {
         self.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
@@ -620,7 +630,10 @@ impl<R: Readiness> Worker<R> {
             sweep.push(id);
             next = self.table.newer(id);
         }
-        for &id in &sweep {
+        for (index, &id) in sweep.iter().enumerate() {
+            if index % STEPS_A_LOOK == 0 && control.is_over() {
+                break;
+            }
             let Some(connection) = self.table.get_mut(id) else {
                 continue;
             };
