@@ -7,26 +7,19 @@
 //! Rust that does not expect it aborts the process. So it is expected here, and the thread
 //! hangs, harmless: the process ends under it.
 
-// The one thing here, and the reason: pyo3 declares its calls as such that never unwind.
+// pyo3 declares its calls as such that never unwind: this is the one that may.
 #![allow(unsafe_code)]
 
+use std::hint::black_box;
 use std::mem;
+use std::ptr;
 use std::thread;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-unsafe extern "C-unwind" {
-    /// `PyObject_Call` of CPython's stable ABI, as of which pyo3 has a declaration that must
-    /// not unwind.
-    #[link_name = "PyObject_Call"]
-    fn call_object(
-        callable: *mut ffi::PyObject,
-        arguments: *mut ffi::PyObject,
-        keywords: *mut ffi::PyObject,
-    ) -> *mut ffi::PyObject;
-}
+type Object = *mut ffi::PyObject;
 
 /// Dropped only by what unwinds.
 struct Hang;
@@ -45,13 +38,20 @@ pub(super) fn call<'py>(
     function: &Bound<'py, PyAny>,
     arguments: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the same function by a type that allows for unwinding. A second declaration of it
+    // would not do: linked together, what is true of pyo3's is taken to be true of both. For the
+    // same reason the optimiser must not see which function it is.
+    let call_object: unsafe extern "C-unwind" fn(Object, Object, Object) -> Object = unsafe {
+        let known: unsafe extern "C" fn(Object, Object, Object) -> Object = ffi::PyObject_Call;
+        mem::transmute(black_box(known))
+    };
     let hang = Hang;
     // SAFETY: PyObject_Call takes a callable, a tuple and null for no keywords, all alive for
     // the call, by a thread that is attached, which `Bound` proves; it returns a new reference,
     // or null with an exception set. Should it end the thread instead, `hang` keeps the unwinding
     // from every other frame.
     let result = unsafe {
-        let result = call_object(function.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
+        let result = call_object(function.as_ptr(), arguments.as_ptr(), ptr::null_mut());
         Bound::from_owned_ptr_or_err(function.py(), result)
     };
     mem::forget(hang);
