@@ -494,7 +494,10 @@ impl Crew {
         let reason = match asking[..] {
             [] => format!("{} of its workers have not ended yet", state.running),
             [one] => format!("its worker {one} is still in its responder"),
-            _ => format!("its workers {} are still in their responder", asking.join(", ")),
+            _ => format!(
+                "its workers {} are still in their responder",
+                asking.join(", ")
+            ),
         };
         Error::unfinished("stop", &self.name, reason).or(
             "it ends, and frees its port, as soon as that returns: wait() for it, or give \

@@ -32,7 +32,12 @@ pub(super) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     static ENDED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static UNFINISHED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if error.is_unfinished() {
-        return own(py, &UNFINISHED, "StopTimeoutError", (error.errno(), error.to_string()));
+        return own(
+            py,
+            &UNFINISHED,
+            "StopTimeoutError",
+            (error.errno(), error.to_string()),
+        );
     }
     if let Some(errno) = error.errno() {
         // Two arguments make CPython pick the subclass by errno (PEP 3151).

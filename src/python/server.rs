@@ -228,9 +228,7 @@ impl Server {
     #[pyo3(signature = (drain_timeout, /))]
     fn stop(&self, py: Python<'_>, drain_timeout: Seconds) -> PyResult<()> {
         let drain = checked(py, drain_timeout.to("drain_timeout"))?;
-        blocking(py, |caller| {
-            self.0.stop_unless(drain, || caller.gives_up())
-        })
+        blocking(py, |caller| self.0.stop_unless(drain, || caller.gives_up()))
     }
 
     /// Has it end now, and waits a moment: the names of workers that stay in their responder.
