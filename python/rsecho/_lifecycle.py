@@ -96,8 +96,13 @@ def _tell_left(running: list[Server]) -> None:
         if not server.is_running:
             continue
         server._is_left = True
-        workers = f"worker {names[0]} is" if len(names) == 1 else f"workers {', '.join(names)} are"
-        text = f"rsecho: {server.url}: {workers} still in the responder; exiting without waiting\n"
+        if not names:
+            trouble = "its workers have not ended"
+        elif len(names) == 1:
+            trouble = f"worker {names[0]} is still in the responder"
+        else:
+            trouble = f"workers {', '.join(names)} are still in the responder"
+        text = f"rsecho: {server.url}: {trouble}; exiting without waiting\n"
         # Standard error may be closed, or be gone.
         with contextlib.suppress(Exception):
             sys.stderr.write(text)

@@ -16,6 +16,7 @@ __all__ = [
     "RecordLayout",
     "Responder",
     "Server",
+    "SignalWatch",
     "SocketOptions",
     "TcpClient",
     "UdpClient",
@@ -239,6 +240,18 @@ _ReportLine: TypeAlias = tuple[
     str | None,
     tuple[Literal["notice", "warning"], str] | None,
 ]
+
+@final
+class SignalWatch:
+    """Waits for signals, which are to be blocked in every thread, on a native thread of its own:
+    the first is told by `wait`, the second ends the process with 128 and its number, once
+    `last_words` has returned, or after a second."""
+
+    def __new__(cls, signals: Sequence[int], last_words: Callable[[], object], /) -> SignalWatch:
+        """Begin to wait. Raises `OSError` when a number is no signal's."""
+
+    def wait(self, timeout: float, /) -> bool:
+        """True once the first has come; waits for it, `timeout` seconds at most."""
 
 @final
 class SocketOptions:

@@ -68,7 +68,7 @@ fn own(
     py: Python<'_>,
     class: &'static PyOnceLock<Py<PyType>>,
     name: &str,
-    arguments: impl PyErrArguments + Send + Sync + 'static,
+    arguments: impl PyErrArguments + 'static,
 ) -> PyErr {
     match class.import(py, MODULE, name) {
         Ok(class) => PyErr::from_type(class.clone(), arguments),

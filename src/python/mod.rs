@@ -12,6 +12,7 @@ mod guard;
 mod layout;
 mod responder;
 mod server;
+mod signals;
 mod socket;
 mod values;
 
@@ -38,6 +39,8 @@ mod native {
     use super::responder::{Answers, Responder};
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::signals::SignalWatch;
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
 

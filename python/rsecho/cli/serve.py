@@ -16,7 +16,6 @@ from rsecho.cli import answers
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
 from rsecho.cli.options import option
-from rsecho.cli.signals import end_at_next
 from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
 if TYPE_CHECKING:
@@ -292,10 +291,12 @@ class Foreground:
     def run(self, drain_timeout: float) -> None:
         """Serves; returns when drained, fails when a server could not go on."""
         from rsecho import flush_logs
+        from rsecho._rsecho import SignalWatch
 
         # Taken synchronously, so that no handler runs in the midst of something.
-        signals = {signal.SIGINT, signal.SIGTERM}
+        signals = [signal.SIGINT, signal.SIGTERM]
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        watch = SignalWatch(signals, self._say_last_words)
         with failing_with(CANNOT_START):
             for server in self._servers:
                 self._start(server)
@@ -303,8 +304,7 @@ class Foreground:
             self._printer.listening(server)
         self._printer.ready()
         while any(server.is_running for server in self._servers):
-            if signal.sigtimedwait(signals, _LOOK_SECONDS) is not None:
-                end_at_next(signals, self._say_last_words)
+            if watch.wait(_LOOK_SECONDS):
                 self._drain(drain_timeout)
                 break
         # Records are printed as they are logged: all of them come before the totals.
