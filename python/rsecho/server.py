@@ -86,6 +86,8 @@ class Server(ABC):
         self._is_started = False
         # It was told to stop, and a worker stays in its responder, as somebody was told.
         self._is_left = False
+        # The interpreter ends without it, and whatever else there was to use.
+        self._is_past_exit = False
         _lifecycle.register(self)
 
     @property
@@ -353,14 +355,17 @@ class Server(ABC):
 
     def __del__(self) -> None:
         native = getattr(self, "_native", None)
-        if native is None or not native.is_running or self._is_left:
+        if native is None or not native.is_running or self._is_past_exit:
             return
+        if self._is_left:
+            return _lifecycle.leave(native)
         try:
             text = f"unclosed {self!r}: stop it, or use a `with` block"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             # Whoever collects must not wait for a responder.
-            native.dismiss()
+            if native.dismiss():
+                _lifecycle.leave(native)
 
 
 class UdpServer(Server):

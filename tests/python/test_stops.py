@@ -222,6 +222,36 @@ def test_f42_collecting_a_server_does_not_wait_for_its_responder() -> None:
         release.set()
 
 
+def test_f42_a_collected_server_whose_responder_does_not_return_is_named_at_exit() -> None:
+    result = run("""
+        import os, threading, warnings
+        import rsecho
+
+        warnings.simplefilter("ignore", ResourceWarning)
+        begun = threading.Event()
+
+        def answer(data, peer):
+            begun.set()
+            threading.Event().wait()
+
+        def main():
+            server = rsecho.UdpServer("127.0.0.1", responder=answer)
+            server.start()
+            with rsecho.UdpClient(*server.address) as client:
+                client.send(b"x")
+            assert begun.wait(20)
+
+        main()
+        # In the child it is another process's.
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+    """)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("worker rsecho-udp-0 is still in the responder") == 1
+    assert len(result.stderr.splitlines()) == 1
+
+
 # What a callable does that does not return. Some come back for the GIL again and again, also
 # while the interpreter is torn down.
 STUCK = """
