@@ -356,7 +356,7 @@ class Server(ABC):
     def __del__(self) -> None:
         native = getattr(self, "_native", None)
         if native is None or not native.is_running or self._is_past_exit:
-            return
+            return None
         if self._is_left:
             return _lifecycle.leave(native)
         try:
