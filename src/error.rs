@@ -33,6 +33,8 @@ enum Kind {
     State,
     /// The peer ended the stream before all that was wanted had come.
     Ended,
+    /// Somebody else's code has not returned in time.
+    Unfinished,
 }
 
 impl Error {
@@ -90,6 +92,15 @@ impl Error {
         Self::plain(Kind::Ended, operation, subject, reason)
     }
 
+    /// Somebody else's code has not returned in time; `reason` says whose, and where.
+    pub fn unfinished(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        reason: impl fmt::Display,
+    ) -> Self {
+        Self::plain(Kind::Unfinished, operation, subject, reason)
+    }
+
     fn plain(
         kind: Kind,
         operation: &'static str,
@@ -117,7 +128,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self.kind {
             Kind::System(errno) => Some(errno),
-            Kind::Timeout => Some(libc::ETIMEDOUT),
+            Kind::Timeout | Kind::Unfinished => Some(libc::ETIMEDOUT),
             _ => None,
         }
     }
@@ -135,6 +146,12 @@ impl Error {
     /// True when nothing came in time.
     pub fn is_timeout(&self) -> bool {
         self.errno() == Some(libc::ETIMEDOUT)
+    }
+
+    /// True when somebody else's code has not returned in time; [`Error::is_timeout`] is true
+    /// as well.
+    pub fn is_unfinished(&self) -> bool {
+        self.kind == Kind::Unfinished
     }
 
     /// True when the object was not in a state for it (already stopped, say).
@@ -241,6 +258,9 @@ mod tests {
         let error = Error::argument("use port", 65536, "a port is a number from 0 to 65535");
         assert!(error.is_argument() && !error.is_state() && !error.is_timeout());
         assert_eq!(error.errno(), None);
-        assert!(Error::timeout("read", "x", "nothing came").is_timeout());
+        let timeout = Error::timeout("read", "x", "nothing came");
+        assert!(timeout.is_timeout() && !timeout.is_unfinished());
+        let unfinished = Error::unfinished("stop", "x", "its worker is busy");
+        assert!(unfinished.is_timeout() && unfinished.is_unfinished());
     }
 }

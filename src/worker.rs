@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -61,26 +61,26 @@ const RUN: u8 = 0;
 const DRAIN: u8 = 1;
 const NOW: u8 = 2;
 
-/// What the workers are told. A relaxed load where nothing is told.
+/// What all workers of a server are told.
 #[derive(Debug, Default)]
-pub(crate) struct Control {
+pub(crate) struct Orders {
     phase: AtomicU8,
     deadline: Mutex<Option<Instant>>,
 }
 
-impl Control {
-    /// True once the worker is to finish what is there and end.
-    pub(crate) fn is_stopping(&self) -> bool {
+impl Orders {
+    /// True once the workers are to finish what is there and end.
+    fn is_stopping(&self) -> bool {
         self.phase.load(Ordering::Acquire) != RUN
     }
 
-    /// True once the worker is to drop everything.
+    /// True once they are to drop everything. Reads the clock only while they stop.
     pub(crate) fn is_over(&self) -> bool {
         self.is_stopping() && self.time_left().is_zero()
     }
 
-    /// How long draining may still take; zero once the worker is to drop everything.
-    pub(crate) fn time_left(&self) -> Duration {
+    /// How long draining may still take; zero once the workers are to drop everything.
+    fn time_left(&self) -> Duration {
         if self.phase.load(Ordering::Acquire) == NOW {
             return Duration::ZERO;
         }
@@ -90,7 +90,7 @@ impl Control {
         })
     }
 
-    pub(crate) fn tell(&self, drain: Duration) {
+    fn tell(&self, drain: Duration) {
         let at = Instant::now().checked_add(drain);
         let mut deadline = lock(&self.deadline);
         // A second stop may shorten the first one's deadline, not lengthen it.
@@ -100,6 +100,60 @@ impl Control {
         };
         let phase = if drain.is_zero() { NOW } else { DRAIN };
         self.phase.fetch_max(phase, Ordering::AcqRel);
+    }
+
+    /// How long a stop that was asked for at `asked` waits still: until the deadline, and for
+    /// [`GRACE`] more.
+    fn patience(&self, asked: Instant) -> Duration {
+        let deadline = lock(&self.deadline).map(|at| at.max(asked));
+        let end = deadline.and_then(|at| at.checked_add(GRACE));
+        end.map_or(Duration::MAX, |end| {
+            end.saturating_duration_since(Instant::now())
+        })
+    }
+}
+
+/// What one worker is told, and tells. A load where nothing is told.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    orders: Arc<Orders>,
+    /// It is in its responder.
+    is_asking: AtomicBool,
+}
+
+impl Control {
+    /// True once the worker is to finish what is there and end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.orders.is_stopping()
+    }
+
+    /// True once the worker is to drop everything. Reads the clock only while it stops.
+    pub(crate) fn is_over(&self) -> bool {
+        self.orders.is_over()
+    }
+
+    /// How long draining may still take; zero once the worker is to drop everything.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.orders.time_left()
+    }
+
+    /// The same, for what may outlive a call.
+    pub(crate) fn orders(&self) -> Arc<Orders> {
+        Arc::clone(&self.orders)
+    }
+
+    /// Runs what may be anybody's code, and may not return: a stop does not wait for that
+    /// longer than it says.
+    pub(crate) fn asking<T>(&self, ask: impl FnOnce() -> T) -> T {
+        self.is_asking.store(true, Ordering::Release);
+        let answer = ask();
+        self.is_asking.store(false, Ordering::Release);
+        answer
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tell(&self, drain: Duration) {
+        self.orders.tell(drain);
     }
 }
 
@@ -117,7 +171,7 @@ pub(crate) type Task = Box<dyn FnOnce(&Arc<Control>) -> Finish + Send>;
 pub(crate) struct Crew {
     /// What this is the crew of, as in `udp://127.0.0.1:9999`.
     name: String,
-    control: Arc<Control>,
+    orders: Arc<Orders>,
     wake: Wake,
     state: Mutex<State>,
     changed: Condvar,
@@ -126,13 +180,49 @@ pub(crate) struct Crew {
 
 struct State {
     started: bool,
-    threads: Vec<JoinHandle<()>>,
-    /// Who the workers are, also while somebody joins them.
-    ids: Vec<ThreadId>,
+    workers: Vec<Member>,
     running: usize,
+    /// A stop has given up on those that are in their responder.
+    is_given_up: bool,
     /// The first reason that is not simply "the others were told to stop".
     finish: Option<Finish>,
     on_finish: Option<OnFinish>,
+}
+
+/// One worker, as the others see it.
+struct Member {
+    /// Its thread's name, as in `rsecho-udp-0`.
+    name: String,
+    id: ThreadId,
+    /// Until somebody joins it.
+    thread: Option<JoinHandle<()>>,
+    control: Arc<Control>,
+    has_ended: bool,
+}
+
+impl State {
+    /// The workers that are in their responder.
+    fn asking(&self) -> impl Iterator<Item = &str> {
+        let is_asking = |worker: &&Member| {
+            !worker.has_ended && worker.control.is_asking.load(Ordering::Acquire)
+        };
+        let asking = self.workers.iter().filter(is_asking);
+        asking.map(|worker| worker.name.as_str())
+    }
+
+    /// Once all have ended: waits for the rest of their threads, which is but a moment.
+    fn join(mut state: MutexGuard<'_, Self>) {
+        let threads: Vec<_> = state
+            .workers
+            .iter_mut()
+            .filter_map(|worker| worker.thread.take())
+            .collect();
+        drop(state);
+        for thread in threads {
+            // A panic is caught within the thread and told by `finish`.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl fmt::Debug for Crew {
@@ -153,13 +243,13 @@ impl Crew {
     ) -> Arc<Self> {
         Arc::new(Self {
             name,
-            control: Arc::default(),
+            orders: Arc::default(),
             wake: Box::new(wake),
             state: Mutex::new(State {
                 started: false,
-                threads: Vec::new(),
-                ids: Vec::new(),
+                workers: Vec::new(),
                 running: 0,
+                is_given_up: false,
                 finish: None,
                 on_finish: Some(Box::new(on_finish)),
             }),
@@ -184,7 +274,9 @@ impl Crew {
 
     /// True on the thread of one of its workers.
     pub(crate) fn is_own_worker(&self) -> bool {
-        lock(&self.state).ids.contains(&thread::current().id())
+        let me = thread::current().id();
+        let state = lock(&self.state);
+        state.workers.iter().any(|worker| worker.id == me)
     }
 
     /// An error on a worker's own thread, where somebody else's code may run: it would wait
@@ -222,15 +314,25 @@ impl Crew {
         }
         state.started = true;
         for (index, task) in tasks.into_iter().enumerate() {
-            let crew = Arc::clone(self);
+            let (crew, name) = (Arc::clone(self), format!("{thread_name}-{index}"));
+            let control = Arc::new(Control {
+                orders: Arc::clone(&self.orders),
+                ..Control::default()
+            });
+            let its_control = Arc::clone(&control);
             let spawned = thread::Builder::new()
-                .name(format!("{thread_name}-{index}"))
+                .name(name.clone())
                 .stack_size(stack_bytes)
-                .spawn(move || crew.run(task));
+                .spawn(move || crew.run(index, task, &its_control));
             match spawned {
                 Ok(thread) => {
-                    state.ids.push(thread.thread().id());
-                    state.threads.push(thread);
+                    state.workers.push(Member {
+                        name,
+                        id: thread.thread().id(),
+                        thread: Some(thread),
+                        control,
+                        has_ended: false,
+                    });
                     state.running += 1;
                 }
                 Err(error) => {
@@ -257,9 +359,9 @@ impl Crew {
         self.stop(Duration::ZERO)
     }
 
-    fn run(self: Arc<Self>, task: Task) {
+    fn run(self: Arc<Self>, index: usize, task: Task, control: &Arc<Control>) {
         sys::thread::block_signals();
-        let finish = catch_unwind(AssertUnwindSafe(|| task(&self.control)))
+        let finish = catch_unwind(AssertUnwindSafe(|| task(control)))
             .unwrap_or_else(|panic| Finish::Panicked(panic_text(panic.as_ref())));
         let mut state = lock(&self.state);
         if state
@@ -269,6 +371,7 @@ impl Crew {
         {
             state.finish = Some(finish);
         }
+        state.workers[index].has_ended = true;
         state.running -= 1;
         if state.running == 0 {
             if let (Some(on_finish), Some(finish)) = (state.on_finish.take(), &state.finish) {
@@ -278,7 +381,7 @@ impl Crew {
         } else {
             // One worker less is not the server that was asked for: the others end too.
             drop(state);
-            self.control.tell(DRAIN_WITH_OTHERS);
+            self.orders.tell(DRAIN_WITH_OTHERS);
             (self.wake)();
         }
     }
@@ -286,41 +389,120 @@ impl Crew {
     /// Tells the workers to end, without waiting for them.
     pub(crate) fn request_stop(&self, drain: Duration) -> Result<()> {
         self.check_process("stop")?;
-        self.control.tell(drain);
+        self.orders.tell(drain);
         (self.wake)();
         Ok(())
     }
 
     /// Tells the workers to answer what has come, for `drain` at most, and waits for them.
     /// Does nothing the second time.
+    ///
+    /// # Errors
+    ///
+    /// When a worker has not ended [`GRACE`] after that time; it ends as soon as its responder
+    /// returns.
     pub(crate) fn stop(&self, drain: Duration) -> Result<()> {
+        self.stop_unless(drain, || false)
+    }
+
+    /// As [`Crew::stop`], but asks ten times a second whether the caller gives up. If so, the
+    /// workers are to end now, and those that can are waited for.
+    pub(crate) fn stop_unless(
+        &self,
+        drain: Duration,
+        mut gives_up: impl FnMut() -> bool,
+    ) -> Result<()> {
+        let start = Instant::now();
         self.request_stop(drain)?;
         if self.is_own_worker() {
             // It ends once this very code has returned: nothing to wait for here.
             return Ok(());
         }
-        let threads = {
+        loop {
             let mut state = lock(&self.state);
             if !state.started {
                 // Stopped before it began: that is an end as well, and the only one.
                 state.started = true;
                 state.finish = Some(Finish::Stopped);
             }
-            std::mem::take(&mut state.threads)
-        };
-        for thread in threads {
-            // A panic is caught within the thread and told by `finish`.
-            let _ = thread.join();
+            let left = self.orders.patience(start);
+            let mut state = self.wait_for_end(state, left.min(LOOK));
+            if state.running == 0 {
+                State::join(state);
+                return Ok(());
+            }
+            if left <= LOOK {
+                state.is_given_up = true;
+                return Err(self.unfinished(&state));
+            }
+            drop(state);
+            if gives_up() {
+                return self.dismiss().map(drop);
+            }
         }
-        // Another thread may have taken the handles and be joining: wait with it.
+    }
+
+    /// Tells the workers to end now, and waits for those that can: names those that stay in
+    /// their responder.
+    pub(crate) fn dismiss(&self) -> Result<Vec<String>> {
+        self.request_stop(Duration::ZERO)?;
+        if self.is_own_worker() {
+            return Ok(Vec::new());
+        }
+        let start = Instant::now();
         let mut state = lock(&self.state);
-        while state.running > 0 {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.running == 0 {
+                State::join(state);
+                return Ok(Vec::new());
+            }
+            let asking: Vec<String> = state.asking().map(str::to_owned).collect();
+            let most = match asking.len() == state.running {
+                true if state.is_given_up => Duration::ZERO,
+                true => SHORT_GRACE,
+                false => GRACE,
+            };
+            if start.elapsed() >= most {
+                state.is_given_up = true;
+                return Ok(asking);
+            }
+            state = self.wait_for_end(state, Duration::from_millis(5));
         }
-        Ok(())
+    }
+
+    fn wait_for_end<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        most: Duration,
+    ) -> MutexGuard<'a, State> {
+        self.changed
+            .wait_timeout_while(state, most, |state| state.running > 0)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// The workers that are in their responder now, by the names of their threads.
+    pub(crate) fn asking(&self) -> Vec<String> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        lock(&self.state).asking().map(str::to_owned).collect()
+    }
+
+    fn unfinished(&self, state: &State) -> Error {
+        let asking: Vec<&str> = state.asking().collect();
+        let reason = match asking[..] {
+            [] => format!("{} of its workers have not ended yet", state.running),
+            [one] => format!("its worker {one} is still in its responder"),
+            _ => format!(
+                "its workers {} are still in their responder",
+                asking.join(", ")
+            ),
+        };
+        Error::unfinished("stop", &self.name, reason).or(
+            "it ends, and frees its port, as soon as that returns: wait() for it, or give \
+             drain_timeout more seconds than the slowest answer takes",
+        )
     }
 
     /// Waits until all workers have ended, for `timeout` at most; `None`: not yet.
@@ -335,10 +517,7 @@ impl Crew {
                 "it has not been started",
             ));
         }
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(state, timeout, |state| state.running > 0)
-            .unwrap_or_else(PoisonError::into_inner);
+        let state = self.wait_for_end(state, timeout);
         Ok(if state.running == 0 {
             state.finish.clone()
         } else {
@@ -370,6 +549,16 @@ pub(crate) const STACK_BYTES: usize = 256 << 10;
 
 /// Those that run somebody else's code have what a program's main thread has.
 pub(crate) const LARGE_STACK_BYTES: usize = 8 << 20;
+
+/// How long a stop waits, after the time that it was given, for calls of a responder that had
+/// begun by then.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// How long it waits for them where nobody asked it to wait.
+const SHORT_GRACE: Duration = Duration::from_millis(100);
+
+/// How often a stop looks whether its caller gives up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the others may drain when one worker has ended.
 const DRAIN_WITH_OTHERS: Duration = Duration::from_secs(1);

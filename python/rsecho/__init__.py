@@ -7,6 +7,7 @@ from rsecho._errors import (
     RsechoError,
     ServerError,
     StateError,
+    StopTimeoutError,
 )
 
 # As type checkers know it; importing it from typing would take longer than all of the above.
@@ -43,6 +44,7 @@ __all__ = [
     "ServerError",
     "StateError",
     "StopReason",
+    "StopTimeoutError",
     "TcpClient",
     "TcpServer",
     "TcpStats",

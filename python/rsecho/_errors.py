@@ -26,6 +26,16 @@ class EndOfStreamError(RsechoError, EOFError):
     """The peer ended the stream before all that was wanted had come."""
 
 
+class StopTimeoutError(RsechoError, TimeoutError):
+    """A server told to stop still runs: its responder has not returned in time.
+
+    Raised a second after the drain time, by `stop`, `close` and leaving a `with` block. The
+    message names the worker. The server ends, and frees its port, as soon as the responder
+    returns: `Server.wait` waits for that. Should it never return, the program can end all
+    the same.
+    """
+
+
 class ServerError(RsechoError):
     """A server ended by itself because it could not serve any more."""
 
@@ -36,6 +46,7 @@ for _class in (
     RecordError,
     StateError,
     EndOfStreamError,
+    StopTimeoutError,
     ServerError,
 ):
     # Where users find them: in messages, and in what pickle writes.

@@ -16,6 +16,7 @@ __all__ = [
     "RecordLayout",
     "Responder",
     "Server",
+    "SignalWatch",
     "SocketOptions",
     "TcpClient",
     "Throttle",
@@ -241,6 +242,18 @@ _ReportLine: TypeAlias = tuple[
     str | None,
     tuple[Literal["notice", "warning"], str] | None,
 ]
+
+@final
+class SignalWatch:
+    """Waits for signals, which are to be blocked in every thread, on a native thread of its own:
+    the first is told by `wait`, the second ends the process with 128 and its number, once
+    `last_words` has returned, or after a second."""
+
+    def __new__(cls, signals: Sequence[int], last_words: Callable[[], object], /) -> SignalWatch:
+        """Begin to wait. Raises `OSError` when a number is no signal's."""
+
+    def wait(self, timeout: float, /) -> bool:
+        """True once the first has come; waits for it, `timeout` seconds at most."""
 
 @final
 class SocketOptions:
@@ -537,10 +550,20 @@ class Server:
 
     def stop(self, drain_timeout: float, /) -> None:
         """Answer what has come already, for `drain_timeout` seconds at most, end, and wait
-        for that. A signal handler that raises (Ctrl-C) ends it at once.
+        for that, and a second more for a responder. A signal handler that raises (Ctrl-C) ends
+        it at once.
 
-        Does nothing on a server that has ended. Raises `StateError` in a forked child.
+        Does nothing on a server that has ended. Raises `StopTimeoutError` when a responder has
+        not returned by then, and `StateError` in a forked child.
         """
+
+    def dismiss(self) -> list[str]:
+        """Have the server end now, and wait a moment for that: the names of the workers that
+        stay in their responder. Raises `StateError` in a forked child."""
+
+    @property
+    def asking(self) -> list[str]:
+        """The names of the workers that are in their responder now."""
 
     def wait(self, timeout: float | None, /) -> tuple[Any, str] | None:
         """Wait for the end, `timeout` seconds at most: (name, detail), see

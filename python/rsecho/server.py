@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from rsecho import _lifecycle, _rsecho, responders, sockets, stats
 from rsecho import guard as guards
-from rsecho._errors import ServerError
+from rsecho._errors import ServerError, StopTimeoutError
 from rsecho.layout import RecordLayout
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class Server(ABC):
         self._on_record = on_record
         self._log_payload_bytes = log_payload_bytes
         self._is_started = False
+        # It was told to stop, and a worker stays in its responder, as somebody was told.
+        self._is_left = False
+        # The interpreter ends without it, and whatever else there was to use.
+        self._is_past_exit = False
         _lifecycle.register(self)
 
     @property
@@ -205,15 +209,39 @@ class Server(ABC):
         which its coroutine function runs, where it ends at once, without answers that could not
         come meanwhile (`async with` waits for them).
 
+        A call of the responder that has begun when that time is over may end; none begins after
+        it. What was asked and is not answered then is counted: as `dropped["stopped"]` (UDP),
+        `abandoned_requests` (TCP).
+
         Raises:
+            StopTimeoutError: the responder has not returned a second after that time. The server
+                still runs (`is_running`), and ends as soon as it returns: `wait` for that.
             StateError: in a child after fork: the server is the parent's.
         """
-        self._native.stop(self._drain_here(drain_timeout))
+        try:
+            self._native.stop(self._drain_here(drain_timeout))
+        except StopTimeoutError:
+            self._is_left = True
+            raise
 
     def close(self) -> None:
-        """Stops, and frees the port. Does nothing the second time, nor after a fork."""
+        """Stops, within 5 seconds, and frees the port. Does nothing the second time, nor after a
+        fork.
+
+        Raises:
+            StopTimeoutError: as for `stop`.
+        """
         if not self._native.is_foreign:
-            self._native.stop(self._drain_here(_DRAIN))
+            self.stop()
+
+    def _close_after(self, error: BaseException | None) -> None:
+        """Closes it where a block is left by an error, which goes before one of the closing."""
+        try:
+            self.close()
+        except StopTimeoutError as trouble:
+            if error is None:
+                raise
+            error.add_note(str(trouble))
 
     def _drain_here(self, drain_timeout: float) -> float:
         loop = self._setup.loop
@@ -264,8 +292,8 @@ class Server(ABC):
         self._start_once()
         try:
             reason = self.wait()
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            self._close_after(error)
             raise
         if not reason.is_healthy:
             raise ServerError(f"{self.url} has ended: {reason.detail}")
@@ -286,8 +314,9 @@ class Server(ABC):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Closes it."""
-        self.close()
+        """Closes it. A `StopTimeoutError` is a note (PEP 678) of the error that ended the block,
+        if one did."""
+        self._close_after(error)
 
     async def __aenter__(self) -> Self:
         """Starts it, unless it was."""
@@ -299,10 +328,10 @@ class Server(ABC):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Closes it while the loop goes on."""
+        """Closes it as `with` does, while the loop goes on."""
         import asyncio
 
-        await asyncio.to_thread(self.close)
+        await asyncio.to_thread(self._close_after, error)
 
     def __reduce_ex__(self, protocol: object) -> str:
         raise TypeError(
@@ -326,13 +355,17 @@ class Server(ABC):
 
     def __del__(self) -> None:
         native = getattr(self, "_native", None)
-        if native is None or not native.is_running:
-            return
+        if native is None or not native.is_running or self._is_past_exit:
+            return None
+        if self._is_left:
+            return _lifecycle.leave(native)
         try:
             text = f"unclosed {self!r}: stop it, or use a `with` block"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
-            native.stop(0)
+            # Whoever collects must not wait for a responder.
+            if native.dismiss():
+                _lifecycle.leave(native)
 
 
 class UdpServer(Server):

@@ -102,7 +102,8 @@ class TcpStats:
     failed_replies: int = 0
     """Requests on which the responder failed."""
     abandoned_requests: int = 0
-    """Requests whose connection ended before their answer came."""
+    """Requests whose connection ended before their answer came, or that were not asked any more
+    when the server stopped."""
     pending_requests: int = _level()
     """Requests whose answer is being made."""
     closed: dict[str, int] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 //! Memory across the border: other objects' bytes in, our columns out.
 //!
-//! The one place outside `src/sys` with `unsafe`, together with the method in `columns.rs` whose
-//! signature is CPython's: the buffer protocol is a C structure of raw pointers, pyo3 has no
+//! With `calls.rs` the one place outside `src/sys` with `unsafe`, together with the method in
+//! `columns.rs` whose signature is CPython's: the buffer protocol is a C structure of raw pointers, pyo3 has no
 //! safe wrapper for either direction, and `src/sys` may not know pyo3. Nothing but the protocol
 //! is here.
 

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,28 +17,37 @@ const MODULE: &str = "rsecho._errors";
 /// `rsecho.FormatError`: a format that cannot be compiled.
 pub(super) fn format_error(py: Python<'_>, message: impl Display) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    own(py, &CLASS, "FormatError", message)
+    own(py, &CLASS, "FormatError", message.to_string())
 }
 
 /// `rsecho.RecordError`: data or values that do not fit a layout.
 pub(super) fn record_error(py: Python<'_>, message: impl Display) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    own(py, &CLASS, "RecordError", message)
+    own(py, &CLASS, "RecordError", message.to_string())
 }
 
 /// The exception for one of the core's errors.
 pub(super) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     static STATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static ENDED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static UNFINISHED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    if error.is_unfinished() {
+        return own(
+            py,
+            &UNFINISHED,
+            "StopTimeoutError",
+            (error.errno(), error.to_string()),
+        );
+    }
     if let Some(errno) = error.errno() {
         // Two arguments make CPython pick the subclass by errno (PEP 3151).
         PyOSError::new_err((errno, error.to_string()))
     } else if error.is_resolve() {
         unresolved(py, error)
     } else if error.is_state() {
-        own(py, &STATE, "StateError", error)
+        own(py, &STATE, "StateError", error.to_string())
     } else if error.is_end_of_stream() {
-        own(py, &ENDED, "EndOfStreamError", error)
+        own(py, &ENDED, "EndOfStreamError", error.to_string())
     } else {
         PyValueError::new_err(error.to_string())
     }
@@ -58,10 +68,10 @@ fn own(
     py: Python<'_>,
     class: &'static PyOnceLock<Py<PyType>>,
     name: &str,
-    message: impl Display,
+    arguments: impl PyErrArguments + 'static,
 ) -> PyErr {
     match class.import(py, MODULE, name) {
-        Ok(class) => PyErr::from_type(class.clone(), message.to_string()),
+        Ok(class) => PyErr::from_type(class.clone(), arguments),
         // The package is broken or being torn down: say that instead.
         Err(error) => error,
     }

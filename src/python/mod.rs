@@ -3,6 +3,7 @@
 mod address;
 mod blocking;
 mod buffer;
+mod calls;
 mod client;
 mod columns;
 mod errors;
@@ -11,6 +12,7 @@ mod guard;
 mod layout;
 mod responder;
 mod server;
+mod signals;
 mod socket;
 mod values;
 
@@ -37,6 +39,8 @@ mod native {
     use super::responder::{Answers, Responder, upper_case};
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::signals::SignalWatch;
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
 

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyType};
+use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 
 use super::address::pair;
 use super::buffer::Input;
+use super::calls::call;
 use super::errors;
 use crate::respond::{
     self, Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond,
@@ -112,7 +113,7 @@ impl Peers {
                     self.known.clear();
                 }
                 let class = CLASS.import(py, "rsecho.responders", "Peer")?;
-                let new = class.call1(pair(address))?;
+                let new = call(class, &pair(address).into_pyobject(py)?)?;
                 self.known.insert(address, new.clone().unbind());
                 new
             }
@@ -147,7 +148,8 @@ impl Respond for Callable {
             for (number, request) in requests.iter().enumerate() {
                 let answer = self.peers.get(py, request.peer).and_then(|peer| {
                     let data = PyBytes::new(py, request.data);
-                    let answer = function.bind(py).call1((data, peer))?;
+                    let arguments = (data, peer).into_pyobject(py)?;
+                    let answer = call(function.bind(py), &arguments)?;
                     reply(&answer, replies)
                 });
                 if let Err(error) = answer {
@@ -156,6 +158,9 @@ impl Respond for Callable {
                 }
                 if (number + 1) % calls == 0 && start.elapsed() > SLICE {
                     self.is_slow = number < CALLS_A_LOOK;
+                    break;
+                }
+                if replies.is_over() {
                     break;
                 }
             }
@@ -210,7 +215,10 @@ fn fail(request: &Request<'_>, error_reply: Option<&[u8]>, replies: &mut Replies
 }
 
 fn tell(py: Python<'_>, report: &Py<PyAny>, error: PyErr, peer: SocketAddr) {
-    if let Err(error) = report.bind(py).call1((error, pair(peer))) {
+    let reported = (error, pair(peer))
+        .into_pyobject(py)
+        .and_then(|arguments| call(report.bind(py), &arguments));
+    if let Err(error) = reported {
         // Logging itself is broken; this is what Python does with what nobody can hear.
         error.write_unraisable(py, None);
     }
@@ -275,7 +283,8 @@ impl Deferred {
                 new
             }
         };
-        dispatch.bind(py).call1((batch, answers))?;
+        let arguments: Bound<'_, PyTuple> = (batch, answers).into_pyobject(py)?;
+        call(dispatch.bind(py), &arguments)?;
         Ok(())
     }
 }

@@ -223,22 +223,23 @@ impl Server {
         blocking(py, |_| self.0.request_stop(drain))
     }
 
-    /// Answers what has come already, for `drain_timeout` at most, then ends; waits for that.
+    /// Answers what has come already, for `drain_timeout` at most, then ends; waits for that,
+    /// and a second more for a responder.
     #[pyo3(signature = (drain_timeout, /))]
     fn stop(&self, py: Python<'_>, drain_timeout: Seconds) -> PyResult<()> {
         let drain = checked(py, drain_timeout.to("drain_timeout"))?;
-        blocking(py, |caller| {
-            if self.0.is_running() && !self.0.is_own_worker() {
-                self.0.request_stop(drain)?;
-                while self.0.wait(SLICE)?.is_none() {
-                    if caller.gives_up() {
-                        // Asked twice: what is still there is dropped, now.
-                        return self.0.stop(std::time::Duration::ZERO);
-                    }
-                }
-            }
-            self.0.stop(drain)
-        })
+        blocking(py, |caller| self.0.stop_unless(drain, || caller.gives_up()))
+    }
+
+    /// Has it end now, and waits a moment: the names of workers that stay in their responder.
+    fn dismiss(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        blocking(py, |_| self.0.dismiss())
+    }
+
+    /// The names of workers that are in their responder.
+    #[getter]
+    fn asking(&self) -> Vec<String> {
+        self.0.asking()
     }
 
     /// Why it has ended, as (name, detail); None: it still runs after `timeout`.

@@ -8,6 +8,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::worker::Orders;
+
 mod choice;
 mod clock;
 mod command;
@@ -63,7 +65,7 @@ pub enum Outcome {
 pub trait Respond: Send {
     /// Says what is to become of each of `requests`, in their order, by one call a request
     /// on `replies`: of all of them, or at least of the first. One that takes its time may
-    /// leave the rest, for which it is asked again unless the server was told to end.
+    /// leave the rest, for which it is asked again; it does once [`Replies::is_over`].
     fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies);
 
     /// Where its late answers come in; `None` for one that gives no tickets.
@@ -151,6 +153,8 @@ const KEPT_BYTES: usize = 1 << 20;
 pub struct Replies {
     bytes: Vec<u8>,
     outcomes: Vec<(Outcome, usize)>,
+    /// Of the server that wants them.
+    orders: Option<Arc<Orders>>,
 }
 
 impl Replies {
@@ -159,6 +163,18 @@ impl Replies {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.outcomes.clear();
+    }
+
+    /// Whose orders [`Replies::is_over`] looks at.
+    pub(crate) fn heed(&mut self, orders: Arc<Orders>) {
+        self.orders = Some(orders);
+    }
+
+    /// True once the server is to end now: what is not answered by then is not to be. Costs a
+    /// load as long as the server is not told to stop.
+    pub fn is_over(&self) -> bool {
+        let orders = self.orders.as_ref();
+        orders.is_some_and(|orders| orders.is_over())
     }
 
     /// How many requests have an outcome.

@@ -12,7 +12,7 @@ use crate::event::{Level, Observer, Queue};
 use crate::impair::Tape;
 use crate::socket::{Adopted, Severity, SocketReport};
 use crate::sys;
-use crate::worker::{Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
+use crate::worker::{self, Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 
 pub mod tcp;
 pub mod udp;
@@ -162,6 +162,10 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
+    /// How long [`Server::stop`] waits, after the time that it was given, for calls of the
+    /// responder that had begun by then.
+    pub const GRACE: Duration = worker::GRACE;
+
     /// Binds a UDP server; it answers once started.
     ///
     /// # Errors
@@ -295,17 +299,57 @@ impl Server {
     /// Answers what has come already, for `drain` at most, then ends; waits for that.
     /// Does nothing on a server that has ended. Called by its own responder it does not wait.
     ///
+    /// A call of the responder that has begun by the deadline may end; none begins after it.
+    /// What was asked and is not answered then is counted, as `stopped` (UDP) or as abandoned.
+    ///
     /// # Errors
     ///
-    /// In a child after `fork` only.
+    /// When a worker is still in its responder [`Server::GRACE`] after the deadline
+    /// ([`Error::is_unfinished`]): the server runs on, and ends when that returns. In a child
+    /// after `fork`.
     pub fn stop(&self, drain: Duration) -> Result<()> {
-        let stopped = self.crew.stop(drain);
-        // Tasks that never ran hold the sockets.
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.stop_unless(drain, || false)
+    }
+
+    /// As [`Server::stop`], but asks ten times a second whether the caller gives up. If so, the
+    /// workers are to end now, and those that are in no responder are waited for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Server::stop`].
+    pub fn stop_unless(&self, drain: Duration, gives_up: impl FnMut() -> bool) -> Result<()> {
+        let stopped = self.crew.stop_unless(drain, gives_up);
+        if let Err(error) = &stopped
+            && error.is_unfinished()
+        {
+            self.observer
+                .notice(Level::Error, "unfinished", error.to_string());
+        }
+        self.forget_tasks();
         stopped
+    }
+
+    /// Has the server end now, and waits a moment: for all workers but those that stay in
+    /// their responder, whose names are returned. What dropping the server does.
+    ///
+    /// # Errors
+    ///
+    /// In a child after `fork`.
+    pub fn dismiss(&self) -> Result<Vec<String>> {
+        let dismissed = self.crew.dismiss();
+        self.forget_tasks();
+        dismissed
+    }
+
+    /// The names of the workers that are in their responder now.
+    pub fn asking(&self) -> Vec<String> {
+        self.crew.asking()
+    }
+
+    fn forget_tasks(&self) {
+        // Tasks that never ran hold the sockets.
+        let tasks = self.tasks.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Tells the workers to end and does not wait.
@@ -402,7 +446,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // In the parent only: a child has no threads to wait for.
-        let _ = self.crew.stop(Duration::ZERO);
+        let _ = self.crew.dismiss();
     }
 }
 

@@ -12,12 +12,14 @@
 //! | [`stream`] | accept(2), and one connection's calls: none waits, none raises SIGPIPE |
 //! | [`readiness`] | which of many descriptors are ready, by epoll(7) or by poll(2) |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
+//! | [`signal`] | a thread that waits for signals; an end of the process that waits for nothing |
 //! | [`clock`] | the local time, with its offset; the machine's name |
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
-//! All `unsafe` of this crate is below this folder, but for Python's buffer protocol
-//! (`python/buffer.rs` says why). Each block argues from the man page.
+//! All `unsafe` of this crate is below this folder, but for Python's buffer protocol and for calls
+//! that may be unwound (`python/buffer.rs` and `python/calls.rs` say why). Each block argues from
+//! the man page.
 
 #![allow(unsafe_code)]
 
@@ -31,6 +33,9 @@ pub(crate) mod mmsg;
 pub(crate) mod option;
 mod raw_address;
 pub(crate) mod readiness;
+// Only the command waits for signals.
+#[cfg_attr(not(feature = "python"), allow(dead_code))]
+pub(crate) mod signal;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod slab;
 pub(crate) mod stream;

@@ -317,3 +317,31 @@ def test(number, udp_echo, tcp_echo, refused_tcp_port, silent_udp_port):
         options=["-n", "2"],
     )
     result.assert_outcomes(passed=40)
+
+
+def test_f42_a_responder_that_does_not_return_is_told_and_holds_up_nothing(sample: Sample) -> None:
+    result = sample.run(
+        """
+import threading
+
+def test_it(make_udp_echo):
+    begun = threading.Event()
+
+    def answer(data, peer):
+        begun.set()
+        threading.Event().wait()
+
+    echo = make_udp_echo(responder=answer)
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", echo.address)
+        assert begun.wait(10)
+
+def test_another(udp_echo):
+    assert ask(udp_echo, b"x") == b"x"
+"""
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*StopTimeoutError: *worker rsecho-udp-0 is still in its responder*"]
+    )
+    result.stderr.fnmatch_lines(["rsecho: udp://*worker rsecho-udp-0 is still in the responder*"])

@@ -6,6 +6,8 @@ mod helper;
 
 #[path = "tcp/conformance.rs"]
 mod conformance;
+#[path = "tcp/deadlines.rs"]
+mod deadlines;
 #[path = "tcp/faults.rs"]
 mod faults;
 #[path = "tcp/limits.rs"]

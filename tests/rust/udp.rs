@@ -7,6 +7,9 @@ use rsecho::respond::{MakeResponder, Replies, Request, Respond};
 use rsecho::server::{EngineChoice, Listen, Server, Wait, udp};
 use rsecho::worker::Finish;
 
+#[path = "udp/stopping.rs"]
+mod stopping;
+
 /// Far more than any of this takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +30,9 @@ _LOOK_SECONDS = 0.2
 
 # How long a reader of our output that hangs may hold up the end.
 _FLUSH_SECONDS = 2.0
+
+# At a second signal: how long is waited for workers that can end, and for log lines.
+_LAST_SECONDS = 0.2
 
 _UDP_NAMES = {
     **shared.BUFFER_NAMES,
@@ -150,7 +156,7 @@ def command(**given: Any) -> None:
 
     Without --udp and --tcp: both on localhost:9999, IPv4 and IPv6. Sockets passed by systemd
     (LISTEN_FDS) are served as well. SIGINT or SIGTERM: answer what has come, print the
-    totals, end; a second one: at once.
+    totals, end; a second one: end at once, with status 128 + its number.
     """
     from rsecho import FormatError, RecordLayout
     from rsecho.cli.listen import Listeners
@@ -197,6 +203,7 @@ class Printer:
     def __init__(self, as_json: bool, as_jsonl: bool) -> None:
         self._as_json = as_json
         self._as_jsonl = as_jsonl
+        self._is_told = threading.Lock()
 
     def listening(self, server: Server) -> None:
         """The address, with the real port."""
@@ -219,7 +226,9 @@ class Printer:
         self._line("record", time_ns=record.time_ns, **parts)
 
     def totals(self, servers: list[Server]) -> None:
-        """What each server counted, and why it ended."""
+        """What each server counted, and why it ended. Printed once."""
+        if not self._is_told.acquire(blocking=False):
+            return
         from rsecho.cli.output import print_json
 
         all_totals = [_totals(server) for server in servers]
@@ -281,10 +290,12 @@ class Foreground:
     def run(self, drain_timeout: float) -> None:
         """Serves; returns when drained, fails when a server could not go on."""
         from rsecho import flush_logs
+        from rsecho._rsecho import SignalWatch
 
         # Taken synchronously, so that no handler runs in the midst of something.
-        signals = {signal.SIGINT, signal.SIGTERM}
+        signals = [signal.SIGINT, signal.SIGTERM]
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        watch = SignalWatch(signals, self._say_last_words)
         with failing_with(CANNOT_START):
             for server in self._servers:
                 self._start(server)
@@ -292,8 +303,8 @@ class Foreground:
             self._printer.listening(server)
         self._printer.ready()
         while any(server.is_running for server in self._servers):
-            if signal.sigtimedwait(signals, _LOOK_SECONDS) is not None:
-                self._drain(signals, drain_timeout)
+            if watch.wait(_LOOK_SECONDS):
+                self._drain(drain_timeout)
                 break
         # Records are printed as they are logged: all of them come before the totals.
         flush_logs(_FLUSH_SECONDS)
@@ -318,15 +329,37 @@ class Foreground:
 
         return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
 
-    def _drain(self, signals: set[signal.Signals], drain_timeout: float) -> None:
+    def _drain(self, drain_timeout: float) -> None:
         threads = [
-            threading.Thread(target=server.stop, args=(drain_timeout,)) for server in self._servers
+            threading.Thread(target=_stop, args=(server, drain_timeout), daemon=True)
+            for server in self._servers
         ]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            if signal.sigtimedwait(signals, 0.02) is not None:
-                for server in self._servers:
-                    server.stop(0.0)
         for thread in threads:
             thread.join()
+
+    def _say_last_words(self) -> None:
+        """What a second signal leaves time for: totals and log as far as they are there."""
+        import logging
+
+        from rsecho import flush_logs
+
+        for server in self._servers:
+            server._native.request_stop(0.0)
+        deadline = time.monotonic() + _LAST_SECONDS
+        for server in self._servers:
+            server.wait(max(deadline - time.monotonic(), 0.0))
+        flush_logs(_LAST_SECONDS)
+        self._printer.totals(self._servers)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _stop(server: Server, drain_timeout: float) -> None:
+    from rsecho import StopTimeoutError
+
+    # Which worker stays in its responder is said as the process ends.
+    with contextlib.suppress(StopTimeoutError):
+        server.stop(drain_timeout)

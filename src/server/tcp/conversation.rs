@@ -335,6 +335,9 @@ impl Conversation {
             outcome,
             reply,
         } = answered;
+        let Some(outcome) = outcome else {
+            return tally.add(Count::AbandonedRequests, 1);
+        };
         if let Outcome::Later(ticket) = outcome {
             let to_error = is_error_reply(request);
             self.slots.push_back(Slot::Open {
@@ -726,7 +729,7 @@ mod tests {
                     questions.name(0, peer, peer);
                     questions.respond();
                     for answered in questions.answers(0) {
-                        if let Outcome::Later(ticket) = answered.outcome {
+                        if let Some(Outcome::Later(ticket)) = answered.outcome {
                             late.push((ticket, answered.request.to_vec()));
                         }
                         conversation.answer(&answered, &mut tally);

@@ -21,8 +21,10 @@ const SLOW_FOR: u32 = 256;
 pub(super) struct Questions {
     responder: Box<dyn Respond>,
     completions: Option<Arc<Completions>>,
-    /// Says when no answer is worth waiting for any more.
-    control: Option<Arc<Control>>,
+    /// Says when nothing is to be asked any more.
+    control: Arc<Control>,
+    /// The last call was not begun, or not gone on with: the server is to end now.
+    is_cut_short: bool,
     /// Calls for which the responder is taken for a slow one.
     slow_for: u32,
     manner: Manner,
@@ -59,7 +61,8 @@ struct Asker {
 pub(super) struct Answered<'a> {
     pub(super) request: &'a [u8],
     pub(super) end: LineEnd,
-    pub(super) outcome: Outcome,
+    /// `None`: it was not asked any more.
+    pub(super) outcome: Option<Outcome>,
     pub(super) reply: &'a [u8],
 }
 
@@ -80,7 +83,8 @@ impl Questions {
     ) -> Self {
         Self {
             completions: responder.completions(),
-            control: None,
+            control: Arc::default(),
+            is_cut_short: false,
             slow_for: 0,
             manner: responder.manner(),
             responder,
@@ -97,7 +101,13 @@ impl Questions {
 
     /// The responder is not asked any further once this says that the worker is to end now.
     pub(super) fn heed(&mut self, control: &Arc<Control>) {
-        self.control = Some(Arc::clone(control));
+        self.control = Arc::clone(control);
+        self.replies.heed(control.orders());
+    }
+
+    /// Nothing is to be asked any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.control.is_over()
     }
 
     pub(super) fn manner(&self) -> Manner {
@@ -162,19 +172,23 @@ impl Questions {
             first = asker.until;
         }
         self.slow_for = self.slow_for.saturating_sub(1);
+        self.is_cut_short = false;
         while self.replies.len() < requests.len() {
+            // Before each call, the first as well: what was cut before the deadline may have
+            // to wait for others until long after it.
+            if self.control.is_over() {
+                self.is_cut_short = true;
+                break;
+            }
             let before = self.replies.len();
             if before > 0 {
                 self.slow_for = SLOW_FOR;
             }
             // One that takes its time may leave the rest for another call.
-            self.responder
-                .respond(&requests[before..], &mut self.replies);
-            let is_over = self
-                .control
-                .as_ref()
-                .is_some_and(|control| control.is_over());
-            if self.replies.len() == before || is_over {
+            let (responder, replies) = (&mut self.responder, &mut self.replies);
+            self.control
+                .asking(|| responder.respond(&requests[before..], replies));
+            if self.replies.len() == before {
                 break;
             }
         }
@@ -201,11 +215,13 @@ impl Questions {
                 .checked_sub(1)
                 .map_or(0, |last| self.asked[last].until);
             let asked = self.asked[index];
-            // A responder that forgot a request has failed it.
             let (outcome, reply) = if index < self.replies.len() {
-                self.replies.get(index)
+                let (outcome, reply) = self.replies.get(index);
+                (Some(outcome), reply)
             } else {
-                (Outcome::Failed, &[][..])
+                // A responder that forgot a request has failed it.
+                let forgotten = Some(Outcome::Failed);
+                (forgotten.filter(|_| !self.is_cut_short), &[][..])
             };
             Answered {
                 request: &self.bytes[start..asked.until],

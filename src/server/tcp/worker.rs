@@ -117,6 +117,9 @@ impl Exhausted {
     }
 }
 
+/// Steps after which a worker that stops looks at its deadline again.
+const STEPS_A_LOOK: usize = 64;
+
 pub(super) struct Worker<R: Readiness> {
     index: usize,
     ready: R,
@@ -236,7 +239,7 @@ impl<R: Readiness> Worker<R> {
             } else {
                 self.sleep(Some(Duration::ZERO))?
             };
-            self.turn(count)?;
+            self.turn(count, control)?;
         }
         Ok(())
     }
@@ -283,7 +286,7 @@ impl<R: Readiness> Worker<R> {
     }
 
     /// Does one step for each of the `count` that are ready. The clock is read once.
-    fn turn(&mut self, count: usize) -> Result<()> {
+    fn turn(&mut self, count: usize, control: &Control) -> Result<()> {
         if self.is_timed {
             self.look_at_clock();
         }
@@ -291,9 +294,16 @@ impl<R: Readiness> Worker<R> {
         self.look_for_change();
         let mut is_woken = false;
         for index in 0..count {
+            if index % STEPS_A_LOOK == 0 && control.is_over() {
+                // What is left is ready still, for whoever looks.
+                break;
+            }
             match self.ready.token(index) {
                 WAKER => {
+                    // Cleared before anything is looked at: what comes after the look wakes
+                    // again.
                     self.shared.wakers[self.index].clear();
+                    self.look_for_change();
                     is_woken = true;
                 }
                 LISTENER => self.accept(ACCEPTS)?,
@@ -600,7 +610,7 @@ impl<R: Readiness> Worker<R> {
         }
         self.end_hung();
         loop {
-            let is_busy = self.sweep();
+            let is_busy = self.sweep(control);
             // Not held back while this sleeps.
             self.work.tally.publish(&self.shared.blocks[self.index]);
             let left = control.time_left();
@@ -609,13 +619,13 @@ impl<R: Readiness> Worker<R> {
             }
             let sleep = self.time_to_deadline().map_or(left, |time| time.min(left));
             let count = self.sleep(Some(if is_busy { Duration::ZERO } else { sleep }))?;
-            self.turn(count)?;
+            self.turn(count, control)?;
         }
     }
 
     /// One step for each connection that may have input; those that have none are
     /// finished. True if some had.
-    fn sweep(&mut self) -> bool {
+    fn sweep(&mut self, control: &Control) -> bool {
         self.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
@@ -624,7 +634,10 @@ impl<R: Readiness> Worker<R> {
             sweep.push(id);
             next = self.table.newer(id);
         }
-        for &id in &sweep {
+        for (index, &id) in sweep.iter().enumerate() {
+            if index % STEPS_A_LOOK == 0 && control.is_over() {
+                break;
+            }
             let Some(connection) = self.table.get_mut(id) else {
                 continue;
             };

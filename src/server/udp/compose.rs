@@ -375,6 +375,7 @@ impl<E: Engine> Worker<'_, E> {
                 self.service.impairing.start,
             )),
         };
+        composer.replies.heed(self.control.orders());
         let asked = composer
             .incoming
             .as_mut()
@@ -554,7 +555,6 @@ impl<E: Engine> Worker<'_, E> {
 
     fn answer(&mut self, composer: &mut Composer, mut asked: &[Asked]) {
         let mut responder = composer.responder.take();
-        let mut is_first = true;
         while !asked.is_empty() {
             let part = &asked[..asked.len().min(PART)];
             let done = match &mut responder {
@@ -565,7 +565,8 @@ impl<E: Engine> Worker<'_, E> {
                     }
                     part.len()
                 }
-                Some(_) if !is_first && self.control.is_over() => {
+                // Before each call, the first as well: no call begins after the deadline.
+                Some(_) if self.control.is_over() => {
                     let left = asked.len() as u64;
                     self.tally.drop_many(DropReason::Stopped, left);
                     break;
@@ -577,7 +578,6 @@ impl<E: Engine> Worker<'_, E> {
                 self.post_page(composer);
             }
             asked = &asked[done..];
-            is_first = false;
         }
         composer.responder = responder;
     }
@@ -609,7 +609,8 @@ impl<E: Engine> Worker<'_, E> {
             .collect();
         let mut replies = std::mem::take(&mut composer.replies);
         replies.clear();
-        responder.respond(&requests, &mut replies);
+        self.control
+            .asking(|| responder.respond(&requests, &mut replies));
         self.counters.open();
         let done = replies.len();
         assert!(

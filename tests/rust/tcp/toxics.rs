@@ -423,7 +423,28 @@ fn f27_a_stop_waits_for_what_is_held(engine: Engine) {
     assert_books(&server);
 }
 
+/// A worker that has just taken up a change must not miss the next one: nobody else wakes it.
+fn a_change_right_behind_another_is_taken_up_as_quickly(engine: Engine) {
+    for workers in [1, 3] {
+        let server = serve(engine, |config| config.workers = workers);
+        for round in 0..200 {
+            for spec in ["latency 1", "latency 2", ""] {
+                let start = Instant::now();
+                impair(&server, spec);
+                let took = start.elapsed();
+                assert!(
+                    took < Duration::from_millis(500),
+                    "{spec:?} in round {round}: {took:?}"
+                );
+            }
+            // Long enough for the worker to fall asleep.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 on_both_engines!(
+    a_change_right_behind_another_is_taken_up_as_quickly,
     latency_holds_each_way_and_keeps_the_order,
     a_latency_below_a_millisecond_is_kept,
     more_than_is_held_at_a_time_comes_through_whole,

@@ -22,8 +22,11 @@ impl<R: Readiness> Worker<R> {
     }
 
     /// The first half of a connection's step, which it has once a turn: `None` if it had it,
-    /// or is over.
+    /// or is over, or nothing is to be asked any more.
     pub(super) fn gather(&mut self, id: u32, list: usize) -> Option<Gathered> {
+        if self.questions.as_ref().is_some_and(Questions::is_over) {
+            return None;
+        }
         let connection = self.table.get_mut(id)?;
         let conversation = connection.conversation.as_mut()?;
         if std::mem::replace(&mut conversation.turn, self.turn) == self.turn {
