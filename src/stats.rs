@@ -7,6 +7,12 @@
 //! (a seqlock) that tells a reader to look again.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// A reader that has looked so often in vain goes to sleep between its looks.
+const PATIENT_ATTEMPTS: u32 = 100;
+
+const BETWEEN_ATTEMPTS: Duration = Duration::from_micros(100);
 
 /// `N` counters of one worker, on cache lines of their own so that two workers never
 /// share one.
@@ -58,10 +64,13 @@ impl<const N: usize> Block<N> {
 
     /// All counters as they were at one moment.
     pub(crate) fn snapshot(&self) -> [u64; N] {
-        for attempt in 0.. {
-            if attempt > 0 {
+        for attempt in 0_u32.. {
+            match attempt {
+                0 => {}
                 // A batch takes microseconds; its worker may need this very CPU for it.
-                std::thread::yield_now();
+                1..=PATIENT_ATTEMPTS => std::thread::yield_now(),
+                // This one takes longer, for whatever reason: asking costs no CPU by then.
+                _ => std::thread::sleep(BETWEEN_ATTEMPTS),
             }
             let before = self.sequence.load(Ordering::Acquire);
             let values = std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));

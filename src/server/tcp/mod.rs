@@ -271,6 +271,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         send_timeout,
         record_bytes: config.record_bytes,
         wait: config.wait,
+        has_told_of_blocking: false.into(),
     });
 
     let (_, setting) = shared.spoiling.get();

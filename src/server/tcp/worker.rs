@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::accept::{Acceptor, Listener, Offer};
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) spoiling: Spoiling,
     /// What listen(2) is told after a while of refusing.
     pub(super) backlog: i32,
+    /// That a listener that was passed in was made blocking is told once.
+    pub(super) has_told_of_blocking: AtomicBool,
 }
 
 impl Shared {
@@ -59,6 +62,28 @@ impl Shared {
             }
         }
     }
+}
+
+impl Shared {
+    #[cold]
+    fn tell_of_blocking(&self) {
+        if self.has_told_of_blocking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let server = self.observer.server();
+        let text = format!(
+            "{server}: whoever passed this listener in has made it blocking; it is non-blocking \
+             again, as serving needs: leave its mode alone until the server has ended"
+        );
+        self.observer.notice(Level::Warning, "shared", text);
+    }
+}
+
+/// Why a server on a listener that was passed in cannot go on.
+fn shut_down(server: &str) -> Error {
+    let reason = "whoever passed this listener in has shut it down";
+    Error::state("accept on", server, reason).or("stop the server instead; make a new one on a \
+                                                  socket that listens")
 }
 
 /// The listener of one worker.
@@ -492,7 +517,11 @@ impl<R: Readiness> Worker<R> {
             let Some(acceptor) = &mut self.acceptor else {
                 return Ok(());
             };
-            match acceptor.next(&self.shared.gate) {
+            let offer = acceptor.next(&self.shared.gate);
+            if acceptor.has_news_of_blocking() {
+                self.shared.tell_of_blocking();
+            }
+            match offer {
                 Offer::Connection(stream, peer) => self.admit(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
@@ -515,6 +544,7 @@ impl<R: Readiness> Worker<R> {
                     acceptor.follow(&mut self.ready);
                     break;
                 }
+                Offer::ShutDown => return Err(shut_down(self.shared.observer.server())),
                 Offer::Broken(error) => return Err(self.failed("accept on", &error)),
             }
         }
@@ -589,7 +619,11 @@ impl<R: Readiness> Worker<R> {
         self.begin_batch();
         if !control.time_left().is_zero() {
             let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
-            self.accept(waiting.unwrap_or(LAST_ACCEPTS))?;
+            match self.accept(waiting.unwrap_or(LAST_ACCEPTS)) {
+                // It was to end, and so was the listener: who has it too was quicker.
+                Err(error) if error.is_state() => {}
+                accepted => accepted?,
+            }
         }
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.forget(&mut self.ready);

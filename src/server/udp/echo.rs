@@ -19,10 +19,11 @@ use super::engine::Engine;
 use super::idle::Idle;
 use super::impairing::Impairing;
 use super::observe::{DropLog, Teller};
+use super::owner;
 use super::plan::{Group, Item, Plan};
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
-use crate::event::{self, Observer, What};
+use crate::event::{self, Level, Observer, What};
 use crate::guard::sources::Sources;
 use crate::guard::{Guard, Policy};
 use crate::respond::Respond;
@@ -89,6 +90,8 @@ pub(super) struct Worker<'a, E> {
     pub(super) is_composing: bool,
     /// The state of `service.impairing` that the composer has.
     pub(super) generation: u32,
+    /// A send said that whoever else holds the socket has shut it down.
+    is_shut_down: bool,
 }
 
 /// The end of a message that is not answered, with its whole length and the reason.
@@ -134,6 +137,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             composer: None,
             is_composing: false,
             generation: 0,
+            is_shut_down: false,
         }
     }
 
@@ -145,6 +149,9 @@ impl<'a, E: Engine> Worker<'a, E> {
             Ok(finish) => {
                 self.drain_composer();
                 finish
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ESHUTDOWN) => {
+                Finish::Failed(owner::shut_down("serve on", &self.service.name))
             }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
         };
@@ -173,11 +180,28 @@ impl<'a, E: Engine> Worker<'a, E> {
                         return Ok(Finish::Idle);
                     }
                 }
-                Arrival::Due | Arrival::Woken => self.compose_late(),
+                Arrival::Due => self.compose_late(),
+                Arrival::Woken => {
+                    self.tell_news();
+                    self.compose_late();
+                }
             }
             if self.control.is_stopping() {
                 return self.drain();
             }
+            if self.is_shut_down {
+                return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
+            }
+        }
+    }
+
+    /// Tells what the owner of a socket that was passed in has done to it.
+    #[cold]
+    fn tell_news(&mut self) {
+        if let Some(news) = self.service.receiver.take_news() {
+            let text = news.text(&self.service.name);
+            let observer = &self.service.observer;
+            observer.notice(Level::Warning, "shared", text);
         }
     }
 
@@ -475,6 +499,12 @@ impl<'a, E: Engine> Worker<'a, E> {
                 };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
+                // Nothing of ours shuts the send side down (net/core/sock.c,
+                // `sock_alloc_send_pskb`).
+                Some(libc::EPIPE) => {
+                    self.is_shut_down = true;
+                    return Err(error);
+                }
                 // An ICMP error for somebody else's reply, reported to whoever sends next.
                 Some(libc::ECONNREFUSED) if !stale_error_taken => stale_error_taken = true,
                 Some(libc::EAGAIN | libc::ENOBUFS) => {

@@ -43,6 +43,7 @@ mod gather;
 mod idle;
 mod impairing;
 mod observe;
+mod owner;
 mod plan;
 mod wait;
 
@@ -176,6 +177,11 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             sleep_time(&config),
         )
         .map_err(|error| Error::system("set the receive timeout of", &name, &error))?;
+        let receiver = if bound.is_shared {
+            receiver.shared(&socket, address.is_ipv6())
+        } else {
+            receiver
+        };
         let mut service = service(
             &config,
             &name,
