@@ -131,6 +131,8 @@ pub enum DropReason {
     Truncated,
     /// Control data was lost, so it may be several datagrams that look like one.
     Merged,
+    /// The socket did not say to which of its addresses it was sent, as it had been told to.
+    DestinationUnknown,
     /// The source is on no `allow` list, or on the `deny` list.
     Denied,
     /// The source port is one of a service that answers whatever it gets.
@@ -175,7 +177,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All, in the order of their numbers.
-    pub const ALL: [(DropReason, &'static str); 30] = [
+    pub const ALL: [(DropReason, &'static str); 31] = [
         (DropReason::SourcePortZero, "source_port_zero"),
         (DropReason::SourceUnspecified, "source_unspecified"),
         (DropReason::SourceZeroNetwork, "source_zero_network"),
@@ -186,6 +188,7 @@ impl DropReason {
         (DropReason::ToMulticast, "to_multicast"),
         (DropReason::Truncated, "truncated"),
         (DropReason::Merged, "merged"),
+        (DropReason::DestinationUnknown, "destination_unknown"),
         (DropReason::Denied, "denied"),
         (DropReason::ServicePort, "service_port"),
         (DropReason::EchoLoop, "echo_loop"),

@@ -292,7 +292,7 @@ impl Server {
     /// (name, option, requested, effective, ceiling, sysctl, (severity, warning)) an option.
     #[getter]
     fn socket_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        socket::report(py, self.0.report())?.into_pyobject(py)
+        socket::report(py, &self.0.report())?.into_pyobject(py)
     }
 
     /// Turns events for each datagram or connection on, with this many bytes of payload,

@@ -187,12 +187,14 @@ pub(super) fn describe(
 ) -> Received {
     // One segment, or a size as long as all: a plain datagram.
     let is_train = control.segment_bytes > 0 && control.segment_bytes < length;
+    let truncated = flags & libc::MSG_TRUNC != 0;
     Received {
         length,
         source,
         destination: control.destination,
-        segment_bytes: if is_train { control.segment_bytes } else { 0 },
-        truncated: flags & libc::MSG_TRUNC != 0,
+        // Of a train that was cut within its first segment, it is still said that it was one.
+        segment_bytes: if is_train || truncated { control.segment_bytes } else { 0 },
+        truncated,
         maybe_merged: flags & libc::MSG_CTRUNC != 0,
         hop_limit: control.hop_limit,
         reply_hop_limit: 0,

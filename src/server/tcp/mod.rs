@@ -309,7 +309,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
     Ok(Parts {
         address,
         engine: R::NAME,
-        report,
+        report: Box::new(move || report.clone()),
         tasks,
         wake: {
             let shared = Arc::clone(&shared);
