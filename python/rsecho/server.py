@@ -461,6 +461,14 @@ class TcpServer(Server):
         backlog: Connections that may wait to be accepted; None: as many as the kernel
             allows (net.core.somaxconn).
         max_connections: Connections at a time; more wait in the backlog.
+        max_connection_seconds: A connection that has lived for this many seconds is closed,
+            whatever came over it, and counted as `expired`; None or 0: never.
+        min_bytes_per_second: A connection over which less came, on average over each window of
+            `min_rate_window` seconds since it was accepted, is closed and counted as `slow`; so
+            a silent one is. Time in which an answer is made or held back here does not count.
+            None: never.
+        min_rate_window: Seconds over which that is measured; the first are a new connection's
+            grace.
         workers: Threads, each with a listener of its own (SO_REUSEPORT).
         cpus: As for `UdpServer`.
         engine: "auto", "batch" (epoll, Linux), or "portable".
@@ -497,6 +505,9 @@ class TcpServer(Server):
         idle_timeout: float | None = None,
         backlog: int | None = None,
         max_connections: int | None = None,
+        max_connection_seconds: float | None = None,
+        min_bytes_per_second: float | None = None,
+        min_rate_window: float = 10.0,
         workers: int = 1,
         cpus: Sequence[int] = (),
         engine: Engine = "auto",
@@ -532,6 +543,9 @@ class TcpServer(Server):
             idle_timeout=idle_timeout,
             backlog=backlog,
             max_connections=max_connections,
+            max_connection_seconds=max_connection_seconds,
+            min_bytes_per_second=min_bytes_per_second,
+            min_rate_window=min_rate_window,
             workers=workers,
             cpus=cpus,
             engine=engine,

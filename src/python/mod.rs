@@ -7,6 +7,7 @@ mod client;
 mod columns;
 mod errors;
 mod event;
+mod fork;
 mod guard;
 mod layout;
 mod responder;

@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyList, PyType};
 use super::address::pair;
 use super::buffer::Input;
 use super::errors;
+use super::fork;
 use crate::respond::{Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond};
 
 /// What a server answers with; given to a server when it is made. Immutable.
@@ -50,6 +51,7 @@ impl Responder {
                 shared: Arc::clone(&shared),
                 peers: Peers::default(),
                 is_slow: true,
+                generation: fork::generation(),
             })
         });
         Self(Some(make.around(keep_thread_state)))
@@ -132,6 +134,8 @@ struct Callable {
     peers: Peers,
     /// Until it has shown to be quick.
     is_slow: bool,
+    /// Of the process whose worker this is.
+    generation: u64,
 }
 
 impl Respond for Callable {
@@ -147,6 +151,9 @@ impl Respond for Callable {
                     let answer = function.bind(py).call1((data, peer))?;
                     reply(&answer, replies)
                 });
+                if fork::generation() != self.generation {
+                    fork::end_child(py, answer.err());
+                }
                 if let Err(error) = answer {
                     tell(py, report, error, request.peer);
                     fail(request, error_reply.as_deref(), replies);

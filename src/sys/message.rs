@@ -193,7 +193,11 @@ pub(super) fn describe(
         source,
         destination: control.destination,
         // Of a train that was cut within its first segment, it is still said that it was one.
-        segment_bytes: if is_train || truncated { control.segment_bytes } else { 0 },
+        segment_bytes: if is_train || truncated {
+            control.segment_bytes
+        } else {
+            0
+        },
         truncated,
         maybe_merged: flags & libc::MSG_CTRUNC != 0,
         hop_limit: control.hop_limit,

@@ -37,6 +37,8 @@ pub(crate) mod stream;
 pub(crate) mod thread;
 mod wake;
 
+#[cfg(feature = "python")]
+pub(crate) use descriptor::exit_now;
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
 pub(crate) use interfaces::{interface_name, local_addresses};
 pub(crate) use raw_address::RawAddress;

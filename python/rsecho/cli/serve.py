@@ -40,6 +40,9 @@ _TCP_NAMES = {
     **shared.TCP_NAMES,
     "backlog": "backlog",
     "max_connections": "max_connections",
+    "max_connection_time": "max_connection_seconds",
+    "min_rate": "min_bytes_per_second",
+    "min_rate_window": "min_rate_window",
     **answers.TCP_NAMES,
 }
 _COMMON_NAMES = {
@@ -129,6 +132,27 @@ _COMMON_NAMES = {
     help="TCP: connections that may wait.  [default: somaxconn]",
 )
 @option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
+@option(
+    "--max-connection-time",
+    type=DURATION,
+    help="TCP: close a connection that has lived for so long, whatever came over it; 0: never.  "
+    "[default: never]",
+)
+@option(
+    "--min-rate",
+    type=SIZE,
+    metavar="BYTES",
+    help="TCP: close a connection over which fewer bytes a second came, on average over each "
+    "--min-rate-window; 0: never.  [default: never]",
+)
+@option(
+    "--min-rate-window",
+    type=DURATION,
+    default=10.0,
+    show_default="10s",
+    help="TCP: how long each time is over which --min-rate is measured; the first is a new "
+    "connection's grace.",
+)
 @shared.tcp_options
 @answers.answer_options
 @shared.guard_options
@@ -180,6 +204,8 @@ def command(**given: Any) -> None:
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
     tcp = common | shared.socket_settings(given, _TCP_NAMES) | answers.tcp_settings(given)
+    if given["min_rate"] == 0:
+        del tcp["min_bytes_per_second"]  # as without
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
     listeners = Listeners(

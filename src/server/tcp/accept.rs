@@ -232,9 +232,7 @@ impl<L: AsRef<Listener>> Acceptor<L> {
             NotAccepted::Connection => Offer::Fault,
             NotAccepted::Descriptors => self.refuse(),
             NotAccepted::Memory => Offer::Exhausted,
-            NotAccepted::Listener(_) if self.shared.is_some() && !self.listens() => {
-                Offer::ShutDown
-            }
+            NotAccepted::Listener(_) if self.shared.is_some() && !self.listens() => Offer::ShutDown,
             NotAccepted::Listener(error) => Offer::Broken(error),
         }
     }

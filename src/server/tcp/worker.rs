@@ -14,6 +14,7 @@ use super::converse::Gathered;
 use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
+use super::lifetime::{Lifetimes, MinRate, Over};
 use super::questions::Questions;
 use super::refusals::Refusals;
 use super::spoiling::{Setting, Spoiling};
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) listeners: Box<[Listener]>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
+    pub(super) longest_life: Option<Duration>,
+    pub(super) min_rate: Option<MinRate>,
     pub(super) record_bytes: Option<usize>,
     pub(super) wait: Wait,
     pub(super) spoiling: Spoiling,
@@ -130,6 +133,7 @@ pub(super) struct Worker<R: Readiness> {
     ready: R,
     acceptor: Option<Acceptor<OwnListener>>,
     table: Table<Connection, 4>,
+    lifetimes: Lifetimes,
     work: Work,
     /// Where a responder answers; `None`: plain echo.
     questions: Option<Questions>,
@@ -192,13 +196,15 @@ impl<R: Readiness> Worker<R> {
         ready.add(shared.wakers[index].as_raw_fd(), WAKER, Interest::Read)?;
         let listener = OwnListener(Arc::clone(shared), index);
         let has_timeout = shared.idle_timeout.is_some() || shared.send_timeout.is_some();
-        let is_timed = has_timeout || questions.is_some();
+        let lifetimes = Lifetimes::new(shared.longest_life, shared.min_rate);
+        let is_timed = has_timeout || questions.is_some() || lifetimes.is_needed();
         let now = Instant::now();
         Ok(Self {
             index,
             acceptor: Some(Acceptor::new(listener, LISTENER, &mut ready)?),
             ready,
             table: Table::new(),
+            lifetimes,
             work: Work::new(Arc::clone(&shared.observer), shared.record_bytes),
             shared: Arc::clone(shared),
             now,
@@ -428,6 +434,11 @@ impl<R: Readiness> Worker<R> {
             if list != HELD {
                 self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
             }
+            self.lifetimes.remove(id);
+            if list == STALLED && matches!(reason, Reason::Expired | Reason::Slow) {
+                // As where it is for that: the kernel is not to go on offering.
+                connection.stream.abort_on_close();
+            }
             self.shared.sources.leave(connection.peer().ip());
             if let Some(questions) = &mut self.questions {
                 connection.abandon(questions, &mut self.work);
@@ -471,6 +482,7 @@ impl<R: Readiness> Worker<R> {
         if !self.is_timed {
             return;
         }
+        self.end_lives();
         for list in LISTS {
             let Some((patience, reason)) = self.patience(list) else {
                 continue;
@@ -480,6 +492,30 @@ impl<R: Readiness> Worker<R> {
             {
                 let leaves = self.table.get_mut(id).filter(|_| list == LINGERING);
                 let reason = leaves.map_or(reason, |connection| connection.farewell());
+                self.end(id, reason);
+            }
+        }
+    }
+
+    /// Ends those that have lived too long, or over which too little came.
+    fn end_lives(&mut self) {
+        while let Some(over) = self.lifetimes.next_over(self.now) {
+            let (id, reason) = match over {
+                Over::Life(id) => (id, Some(Reason::Expired)),
+                Over::Window(id) => {
+                    let list = self.table.list(id);
+                    let (mut received, mut is_waiting) = (0, list == LINGERING);
+                    if let Some(connection) = self.table.get_mut(id) {
+                        received = connection.received;
+                        let conversation = connection.conversation.as_ref();
+                        is_waiting |=
+                            list != STALLED && conversation.is_some_and(|it| it.is_waiting());
+                    }
+                    let lives = &mut self.lifetimes;
+                    (id, lives.review(id, received, is_waiting, self.now))
+                }
+            };
+            if let Some(reason) = reason {
                 self.end(id, reason);
             }
         }
@@ -498,6 +534,10 @@ impl<R: Readiness> Worker<R> {
                     least = Some(least.map_or(left, |least| least.min(left)));
                 }
             }
+            least = least
+                .into_iter()
+                .chain(self.lifetimes.time_left(self.now))
+                .min();
         }
         self.is_exact = false;
         if let Some(left) = self.time_to_due()
@@ -590,6 +630,7 @@ impl<R: Readiness> Worker<R> {
         let mut connection = Connection::new(stream, peer, &mut self.work);
         connection.number = self.shared.spoiling.next_connection();
         let id = self.table.insert(connection, FLOWING, self.now);
+        self.lifetimes.add(id, self.now);
         if self
             .ready
             .add(fd, id + CONNECTIONS, Interest::Read)

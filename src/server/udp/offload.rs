@@ -81,8 +81,8 @@ impl Offload {
         let send_errno = self.send_errno.load(Ordering::Relaxed);
         let by_path = self.refused_by_path.load(Ordering::Relaxed);
         let is_on = self.is_wanted && receive_errno == 0;
-        let line = |name, option, ceiling, requested, effective, warning: Option<String>| {
-            OptionReport {
+        let line =
+            |name, option, ceiling, requested, effective, warning: Option<String>| OptionReport {
                 name,
                 option,
                 requested: Some(requested),
@@ -90,8 +90,7 @@ impl Offload {
                 ceiling,
                 sysctl: None,
                 warning: warning.map(|text| (Severity::Warning, text)),
-            }
-        };
+            };
         let number = |number: usize| Value::Number(number as u64);
         let wanted = if self.is_wanted { MAX_SEGMENTS } else { 1 };
         let send_warning = match (send_errno, by_path) {
@@ -189,7 +188,10 @@ mod tests {
         assert_eq!((receive.warning, send.warning), (None, None));
         assert_eq!(receive.effective, Some(Value::Flag(true)));
         let told = offload.refuse_receive(&refused(libc::EPERM)).unwrap();
-        assert!(told.contains("UDP_GRO: refused: operation not permitted"), "{told}");
+        assert!(
+            told.contains("UDP_GRO: refused: operation not permitted"),
+            "{told}"
+        );
         assert_eq!(offload.refuse_receive(&refused(libc::EPERM)), None);
         let [receive, send] = offload.report();
         assert_eq!(receive.requested, Some(Value::Flag(true)));

@@ -117,7 +117,8 @@ fn peer(socket: &Socket) -> Option<SocketAddr> {
 /// Why a server whose socket was shut down cannot go on; its own stop never comes here.
 pub(super) fn shut_down(operation: &'static str, server: &str) -> Error {
     let reason = "whoever passed this socket in has shut it down, which is for good";
-    Error::state(operation, server, reason).or("stop the server instead; make a new one on a new socket")
+    Error::state(operation, server, reason)
+        .or("stop the server instead; make a new one on a new socket")
 }
 
 #[cfg(test)]
