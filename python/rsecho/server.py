@@ -345,6 +345,8 @@ class UdpServer(Server):
         family: 4 or 6 for that family of addresses only.
         sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and
             `port`. It is duplicated: the caller's own stays open and is the caller's to close.
+            Whether that blocks does not matter; once it is shut down, the server has failed;
+            once it is connected, the server answers that peer only, and says so.
         idle_timeout: The server ends when nothing came for this many seconds.
         max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
         stop_on_empty: An empty datagram ends the server, once answered.
@@ -454,7 +456,8 @@ class TcpServer(Server):
         host: As for `UdpServer`.
         port: 0 picks a free one.
         family: 4 or 6 for that family of addresses only.
-        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`.
+        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. It
+            is made non-blocking, and is so again where its owner makes it blocking.
         idle_timeout: A connection over which nothing came or went for this many seconds is
             closed; 0: never. None: an hour where others than this machine can connect, never
             on loopback.

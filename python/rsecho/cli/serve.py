@@ -252,10 +252,6 @@ class Printer:
 
         all_totals = [_totals(server) for server in servers]
         if self._as_json:
-            for totals, server in zip(all_totals, servers, strict=True):
-                totals["options"] = {
-                    name: dataclasses.asdict(line) for name, line in server.socket_report.items()
-                }
             print_json({"servers": all_totals}, schema="serve/1", indent=2)
             return
         for totals in all_totals:
@@ -280,6 +276,8 @@ def _totals(server: Server) -> dict[str, Any]:
         "ended": reason.name if reason else "running",
         "impair": server.impairment,
         "stats": stats,
+        # With what turned out only as it served, such as trains that the kernel refused.
+        "options": {name: dataclasses.asdict(line) for name, line in server.socket_report.items()},
     }
 
 
