@@ -7,6 +7,12 @@
 //! (a seqlock) that tells a reader to look again.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// A reader that has looked so often in vain goes to sleep between its looks.
+const PATIENT_ATTEMPTS: u32 = 100;
+
+const BETWEEN_ATTEMPTS: Duration = Duration::from_micros(100);
 
 /// `N` counters of one worker, on cache lines of their own so that two workers never
 /// share one.
@@ -58,10 +64,13 @@ impl<const N: usize> Block<N> {
 
     /// All counters as they were at one moment.
     pub(crate) fn snapshot(&self) -> [u64; N] {
-        for attempt in 0.. {
-            if attempt > 0 {
+        for attempt in 0_u32.. {
+            match attempt {
+                0 => {}
                 // A batch takes microseconds; its worker may need this very CPU for it.
-                std::thread::yield_now();
+                1..=PATIENT_ATTEMPTS => std::thread::yield_now(),
+                // This one takes longer, for whatever reason: asking costs no CPU by then.
+                _ => std::thread::sleep(BETWEEN_ATTEMPTS),
             }
             let before = self.sequence.load(Ordering::Acquire);
             let values = std::array::from_fn(|i| self.values[i].load(Ordering::Relaxed));
@@ -122,6 +131,8 @@ pub enum DropReason {
     Truncated,
     /// Control data was lost, so it may be several datagrams that look like one.
     Merged,
+    /// The socket did not say to which of its addresses it was sent, as it had been told to.
+    DestinationUnknown,
     /// The source is on no `allow` list, or on the `deny` list.
     Denied,
     /// The source port is one of a service that answers whatever it gets.
@@ -167,7 +178,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All, in the order of their numbers.
-    pub const ALL: [(DropReason, &'static str); 30] = [
+    pub const ALL: [(DropReason, &'static str); 31] = [
         (DropReason::SourcePortZero, "source_port_zero"),
         (DropReason::SourceUnspecified, "source_unspecified"),
         (DropReason::SourceZeroNetwork, "source_zero_network"),
@@ -178,6 +189,7 @@ impl DropReason {
         (DropReason::ToMulticast, "to_multicast"),
         (DropReason::Truncated, "truncated"),
         (DropReason::Merged, "merged"),
+        (DropReason::DestinationUnknown, "destination_unknown"),
         (DropReason::Denied, "denied"),
         (DropReason::ServicePort, "service_port"),
         (DropReason::EchoLoop, "echo_loop"),

@@ -27,7 +27,8 @@ pub(crate) fn config(engine: EngineChoice, recv_buffer_bytes: Option<usize>) -> 
 
 /// What may be on its way to a server at a time: well within what its receive buffer got.
 pub(crate) fn window(server: &Server) -> usize {
-    let buffer = server.report().get("recv_buffer_bytes");
+    let report = server.report();
+    let buffer = report.get("recv_buffer_bytes");
     match buffer.and_then(|option| option.effective.as_ref()) {
         Some(Value::Number(bytes)) => *bytes as usize / 4,
         _ => 32 << 10,

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sys
 import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from rsecho._lifecycle import live_servers
+from rsecho._lifecycle import end_child, live_servers
 from rsecho._lines import Limiter, emit, host_port, marked
 from rsecho._rsecho import EventQueue
 from rsecho.logs import escape_payload
@@ -78,6 +79,8 @@ class Pump:
         self._lost = 0
         self._lost_limiter = Limiter()
         self._fault_limiter = Limiter()
+        # A child that is forked on this thread must not go on in its parent's log.
+        self._process = os.getpid()
 
     def attach(self, server_id: int, sink: Sink) -> None:
         """Makes ready for the events of a server."""
@@ -166,10 +169,15 @@ class Pump:
             flushes = list(self._flushes)
         events = self.queue.drain(_BATCH)
         for server_id, event in events:
+            raised = None
             try:
                 self._dispatch(server_id, event)
             except BaseException as error:
-                self._fault(error)
+                raised = error
+            if os.getpid() != self._process:
+                end_child(raised, "on_record or a handler of logging")
+            if raised is not None:
+                self._fault(raised)
         if len(events) < _BATCH:
             with self._lock:
                 self._flushes = [flush for flush in self._flushes if flush not in flushes]
@@ -268,6 +276,9 @@ class Pump:
         try:
             on_record(record)
         except BaseException as error:
+            if os.getpid() != self._process:
+                # In a child that it forked: nothing is to be logged there.
+                raise
             raised = error
             peer = host_port(record.peer)
 

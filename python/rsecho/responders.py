@@ -4,6 +4,10 @@ A callable is asked with `(data, peer)` and returns the reply, or None for none.
 server's own thread, for a whole batch at a time, with the GIL held; a coroutine function runs on
 the event loop in which the server was started. What either raises costs that one request: it is
 counted, logged with its traceback, and answered with `error_reply` if there is one.
+
+A callable may fork (`os.fork`, `multiprocessing`) and run programs (`subprocess`). A forked child
+ends where it would go on in the server: with the status of its `sys.exit()`, or, where it raises or
+returns, with status 1 and a traceback or a line on standard error. What it returned goes nowhere.
 """
 
 from __future__ import annotations

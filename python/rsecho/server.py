@@ -378,6 +378,8 @@ class UdpServer(Server):
         family: 4 or 6 for that family of addresses only.
         sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and
             `port`. It is duplicated: the caller's own stays open and is the caller's to close.
+            Whether that blocks does not matter; once it is shut down, the server has failed;
+            once it is connected, the server answers that peer only, and says so.
         idle_timeout: The server ends when nothing came for this many seconds.
         max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
         stop_on_empty: An empty datagram ends the server, once answered.
@@ -487,13 +489,22 @@ class TcpServer(Server):
         host: As for `UdpServer`.
         port: 0 picks a free one.
         family: 4 or 6 for that family of addresses only.
-        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`.
+        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. It
+            is made non-blocking, and is so again where its owner makes it blocking.
         idle_timeout: A connection over which nothing came or went for this many seconds is
             closed; 0: never. None: an hour where others than this machine can connect, never
             on loopback.
         backlog: Connections that may wait to be accepted; None: as many as the kernel
             allows (net.core.somaxconn).
         max_connections: Connections at a time; more wait in the backlog.
+        max_connection_seconds: A connection that has lived for this many seconds is closed,
+            whatever came over it, and counted as `expired`; None or 0: never.
+        min_bytes_per_second: A connection over which less came, on average over each window of
+            `min_rate_window` seconds since it was accepted, is closed and counted as `slow`; so
+            a silent one is. Time in which an answer is made or held back here does not count.
+            None: never.
+        min_rate_window: Seconds over which that is measured; the first are a new connection's
+            grace.
         workers: Threads, each with a listener of its own (SO_REUSEPORT).
         cpus: As for `UdpServer`.
         engine: "auto", "batch" (epoll, Linux), or "portable".
@@ -530,6 +541,9 @@ class TcpServer(Server):
         idle_timeout: float | None = None,
         backlog: int | None = None,
         max_connections: int | None = None,
+        max_connection_seconds: float | None = None,
+        min_bytes_per_second: float | None = None,
+        min_rate_window: float = 10.0,
         workers: int = 1,
         cpus: Sequence[int] = (),
         engine: Engine = "auto",
@@ -565,6 +579,9 @@ class TcpServer(Server):
             idle_timeout=idle_timeout,
             backlog=backlog,
             max_connections=max_connections,
+            max_connection_seconds=max_connection_seconds,
+            min_bytes_per_second=min_bytes_per_second,
+            min_rate_window=min_rate_window,
             workers=workers,
             cpus=cpus,
             engine=engine,

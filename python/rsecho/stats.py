@@ -107,7 +107,9 @@ class TcpStats:
     pending_requests: int = _level()
     """Requests whose answer is being made."""
     closed: dict[str, int] = field(default_factory=dict)
-    """Connections that ended, by reason."""
+    """Connections that ended, by reason: `peer` ended its stream, `reset` it; `idle`, `stalled`,
+    `expired` and `slow` ran out of time; `stopped` with the server; `finished` had all been
+    said; `impaired` on purpose; `error`, the network's or the system's."""
     kernel_drops: int | None = None
     """Connections the kernel dropped before the server saw them (a full backlog); None where
     it does not say."""

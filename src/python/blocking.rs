@@ -16,6 +16,7 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
 use super::errors;
+use super::fork;
 use crate::error::{Error, Result};
 
 static IS_EXITING: AtomicBool = AtomicBool::new(false);
@@ -129,5 +130,6 @@ pub(super) fn shut_down(py: Python<'_>) -> bool {
 /// To be called in the child of a fork: the threads that were waiting are not there.
 #[pyfunction]
 pub(super) fn after_fork() {
+    fork::begin_generation();
     INSIDE.store(0, Ordering::SeqCst);
 }

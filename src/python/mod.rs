@@ -8,6 +8,7 @@ mod client;
 mod columns;
 mod errors;
 mod event;
+mod fork;
 mod guard;
 mod layout;
 mod responder;

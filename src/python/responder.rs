@@ -19,6 +19,7 @@ use super::address::pair;
 use super::buffer::Input;
 use super::calls::call;
 use super::errors;
+use super::fork;
 use crate::respond::{
     self, Choice, Completions, MakeResponder, Outcome, Replies, Request, Respond,
 };
@@ -54,6 +55,7 @@ impl Responder {
                 shared: Arc::clone(&shared),
                 peers: Peers::default(),
                 is_slow: true,
+                generation: fork::generation(),
             })
         });
         Self(Some(make.around(keep_thread_state)))
@@ -136,6 +138,8 @@ struct Callable {
     peers: Peers,
     /// Until it has shown to be quick.
     is_slow: bool,
+    /// Of the process whose worker this is.
+    generation: u64,
 }
 
 impl Respond for Callable {
@@ -152,6 +156,9 @@ impl Respond for Callable {
                     let answer = call(function.bind(py), &arguments)?;
                     reply(&answer, replies)
                 });
+                if fork::generation() != self.generation {
+                    fork::end_child(py, answer.err());
+                }
                 if let Err(error) = answer {
                     tell(py, report, error, request.peer);
                     fail(request, error_reply.as_deref(), replies);

@@ -112,6 +112,9 @@ impl Server {
         idle_timeout,
         backlog,
         max_connections,
+        max_connection_seconds,
+        min_bytes_per_second,
+        min_rate_window,
         workers,
         cpus,
         engine,
@@ -135,6 +138,9 @@ impl Server {
         idle_timeout: Option<Seconds>,
         backlog: Option<Whole>,
         max_connections: Option<Whole>,
+        max_connection_seconds: Option<Seconds>,
+        min_bytes_per_second: Option<f64>,
+        min_rate_window: Seconds,
         workers: Whole,
         cpus: Vec<Whole>,
         engine: &str,
@@ -163,6 +169,16 @@ impl Server {
                 max_connections: max_connections
                     .map(|n| n.to("max_connections", "it is a number of connections"))
                     .transpose()?,
+                max_connection_time: max_connection_seconds
+                    .map(|time| time.to("max_connection_seconds"))
+                    .transpose()?,
+                min_rate: match min_bytes_per_second {
+                    Some(bytes_per_second) => Some(tcp::MinRate {
+                        bytes_per_second,
+                        window: min_rate_window.to("min_rate_window")?,
+                    }),
+                    None => None,
+                },
                 workers: count(workers)?,
                 cpus: self::cpus(cpus)?,
                 engine: self::engine(engine)?,
@@ -293,7 +309,7 @@ impl Server {
     /// (name, option, requested, effective, ceiling, sysctl, (severity, warning)) an option.
     #[getter]
     fn socket_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        socket::report(py, self.0.report())?.into_pyobject(py)
+        socket::report(py, &self.0.report())?.into_pyobject(py)
     }
 
     /// Turns events for each datagram or connection on, with this many bytes of payload,

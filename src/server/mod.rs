@@ -117,7 +117,8 @@ pub(crate) struct Parts {
     pub(crate) address: SocketAddr,
     /// The engine that will really run.
     pub(crate) engine: &'static str,
-    pub(crate) report: SocketReport,
+    /// What the socket got, as far as that is known by now.
+    pub(crate) report: Box<dyn Fn() -> SocketReport + Send + Sync>,
     /// One a worker.
     pub(crate) tasks: Vec<Task>,
     /// Workers run a responder, which may be anybody's code.
@@ -140,7 +141,7 @@ pub struct Server {
     name: String,
     address: SocketAddr,
     engine: &'static str,
-    report: SocketReport,
+    report: Box<dyn Fn() -> SocketReport + Send + Sync>,
     tasks: Mutex<Vec<Task>>,
     stats: Arc<dyn Fn() -> Stats + Send + Sync>,
     descriptors: Vec<Descriptor>,
@@ -232,9 +233,10 @@ impl Server {
         self.engine
     }
 
-    /// What the socket was to get and what it got.
-    pub fn report(&self) -> &SocketReport {
-        &self.report
+    /// What the socket was to get and what it got, as far as that is known by now: that the
+    /// kernel refuses to cut trains of datagrams, say, turns out when the first is sent.
+    pub fn report(&self) -> SocketReport {
+        (self.report)()
     }
 
     /// Starts the workers and returns. Once only.
@@ -275,7 +277,7 @@ impl Server {
             let text = format!("{} {}", self.name, self.guards);
             self.observer.notice(Level::Info, "guards", text);
         }
-        for option in &self.report.options {
+        for option in &self.report().options {
             if let Some(effective) = &option.effective
                 && option.name.ends_with("buffer_bytes")
             {

@@ -9,6 +9,13 @@ pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
+/// Ends the process at once, without flushing, running or unwinding anything: _exit(2).
+#[cfg(feature = "python")]
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit(2) takes an integer and does not return.
+    unsafe { libc::_exit(status) }
+}
+
 /// A descriptor number from outside, once it is known to be open: fcntl(2) with F_GETFD.
 pub(crate) fn borrow(fd: RawFd) -> io::Result<BorrowedFd<'static>> {
     // SAFETY: fcntl(2) with F_GETFD takes no pointer and changes nothing.

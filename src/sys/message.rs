@@ -159,6 +159,25 @@ pub(crate) fn receive(fd: RawFd, buffer: &mut [u8], mode: Mode) -> io::Result<Re
     ))
 }
 
+/// Throws away the errors and timestamps that the socket keeps, a bounded number of them:
+/// MSG_ERRQUEUE (recvmsg(2)). While one is there, poll(2) returns at once.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn forget_kept_errors(fd: RawFd) {
+    const MOST: usize = 1024;
+    for _ in 0..MOST {
+        // SAFETY: all-zero is a valid msghdr: nowhere to write anything to.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: recvmsg(2) writes to the live header alone, which names no other memory.
+        if unsafe { libc::recvmsg(fd, &raw mut message, flags) } < 0 {
+            return;
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn forget_kept_errors(_: RawFd) {}
+
 /// Puts together what a receive left in its header.
 pub(super) fn describe(
     length: usize,
@@ -168,12 +187,18 @@ pub(super) fn describe(
 ) -> Received {
     // One segment, or a size as long as all: a plain datagram.
     let is_train = control.segment_bytes > 0 && control.segment_bytes < length;
+    let truncated = flags & libc::MSG_TRUNC != 0;
     Received {
         length,
         source,
         destination: control.destination,
-        segment_bytes: if is_train { control.segment_bytes } else { 0 },
-        truncated: flags & libc::MSG_TRUNC != 0,
+        // Of a train that was cut within its first segment, it is still said that it was one.
+        segment_bytes: if is_train || truncated {
+            control.segment_bytes
+        } else {
+            0
+        },
+        truncated,
         maybe_merged: flags & libc::MSG_CTRUNC != 0,
         hop_limit: control.hop_limit,
         reply_hop_limit: 0,

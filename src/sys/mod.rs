@@ -42,9 +42,11 @@ pub(crate) mod stream;
 pub(crate) mod thread;
 mod wake;
 
+#[cfg(feature = "python")]
+pub(crate) use descriptor::exit_now;
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
 pub(crate) use interfaces::{interface_name, local_addresses};
 pub(crate) use raw_address::RawAddress;
 pub(crate) use wake::{
-    Ready, Waker, wait_either, wait_readable, wait_readable_precisely, wait_writable,
+    Ready, Waker, condition, wait_either, wait_readable, wait_readable_precisely, wait_writable,
 };

@@ -3,9 +3,13 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
-use super::RawAddress;
+use socket2::SockRef;
+
+use super::option::set_int;
+use super::{RawAddress, Ready, wait_readable};
 
 /// What came of a call that moves bytes.
 #[derive(Debug)]
@@ -174,6 +178,21 @@ impl Stream {
         self.abort_on_close();
     }
 
+    /// Takes back what a connection has inherited from a listener that somebody else set up,
+    /// and that would hold up others: SO_LINGER with a time, for which even a non-blocking
+    /// close waits (net/ipv4/tcp.c, `tcp_close`), and SO_RCVLOWAT, by which less is never
+    /// told to have come (socket(7)).
+    fn disown(&self) {
+        let socket = SockRef::from(&self.0);
+        // A failure leaves it as it was: slow, and not wrong.
+        if let Ok(Some(time)) = socket.linger()
+            && !time.is_zero()
+        {
+            let _ = socket.set_linger(None);
+        }
+        let _ = set_int(self.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
+    }
+
     fn shutdown(&self, how: i32) {
         // SAFETY: shutdown(2) takes two integers. It fails where the peer is gone already,
         // and then there is nothing left to end.
@@ -253,6 +272,85 @@ pub(crate) fn accept(listener: RawFd) -> Result<(Stream, SocketAddr), NotAccepte
     // An address of another family cannot come from an IPv4 or IPv6 listener.
     let peer = address.to_std().ok_or(NotAccepted::Connection)?;
     Ok((stream, peer))
+}
+
+/// How long an accept may wait that should not at all: see [`SharedListener::accept`].
+const LONGEST_ACCEPT: Duration = Duration::from_millis(50);
+
+/// A listener whose open file description somebody else holds as well, and may change at any
+/// time: whether it blocks above all, which is a flag of that description (fcntl(2)), and
+/// which accept(2), unlike recv(2), cannot be told by the call.
+#[derive(Debug)]
+pub(crate) struct SharedListener {
+    fd: RawFd,
+    /// It was found blocking after we had made it non-blocking.
+    was_made_blocking: bool,
+}
+
+impl SharedListener {
+    /// The caller keeps `fd` open.
+    pub(crate) fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            was_made_blocking: false,
+        }
+    }
+
+    /// True once whoever else holds it has made it blocking.
+    pub(crate) fn was_made_blocking(&self) -> bool {
+        self.was_made_blocking
+    }
+
+    /// As [`accept`], never waiting for longer than [`LONGEST_ACCEPT`].
+    ///
+    /// An accept waits where the file blocks and the queue is empty. So the queue is looked
+    /// at first (poll(2)), and the file made non-blocking again if it is not. What is left
+    /// is that, between these calls and the accept, the file is made blocking *and* somebody
+    /// else takes the connection. Whoever was seen to change the file may do so at any
+    /// moment, so from then on SO_RCVTIMEO, which accept(2) heeds (socket(7)), bounds the
+    /// wait. It is set for the length of the call only: connections inherit it, and those
+    /// that somebody else accepts must not time out for our sake.
+    pub(crate) fn accept(&mut self) -> Result<(Stream, SocketAddr), NotAccepted> {
+        if wait_readable(self.fd, None, Some(Duration::ZERO))? == Ready::TimedOut {
+            return Err(NotAccepted::Blocked);
+        }
+        if is_blocking(self.fd)? {
+            self.was_made_blocking = true;
+            unblock(self.fd)?;
+        }
+        if !self.was_made_blocking {
+            return accept(self.fd).inspect(|(stream, _)| stream.disown());
+        }
+        // SAFETY: the caller keeps `fd` open, beyond this borrow of it.
+        let listener = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let listener = SockRef::from(&listener);
+        let timeout = listener.read_timeout()?;
+        listener.set_read_timeout(Some(LONGEST_ACCEPT))?;
+        let accepted = accept(self.fd).inspect(|(stream, _)| stream.disown());
+        // Nothing can be done about a failure, and the connection is there all the same.
+        let _ = listener.set_read_timeout(timeout);
+        accepted
+    }
+}
+
+/// Whether calls on this open file may wait: O_NONBLOCK is off (fcntl(2)).
+fn is_blocking(fd: RawFd) -> io::Result<bool> {
+    // SAFETY: fcntl(2) with F_GETFL takes no pointer and changes nothing.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(flags & libc::O_NONBLOCK == 0)
+}
+
+/// Makes an open file non-blocking, and changes no other flag of it: FIONBIO (ioctl(2)).
+fn unblock(fd: RawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: ioctl(2) with FIONBIO reads one live int.
+    if unsafe { libc::ioctl(fd, libc::FIONBIO, &raw const on) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 #[cfg(any(
@@ -389,6 +487,64 @@ mod tests {
         };
         assert_ne!(descriptor & libc::FD_CLOEXEC, 0);
         assert_ne!(status & libc::O_NONBLOCK, 0);
+    }
+
+    #[test]
+    fn an_accept_on_a_shared_listener_never_waits_whatever_its_owner_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut shared = SharedListener::new(listener.as_raw_fd());
+        assert!(matches!(shared.accept(), Err(NotAccepted::Blocked)));
+        let _client = TcpStream::connect(address).unwrap();
+        shared.accept().unwrap();
+        assert!(!shared.was_made_blocking());
+        listener.set_nonblocking(false).unwrap();
+        assert!(matches!(shared.accept(), Err(NotAccepted::Blocked)));
+        let _other = TcpStream::connect(address).unwrap();
+        shared.accept().unwrap();
+        assert!(shared.was_made_blocking());
+        let owner = SockRef::from(&listener);
+        assert_eq!(owner.read_timeout().unwrap(), None, "as it was");
+    }
+
+    /// The one race that neither look rules out, without its other half: what bounds the wait.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn an_accept_that_waits_all_the_same_ends_by_the_receive_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener)
+            .set_read_timeout(Some(LONGEST_ACCEPT))
+            .unwrap();
+        let start = std::time::Instant::now();
+        assert!(matches!(
+            accept(listener.as_raw_fd()),
+            Err(NotAccepted::Blocked)
+        ));
+        assert!(start.elapsed() < 20 * LONGEST_ACCEPT);
+    }
+
+    #[test]
+    fn a_connection_of_a_shared_listener_has_neither_its_linger_nor_its_low_water_mark() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        SockRef::from(&listener)
+            .set_linger(Some(Duration::from_secs(60)))
+            .unwrap();
+        set_int(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            100,
+        )
+        .unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = SharedListener::new(listener.as_raw_fd()).accept().unwrap();
+        assert_eq!(SockRef::from(&stream.0).linger().unwrap(), None);
+        client.write_all(b"x").unwrap();
+        let fd = stream.as_raw_fd();
+        let told = wait_readable(fd, None, Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(told, Ready::Socket);
     }
 
     #[test]

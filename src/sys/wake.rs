@@ -162,6 +162,37 @@ pub(crate) fn wait_either(
     wait(fd, libc::POLLIN | libc::POLLOUT, waker, timeout)
 }
 
+/// What poll(2) says of a datagram socket, beside whether something can be received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// The waker was used.
+    pub(crate) is_woken: bool,
+    /// Its receive side was shut down: it is readable for ever, with nothing to read.
+    pub(crate) is_shut_down: bool,
+    /// An error waits to be taken, or the error queue is not empty (IP_RECVERR, timestamps).
+    pub(crate) has_errors: bool,
+}
+
+/// The condition of `fd`, and whether `waker` was used, without waiting.
+pub(crate) fn condition(fd: RawFd, waker: &Waker) -> io::Result<Condition> {
+    // datagram_poll (net/core/datagram.c) tells a shutdown of the receive side by POLLRDHUP,
+    // of both by POLLHUP.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const SHUT_DOWN: libc::c_short = libc::POLLRDHUP;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const SHUT_DOWN: libc::c_short = 0;
+    let mut polled = watched(fd, SHUT_DOWN, Some(waker));
+    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, 0) };
+    outcome(ready, &polled)?;
+    let is = |index: usize, events| polled[index].revents & events != 0;
+    Ok(Condition {
+        is_woken: is(1, libc::POLLIN),
+        is_shut_down: is(0, SHUT_DOWN | libc::POLLHUP),
+        has_errors: is(0, libc::POLLERR),
+    })
+}
+
 fn wait(
     fd: RawFd,
     events: libc::c_short,
@@ -231,6 +262,29 @@ mod tests {
             wait_readable(-1, Some(&waker), short).unwrap(),
             Ready::TimedOut
         );
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_shutdown_and_a_kept_error_are_told_apart() {
+        use std::net::UdpSocket;
+        let waker = Waker::new().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let look = || condition(socket.as_raw_fd(), &waker).unwrap();
+        let nothing = Condition {
+            is_woken: false,
+            is_shut_down: false,
+            has_errors: false,
+        };
+        assert_eq!(look(), nothing);
+        // Something to read is neither.
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        assert_eq!(look(), nothing);
+        waker.wake();
+        // ENOTCONN is what an unconnected socket answers, having done it.
+        let _ = socket2::SockRef::from(&socket).shutdown(std::net::Shutdown::Read);
+        let told = look();
+        assert!(told.is_woken && told.is_shut_down && !told.has_errors);
     }
 
     #[test]

@@ -137,6 +137,41 @@ def test_max_connections() -> None:
             assert third.request(b"served") == b"served"
 
 
+@pytest.mark.parametrize(
+    ("words", "environment", "reason"),
+    [
+        (("--max-connection-time", "300ms"), {}, "expired"),
+        (("--min-rate", "1K", "--min-rate-window", "300ms"), {}, "slow"),
+        ((), {"RSECHO_MAX_CONNECTION_TIME": "300ms"}, "expired"),
+        ((), {"RSECHO_MIN_RATE": "1K", "RSECHO_MIN_RATE_WINDOW": "300ms"}, "slow"),
+        (("--max-connection-time", "0", "--min-rate", "0"), {}, None),
+    ],
+)
+def test_f31_whoever_drips_leaves_its_place(
+    words: tuple[str, ...], environment: dict[str, str], reason: str | None
+) -> None:
+    limits = "--max-connections", "1", *words
+    with (
+        serving("--tcp", "127.0.0.1:0", *limits, env=environment) as server,
+        socket.create_connection(server.address("tcp")) as slow,
+    ):
+        slow.settimeout(PATIENCE)
+        start, is_over = time.monotonic(), False
+        while not is_over and time.monotonic() - start < (PATIENCE if reason else 1):
+            try:
+                slow.send(b"s")
+                is_over = slow.recv(10) == b""
+            except ConnectionError:
+                is_over = True
+            time.sleep(0.02)
+        assert is_over == (reason is not None)
+        if reason:
+            with package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as fresh:
+                assert fresh.request(b"served") == b"served"
+    if reason:
+        assert any(f" closed.{reason}=" in line for line in server.output)
+
+
 def test_a_family_by_itself() -> None:
     for flag, host in (("-4", "127.0.0.1"), ("--ipv6", "[::1]")):
         with serving("--udp", "localhost:0", flag) as server:

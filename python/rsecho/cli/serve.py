@@ -47,6 +47,9 @@ _TCP_NAMES = {
     **shared.TCP_NAMES,
     "backlog": "backlog",
     "max_connections": "max_connections",
+    "max_connection_time": "max_connection_seconds",
+    "min_rate": "min_bytes_per_second",
+    "min_rate_window": "min_rate_window",
     **answers.TCP_NAMES,
 }
 _COMMON_NAMES = {
@@ -136,6 +139,27 @@ _COMMON_NAMES = {
     help="TCP: connections that may wait.  [default: somaxconn]",
 )
 @option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
+@option(
+    "--max-connection-time",
+    type=DURATION,
+    help="TCP: close a connection that has lived for so long, whatever came over it; 0: never.  "
+    "[default: never]",
+)
+@option(
+    "--min-rate",
+    type=SIZE,
+    metavar="BYTES",
+    help="TCP: close a connection over which fewer bytes a second came, on average over each "
+    "--min-rate-window; 0: never.  [default: never]",
+)
+@option(
+    "--min-rate-window",
+    type=DURATION,
+    default=10.0,
+    show_default="10s",
+    help="TCP: how long each time is over which --min-rate is measured; the first is a new "
+    "connection's grace.",
+)
 @shared.tcp_options
 @answers.answer_options
 @shared.guard_options
@@ -187,6 +211,8 @@ def command(**given: Any) -> None:
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
     tcp = common | shared.socket_settings(given, _TCP_NAMES) | answers.tcp_settings(given)
+    if given["min_rate"] == 0:
+        del tcp["min_bytes_per_second"]  # as without
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
     listeners = Listeners(
@@ -233,10 +259,6 @@ class Printer:
 
         all_totals = [_totals(server) for server in servers]
         if self._as_json:
-            for totals, server in zip(all_totals, servers, strict=True):
-                totals["options"] = {
-                    name: dataclasses.asdict(line) for name, line in server.socket_report.items()
-                }
             print_json({"servers": all_totals}, schema="serve/1", indent=2)
             return
         for totals in all_totals:
@@ -262,6 +284,8 @@ def _totals(server: Server) -> dict[str, Any]:
         "ended": reason.name if reason else "running",
         "impair": server.impairment,
         "stats": stats,
+        # With what turned out only as it served, such as trains that the kernel refused.
+        "options": {name: dataclasses.asdict(line) for name, line in server.socket_report.items()},
     }
 
 

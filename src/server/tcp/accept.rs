@@ -11,7 +11,7 @@ use super::gate::Gate;
 use crate::socket::{self, Bound};
 use crate::sys;
 use crate::sys::readiness::{Interest, Readiness};
-use crate::sys::stream::{NotAccepted, Stream, accept};
+use crate::sys::stream::{NotAccepted, SharedListener, Stream, accept};
 
 /// How long a listener rests when not even the spare descriptor helps.
 const REST: Duration = Duration::from_millis(100);
@@ -31,6 +31,8 @@ pub(super) enum Offer {
     Full,
     /// No descriptor or no memory, and nothing to be done about it now.
     Exhausted,
+    /// The listener does not listen any more, since whoever else holds it has shut it down.
+    ShutDown,
     /// The listener does not work any more.
     Broken(io::Error),
 }
@@ -109,6 +111,14 @@ impl Listener {
         }
     }
 
+    /// Somebody else holds the same socket.
+    fn is_shared(&self) -> bool {
+        match &*self.state() {
+            State::Open(bound, _) => bound.is_shared,
+            State::Closed(..) => false,
+        }
+    }
+
     fn door(&self) -> Door {
         match &*self.state() {
             State::Open(_, door) => *door,
@@ -171,6 +181,10 @@ pub(super) struct Acceptor<L: AsRef<Listener>> {
     listener: L,
     token: u32,
     watch: Watch,
+    /// How to accept where somebody else holds the listener too.
+    shared: Option<SharedListener>,
+    /// What whoever else holds it did to it has been told.
+    has_told: bool,
     /// Held in reserve for when there are no descriptors.
     spare: Option<File>,
 }
@@ -180,8 +194,12 @@ impl<L: AsRef<Listener>> Acceptor<L> {
     ///
     /// When the listener cannot be watched, or there is no descriptor to keep in reserve.
     pub(super) fn new<R: Readiness>(listener: L, token: u32, ready: &mut R) -> io::Result<Self> {
-        ready.add(listener.as_ref().fd, token, Interest::Read)?;
+        let fd = listener.as_ref().fd;
+        ready.add(fd, token, Interest::Read)?;
+        let is_shared = listener.as_ref().is_shared();
         Ok(Self {
+            shared: is_shared.then(|| SharedListener::new(fd)),
+            has_told: false,
             listener,
             token,
             watch: Watch::On,
@@ -204,7 +222,7 @@ impl<L: AsRef<Listener>> Acceptor<L> {
         if !gate.try_enter() {
             return Offer::Full;
         }
-        let fault = match accept(self.fd()) {
+        let fault = match self.accept() {
             Ok((stream, peer)) => return Offer::Connection(stream, peer),
             Err(fault) => fault,
         };
@@ -214,8 +232,29 @@ impl<L: AsRef<Listener>> Acceptor<L> {
             NotAccepted::Connection => Offer::Fault,
             NotAccepted::Descriptors => self.refuse(),
             NotAccepted::Memory => Offer::Exhausted,
+            NotAccepted::Listener(_) if self.shared.is_some() && !self.listens() => Offer::ShutDown,
             NotAccepted::Listener(error) => Offer::Broken(error),
         }
+    }
+
+    fn accept(&mut self) -> Result<(Stream, SocketAddr), NotAccepted> {
+        match &mut self.shared {
+            None => accept(self.fd()),
+            Some(shared) => shared.accept(),
+        }
+    }
+
+    fn listens(&self) -> bool {
+        sys::option::is_listening(self.fd()).unwrap_or(false)
+    }
+
+    /// True once, after whoever else holds the listener has made it blocking.
+    pub(super) fn has_news_of_blocking(&mut self) -> bool {
+        let was_made_blocking = self
+            .shared
+            .as_ref()
+            .is_some_and(SharedListener::was_made_blocking);
+        was_made_blocking && !std::mem::replace(&mut self.has_told, true)
     }
 
     /// Accepts a connection with the spare descriptor, only to close it: left where it is,
@@ -224,7 +263,7 @@ impl<L: AsRef<Listener>> Acceptor<L> {
         if self.spare.take().is_none() {
             return Offer::Exhausted;
         }
-        let accepted = accept(self.fd());
+        let accepted = self.accept();
         let offer = match &accepted {
             Ok(_) => Offer::Refused,
             Err(NotAccepted::Blocked) => Offer::Nothing,

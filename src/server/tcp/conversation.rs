@@ -532,11 +532,13 @@ impl Conversation {
 
     /// True when nothing is under way: no request, no answer.
     pub(super) fn is_idle(&self) -> bool {
+        !self.is_waiting() && self.want() == Want::Input
+    }
+
+    /// True while its peer waits for us: for an answer, or for what is held back.
+    pub(super) fn is_waiting(&self) -> bool {
         let is_held = |way: &Option<Way>| way.as_ref().is_some_and(|way| way.held() > 0);
-        self.slots.is_empty()
-            && self.want() == Want::Input
-            && !is_held(&self.incoming)
-            && !is_held(&self.outgoing)
+        self.hangs || !self.slots.is_empty() || is_held(&self.incoming) || is_held(&self.outgoing)
     }
 
     // ---- what is spoiled ------------------------------------------------------------

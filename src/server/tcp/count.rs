@@ -46,6 +46,10 @@ pub(super) enum Reason {
     Idle,
     /// The peer took nothing for the send timeout.
     Stalled,
+    /// It had lived as long as a connection may.
+    Expired,
+    /// Too little came over it.
+    Slow,
     /// The server stopped.
     Stopped,
     /// The server had said all that it would: RFC 867, RFC 868, an error that ends it.
@@ -66,8 +70,9 @@ impl From<Broken> for Reason {
 }
 
 const COUNTS: usize = Count::AbandonedRequests as usize + 1;
-const REASONS: [&str; 8] = [
-    "peer", "reset", "idle", "stalled", "stopped", "finished", "impaired", "error",
+const REASONS: [&str; 10] = [
+    "peer", "reset", "idle", "stalled", "expired", "slow", "stopped", "finished", "impaired",
+    "error",
 ];
 /// Counters of one worker: those of [`Count`], then those of [`Reason`].
 pub(super) const LENGTH: usize = COUNTS + REASONS.len();

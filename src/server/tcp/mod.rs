@@ -5,6 +5,7 @@
 //! worker.rs   one thread: wait, one step for each that is ready, deadlines, stopping
 //! echo.rs     THE HOT LOOP: one connection's step, receive → answer
 //! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
+//! lifetime.rs how long one may live, how much has to come   order.rs  by a time of each
 //! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
 //! records.rs  a stream cut into records                 count.rs   counters, and their names
 //! refusals.rs telling of those that are closed at once
@@ -25,6 +26,8 @@ mod converse;
 mod count;
 mod echo;
 mod gate;
+mod lifetime;
+mod order;
 mod pending;
 mod questions;
 mod records;
@@ -44,6 +47,7 @@ use std::time::Duration;
 
 use self::accept::Listener;
 use self::gate::Gate;
+pub use self::lifetime::MinRate;
 use self::questions::Questions;
 use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
@@ -85,6 +89,13 @@ pub struct Config {
     /// `idle`. `None`, the default: [`Config::IDLE_TIMEOUT`] for a listener beyond loopback,
     /// for ever on it; zero: it may be silent for ever.
     pub idle_timeout: Option<Duration>,
+    /// A connection that has lived for this long is closed and counted as `expired`, whatever
+    /// came over it. `None`, the default, and zero: it may live for ever.
+    pub max_connection_time: Option<Duration>,
+    /// A connection over which less came is closed and counted as `slow`; so a silent one is.
+    /// Time in which an answer is made or held back here does not count. `None`, the default:
+    /// as little as its peer likes.
+    pub min_rate: Option<MinRate>,
     /// Connections at a time, of all workers together; more wait in the backlog, and are
     /// reset should the server stop before there is room. `None`, the default: as many as
     /// there are descriptors for; those beyond are accepted and closed at once, and counted
@@ -154,6 +165,8 @@ impl Config {
             socket: SocketOptions::default(),
             backlog: None,
             idle_timeout: None,
+            max_connection_time: None,
+            min_rate: None,
             max_connections: None,
             workers: 1,
             cpus: Vec::new(),
@@ -196,6 +209,16 @@ impl Config {
         }
         if self.max_connections == Some(0) {
             return refuse("max_connections", &0, "that would serve nobody");
+        }
+        if let Some(rate) = self.min_rate {
+            if !(rate.bytes_per_second > 0.0 && rate.bytes_per_second.is_finite()) {
+                let rule = "a least rate is more than 0 bytes a second";
+                return refuse("min_bytes_per_second", &rate.bytes_per_second, rule);
+            }
+            if rate.window.is_zero() {
+                let rule = "a rate is measured over a time longer than nothing";
+                return refuse("min_rate_window", &0, rule);
+            }
         }
         if self.socket.linger.is_some_and(|time| !time.is_zero()) {
             let rule = "close(2) would hold up every other connection for that long";
@@ -269,8 +292,11 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         sources: Connections::new(&config.guard),
         idle_timeout,
         send_timeout,
+        longest_life: config.max_connection_time.filter(|time| !time.is_zero()),
+        min_rate: config.min_rate,
         record_bytes: config.record_bytes,
         wait: config.wait,
+        has_told_of_blocking: false.into(),
     });
 
     let (_, setting) = shared.spoiling.get();
@@ -308,7 +334,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
     Ok(Parts {
         address,
         engine: R::NAME,
-        report,
+        report: Box::new(move || report.clone()),
         tasks,
         wake: {
             let shared = Arc::clone(&shared);

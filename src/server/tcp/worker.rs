@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::accept::{Acceptor, Listener, Offer};
@@ -13,6 +14,7 @@ use super::converse::Gathered;
 use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
+use super::lifetime::{Lifetimes, MinRate, Over};
 use super::questions::Questions;
 use super::refusals::{Refusals, Refused};
 use super::spoiling::{Setting, Spoiling};
@@ -42,11 +44,15 @@ pub(super) struct Shared {
     pub(super) listeners: Box<[Listener]>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) send_timeout: Option<Duration>,
+    pub(super) longest_life: Option<Duration>,
+    pub(super) min_rate: Option<MinRate>,
     pub(super) record_bytes: Option<usize>,
     pub(super) wait: Wait,
     pub(super) spoiling: Spoiling,
     /// What listen(2) is told after a while of refusing.
     pub(super) backlog: i32,
+    /// That a listener that was passed in was made blocking is told once.
+    pub(super) has_told_of_blocking: AtomicBool,
 }
 
 impl Shared {
@@ -60,6 +66,28 @@ impl Shared {
             }
         }
     }
+}
+
+impl Shared {
+    #[cold]
+    fn tell_of_blocking(&self) {
+        if self.has_told_of_blocking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let server = self.observer.server();
+        let text = format!(
+            "{server}: whoever passed this listener in has made it blocking; it is non-blocking \
+             again, as serving needs: leave its mode alone until the server has ended"
+        );
+        self.observer.notice(Level::Warning, "shared", text);
+    }
+}
+
+/// Why a server on a listener that was passed in cannot go on.
+fn shut_down(server: &str) -> Error {
+    let reason = "whoever passed this listener in has shut it down";
+    Error::state("accept on", server, reason).or("stop the server instead; make a new one on a \
+                                                  socket that listens")
 }
 
 /// The listener of one worker.
@@ -125,6 +153,7 @@ pub(super) struct Worker<R: Readiness> {
     ready: R,
     acceptor: Option<Acceptor<OwnListener>>,
     table: Table<Connection, 4>,
+    lifetimes: Lifetimes,
     work: Work,
     /// Where a responder answers; `None`: plain echo.
     questions: Option<Questions>,
@@ -187,13 +216,15 @@ impl<R: Readiness> Worker<R> {
         ready.add(shared.wakers[index].as_raw_fd(), WAKER, Interest::Read)?;
         let listener = OwnListener(Arc::clone(shared), index);
         let has_timeout = shared.idle_timeout.is_some() || shared.send_timeout.is_some();
-        let is_timed = has_timeout || questions.is_some();
+        let lifetimes = Lifetimes::new(shared.longest_life, shared.min_rate);
+        let is_timed = has_timeout || questions.is_some() || lifetimes.is_needed();
         let now = Instant::now();
         Ok(Self {
             index,
             acceptor: Some(Acceptor::new(listener, LISTENER, &mut ready)?),
             ready,
             table: Table::new(),
+            lifetimes,
             work: Work::new(Arc::clone(&shared.observer), shared.record_bytes),
             shared: Arc::clone(shared),
             now,
@@ -430,6 +461,11 @@ impl<R: Readiness> Worker<R> {
             if list != HELD {
                 self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
             }
+            self.lifetimes.remove(id);
+            if list == STALLED && matches!(reason, Reason::Expired | Reason::Slow) {
+                // As where it is for that: the kernel is not to go on offering.
+                connection.stream.abort_on_close();
+            }
             self.shared.sources.leave(connection.peer().ip());
             if let Some(questions) = &mut self.questions {
                 connection.abandon(questions, &mut self.work);
@@ -472,6 +508,7 @@ impl<R: Readiness> Worker<R> {
         if !self.is_timed {
             return;
         }
+        self.end_lives();
         for list in LISTS {
             let Some((patience, reason)) = self.patience(list) else {
                 continue;
@@ -481,6 +518,30 @@ impl<R: Readiness> Worker<R> {
             {
                 let leaves = self.table.get_mut(id).filter(|_| list == LINGERING);
                 let reason = leaves.map_or(reason, |connection| connection.farewell());
+                self.end(id, reason);
+            }
+        }
+    }
+
+    /// Ends those that have lived too long, or over which too little came.
+    fn end_lives(&mut self) {
+        while let Some(over) = self.lifetimes.next_over(self.now) {
+            let (id, reason) = match over {
+                Over::Life(id) => (id, Some(Reason::Expired)),
+                Over::Window(id) => {
+                    let list = self.table.list(id);
+                    let (mut received, mut is_waiting) = (0, list == LINGERING);
+                    if let Some(connection) = self.table.get_mut(id) {
+                        received = connection.received;
+                        let conversation = connection.conversation.as_ref();
+                        is_waiting |=
+                            list != STALLED && conversation.is_some_and(|it| it.is_waiting());
+                    }
+                    let lives = &mut self.lifetimes;
+                    (id, lives.review(id, received, is_waiting, self.now))
+                }
+            };
+            if let Some(reason) = reason {
                 self.end(id, reason);
             }
         }
@@ -499,6 +560,10 @@ impl<R: Readiness> Worker<R> {
                     least = Some(least.map_or(left, |least| least.min(left)));
                 }
             }
+            least = least
+                .into_iter()
+                .chain(self.lifetimes.time_left(self.now))
+                .min();
         }
         self.is_exact = false;
         if let Some(left) = self.time_to_due()
@@ -518,7 +583,11 @@ impl<R: Readiness> Worker<R> {
             let Some(acceptor) = &mut self.acceptor else {
                 return Ok(());
             };
-            match acceptor.next(&self.shared.gate) {
+            let offer = acceptor.next(&self.shared.gate);
+            if acceptor.has_news_of_blocking() {
+                self.shared.tell_of_blocking();
+            }
+            match offer {
                 Offer::Connection(stream, peer) => self.admit(stream, peer),
                 Offer::Nothing => break,
                 Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
@@ -541,6 +610,7 @@ impl<R: Readiness> Worker<R> {
                     acceptor.follow(&mut self.ready);
                     break;
                 }
+                Offer::ShutDown => return Err(shut_down(self.shared.observer.server())),
                 Offer::Broken(error) => return Err(self.failed("accept on", &error)),
             }
         }
@@ -574,6 +644,7 @@ impl<R: Readiness> Worker<R> {
         let mut connection = Connection::new(stream, peer, &mut self.work);
         connection.number = self.shared.spoiling.next_connection();
         let id = self.table.insert(connection, FLOWING, self.now);
+        self.lifetimes.add(id, self.now);
         if self
             .ready
             .add(fd, id + CONNECTIONS, Interest::Read)
@@ -603,7 +674,11 @@ impl<R: Readiness> Worker<R> {
         self.begin_batch();
         if !control.time_left().is_zero() {
             let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
-            self.accept(waiting.unwrap_or(LAST_ACCEPTS))?;
+            match self.accept(waiting.unwrap_or(LAST_ACCEPTS)) {
+                // It was to end, and so was the listener: who has it too was quicker.
+                Err(error) if error.is_state() => {}
+                accepted => accepted?,
+            }
         }
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.forget(&mut self.ready);

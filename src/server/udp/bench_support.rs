@@ -94,7 +94,7 @@ pub fn serve_by_hand(
     let (counters, control) = (Counters::new(), Control::default());
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !is_portable {
-        let engine = super::engine::Batch::new(fd, SLOT_BYTES, true);
+        let (engine, _) = super::engine::Batch::new(fd, SLOT_BYTES, true);
         run(Worker::new(service, engine, &counters, &control), body);
         return Ok(());
     }

@@ -19,15 +19,18 @@ use super::engine::Engine;
 use super::idle::Idle;
 use super::impairing::Impairing;
 use super::observe::{DropLog, Drops, Teller};
+use super::offload::Offload;
+use super::owner;
 use super::plan::{Group, Item, Plan};
+use super::receive_destinations;
 use super::wait::{self, Arrival, Receiver};
 use crate::error::Error;
-use crate::event::{self, Observer, What};
+use crate::event::{self, Level, Observer, What};
 use crate::guard::sources::Sources;
 use crate::guard::{Guard, Policy};
 use crate::respond::Respond;
 use crate::stats::DropReason;
-use crate::sys::message::{self, Mode, Received};
+use crate::sys::message::{self, Destination, Mode, Received};
 use crate::sys::{self, RawAddress};
 use crate::worker::{Control, Finish};
 
@@ -42,6 +45,11 @@ pub(super) struct Service {
     pub(super) is_v4: bool,
     /// It was passed in: somebody else may use it too.
     pub(super) is_shared: bool,
+    /// Each datagram says where it was sent to, unless whoever else holds the socket has
+    /// turned that off.
+    pub(super) expects_destination: bool,
+    /// What becomes of trains.
+    pub(super) offload: Arc<Offload>,
     pub(super) observer: Arc<Observer>,
     /// How long a sleep lasts that ends without a datagram.
     pub(super) sleep_time: Option<Duration>,
@@ -91,6 +99,9 @@ pub(super) struct Worker<'a, E> {
     pub(super) is_composing: bool,
     /// The state of `service.impairing` that the composer has.
     pub(super) generation: u32,
+    /// A send said that whoever else holds the socket has shut it down.
+    is_shut_down: bool,
+    has_told_of_destinations: bool,
 }
 
 /// The end of a message that is not answered, with its whole length and the reason.
@@ -137,6 +148,8 @@ impl<'a, E: Engine> Worker<'a, E> {
             composer: None,
             is_composing: false,
             generation: 0,
+            is_shut_down: false,
+            has_told_of_destinations: false,
         }
     }
 
@@ -148,6 +161,9 @@ impl<'a, E: Engine> Worker<'a, E> {
             Ok(finish) => {
                 self.drain_composer();
                 finish
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ESHUTDOWN) => {
+                Finish::Failed(owner::shut_down("serve on", &self.service.name))
             }
             Err(error) => Finish::Failed(Error::system("receive on", &self.service.name, &error)),
         }
@@ -174,11 +190,28 @@ impl<'a, E: Engine> Worker<'a, E> {
                         return Ok(Finish::Idle);
                     }
                 }
-                Arrival::Due | Arrival::Woken => self.compose_late(),
+                Arrival::Due => self.compose_late(),
+                Arrival::Woken => {
+                    self.tell_news();
+                    self.compose_late();
+                }
             }
             if self.control.is_stopping() {
                 return self.drain();
             }
+            if self.is_shut_down {
+                return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
+            }
+        }
+    }
+
+    /// Tells what the owner of a socket that was passed in has done to it.
+    #[cold]
+    fn tell_news(&mut self) {
+        if let Some(news) = self.service.receiver.take_news() {
+            let text = news.text(&self.service.name);
+            let observer = &self.service.observer;
+            observer.notice(Level::Warning, "shared", text);
         }
     }
 
@@ -313,12 +346,18 @@ impl<'a, E: Engine> Worker<'a, E> {
             .or_else(|| self.service.guard.admit(&received.source));
         if received.truncated {
             self.tally.truncated_packets += packets;
-            if !self.service.answer_truncated {
+            // Of a train it is not a datagram that was cut, but the rest that is missing.
+            if !self.service.answer_truncated || received.segment_bytes > 0 {
                 verdict = verdict.or(Some(DropReason::Truncated));
             }
         }
         if received.maybe_merged && received.segment_bytes == 0 && self.engine.max_segments() > 1 {
             verdict = verdict.or(Some(DropReason::Merged));
+        }
+        if self.service.expects_destination && received.destination == Destination::Unknown {
+            // From whichever address the kernel chose, to a group perhaps.
+            self.ask_for_destinations();
+            verdict = verdict.or(Some(DropReason::DestinationUnknown));
         }
         if let Some(reason) = verdict {
             self.tally.drop(reason, packets, &received.source);
@@ -340,6 +379,27 @@ impl<'a, E: Engine> Worker<'a, E> {
         });
         received.length = received.segment_bytes * grant.datagrams as usize;
         None
+    }
+
+    /// Whoever else holds the socket has turned IP_PKTINFO off: turns it on again.
+    #[cold]
+    fn ask_for_destinations(&mut self) {
+        let fd = self.service.socket.as_raw_fd();
+        let asked = receive_destinations(fd, self.service.is_v4);
+        if std::mem::replace(&mut self.has_told_of_destinations, true) {
+            return;
+        }
+        let server = &self.service.name;
+        let done = match asked {
+            Ok(()) => "it is on again".to_owned(),
+            Err(error) => format!("it cannot be turned on again: {error}"),
+        };
+        let text = format!(
+            "{server}: whoever passed this socket in has turned IP_PKTINFO off, without which \
+             nobody knows from which address to answer; {done}"
+        );
+        let observer = &self.service.observer;
+        observer.notice(Level::Warning, "shared", text);
     }
 
     /// Plans the answer to what came in a slot, whose bytes start at `start`.
@@ -425,13 +485,28 @@ impl<'a, E: Engine> Worker<'a, E> {
         if group.datagrams > 1 && any_sent {
             match error.raw_os_error() {
                 // A segment above the MTU of this peer's path (udp(7)): others may take trains.
-                Some(libc::EMSGSIZE) => self.remember_refusal(group),
+                Some(libc::EMSGSIZE) => {
+                    let told = self.service.offload.refuse_path();
+                    self.tell_of_offload(told);
+                    self.remember_refusal(group);
+                }
                 // The kernel or the driver does not do it at all, or no longer.
                 Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
                     self.engine.limit_segments(usize::from(group.datagrams));
+                    let most = self.engine.max_segments();
+                    let told = self.service.offload.limit_segments(most, error);
+                    self.tell_of_offload(told);
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn tell_of_offload(&self, text: Option<String>) {
+        if let Some(text) = text {
+            let text = format!("{}: {text}", self.service.name);
+            let observer = &self.service.observer;
+            observer.notice(Level::Warning, "offload", text);
         }
     }
 
@@ -465,6 +540,12 @@ impl<'a, E: Engine> Worker<'a, E> {
                 };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
+                // Nothing of ours shuts the send side down (net/core/sock.c,
+                // `sock_alloc_send_pskb`).
+                Some(libc::EPIPE) => {
+                    self.is_shut_down = true;
+                    return Err(error);
+                }
                 // An ICMP error for somebody else's reply, reported to whoever sends next.
                 Some(libc::ECONNREFUSED) if !stale_error_taken => stale_error_taken = true,
                 Some(libc::EAGAIN | libc::ENOBUFS) => {

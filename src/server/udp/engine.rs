@@ -11,7 +11,7 @@ use crate::sys::message::{self, Mode, Received};
 mod batch;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) use batch::Batch;
+pub(super) use batch::{Batch, MAX_SEGMENTS};
 
 /// One socket's receives and sends. Chosen once, at start; the loop is compiled for each.
 pub(super) trait Engine: Send + 'static {

@@ -1,7 +1,7 @@
 //! The UDP echo server (RFC 862).
 
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,13 +15,14 @@ use self::echo::{Service, Worker};
 use self::engine::{Engine, Portable};
 use self::idle::Idle;
 use self::impairing::{Impairing, Setting};
+use self::offload::Offload;
 use self::wait::{Receiver, Sleep, Wake};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Stats, Wait, check_cpus, check_workers,
     resolve_listen, settle_on_cpu, url,
 };
 use crate::error::{Error, Result};
-use crate::event::{Observer, Queue};
+use crate::event::{Level, Observer, Queue};
 use crate::guard::sources::Sources;
 use crate::guard::{Guard, Policy, Rate, Rates};
 use crate::impair::DatagramImpairments;
@@ -43,6 +44,8 @@ mod gather;
 mod idle;
 mod impairing;
 mod observe;
+mod offload;
+mod owner;
 mod plan;
 mod wait;
 
@@ -131,6 +134,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let bound = bind(listen, &config)?;
     let (address, report) = (bound[0].address, bound[0].report.clone());
     let name = url("udp", address);
+    let is_wanted = engine != Portable::NAME && config.max_datagram_bytes.is_none();
+    let offload = Arc::new(Offload::of(bound[0].socket.as_raw_fd(), is_wanted));
     let observer = Arc::new(Observer::new(&name, queue));
     let group = Arc::new(Group {
         counters: (0..workers).map(|_| Counters::new()).collect(),
@@ -176,6 +181,11 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             sleep_time(&config),
         )
         .map_err(|error| Error::system("set the receive timeout of", &name, &error))?;
+        let receiver = if bound.is_shared {
+            receiver.shared(&socket, address.is_ipv6())
+        } else {
+            receiver
+        };
         let mut service = service(
             &config,
             &name,
@@ -187,6 +197,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             rates.clone(),
         );
         service.is_shared = bound.is_shared;
+        service.offload = Arc::clone(&offload);
+        service.expects_destination = bound.is_shared && !is_one_address(address);
         service.idle = idle.pop();
         service.responder = responder;
         service.broadcast = config.broadcast.zip(turns.clone());
@@ -196,7 +208,11 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     Ok(Parts {
         address,
         engine,
-        report,
+        report: Box::new(move || {
+            let mut report = report.clone();
+            report.options.extend(offload.report());
+            report
+        }),
         tasks,
         descriptors,
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
@@ -308,12 +324,16 @@ fn prepare(bound: &Bound, name: &str) -> Result<()> {
     if is_one_address(bound.address) {
         return Ok(());
     }
-    let fd = bound.socket.as_raw_fd();
-    let fail = |error| Error::system("ask for destinations on", name, &error);
-    if bound.address.is_ipv4() {
-        return sys::option::receive_destination_v4(fd).map_err(fail);
+    receive_destinations(bound.socket.as_raw_fd(), bound.address.is_ipv4())
+        .map_err(|error| Error::system("ask for destinations on", name, &error))
+}
+
+/// Has a socket say where each datagram was sent to.
+fn receive_destinations(fd: RawFd, is_v4: bool) -> std::io::Result<()> {
+    if is_v4 {
+        return sys::option::receive_destination_v4(fd);
     }
-    sys::option::receive_destination_v6(fd).map_err(fail)?;
+    sys::option::receive_destination_v6(fd)?;
     // For the IPv4 half of a dual-stack socket; one that is IPv6 only may refuse it.
     let _ = sys::option::receive_destination_v4(fd);
     Ok(())
@@ -347,6 +367,8 @@ fn service(
         guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
         is_v4: address.is_ipv4(),
         is_shared: false,
+        expects_destination: false,
+        offload: Arc::default(),
         observer,
         sleep_time: sleep_time(config),
         counts_timeouts: config.socket.recv_timeout.is_some(),
@@ -380,8 +402,6 @@ fn task(
     index: usize,
 ) -> Task {
     let slot_bytes = config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
-    // A train cannot be cut datagram by datagram.
-    let offload = config.max_datagram_bytes.is_none();
     let cpus = config.cpus.clone();
     let responder = config.responder.clone();
     let serve = move |control: &Arc<Control>| {
@@ -394,7 +414,7 @@ fn task(
         let finish = if engine == Portable::NAME {
             Worker::new(service, Portable::new(fd, slot_bytes), counters, control).run()
         } else {
-            run_batch(service, fd, slot_bytes, offload, counters, control)
+            run_batch(service, fd, slot_bytes, counters, control)
         };
         let drops = socket::kernel_drops(&socket).unwrap_or(0);
         group.final_drops[index].store(drops, Ordering::Relaxed);
@@ -409,22 +429,28 @@ fn task(
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn run_batch(
     service: Service,
-    fd: std::os::fd::RawFd,
+    fd: RawFd,
     slot_bytes: usize,
-    offload: bool,
     counters: &Counters,
     control: &Control,
 ) -> Finish {
-    let engine = engine::Batch::new(fd, slot_bytes, offload);
+    let is_wanted = service.offload.is_wanted();
+    let (engine, refused) = engine::Batch::new(fd, slot_bytes, is_wanted);
+    // Known from the start, where it was looked at, unless that has changed since.
+    if let Some(error) = refused
+        && let Some(text) = service.offload.refuse_receive(&error)
+    {
+        let text = format!("{}: {text}", service.name);
+        service.observer.notice(Level::Warning, "offload", text);
+    }
     Worker::new(service, engine, counters, control).run()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn run_batch(
     service: Service,
-    fd: std::os::fd::RawFd,
+    fd: RawFd,
     slot_bytes: usize,
-    _offload: bool,
     counters: &Counters,
     control: &Control,
 ) -> Finish {

@@ -1,6 +1,7 @@
 //! When to sleep, and how a sleeping worker is woken.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use socket2::Socket;
 
 use super::engine::Engine;
 use super::gather::Gather;
+use super::owner::{BETWEEN_LOOKS, News, Owner};
 use crate::server::wait::{Pace, Wait};
 use crate::socket::set_receive_timeout;
 use crate::sys::message::Mode;
@@ -84,6 +86,8 @@ pub(super) struct Receiver {
     /// How long a sleep may last; `None`: until something comes.
     timeout: Option<Duration>,
     gather: Gather,
+    /// Somebody else who holds the socket too.
+    owner: Option<Owner>,
 }
 
 impl Receiver {
@@ -105,7 +109,20 @@ impl Receiver {
             waker,
             timeout,
             gather: Gather::default(),
+            owner: None,
         })
+    }
+
+    /// The socket was passed in: it has an owner, who may do anything to it. Not for a worker
+    /// that sleeps in the receive.
+    pub(super) fn shared(mut self, socket: &Arc<Socket>, is_v6: bool) -> Self {
+        self.owner = Some(Owner::new(socket, is_v6));
+        self
+    }
+
+    /// What the owner has done, if that is to be told.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.owner.as_mut()?.take_news()
     }
 
     /// Makes the calling thread ready for this way of waiting.
@@ -185,26 +202,69 @@ impl Receiver {
             }
             Ready::TimedOut if is_due_first => Ok(Arrival::Due),
             Ready::TimedOut => Ok(Arrival::TimedOut),
-            Ready::Socket => match engine.receive(all, Mode::DontWait) {
-                Ok(count) => Ok(Arrival::Some(count)),
-                // Another reader was faster, or the checksum was wrong.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Arrival::Woken),
-                Err(error) => explain(error, control),
-            },
+            Ready::Socket => self.receive_ready(engine, all, control),
+        }
+    }
+
+    /// Receives what poll(2) said was there.
+    fn receive_ready<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        slots: Range<usize>,
+        control: &Control,
+    ) -> io::Result<Arrival> {
+        match engine.receive(slots, Mode::DontWait) {
+            Ok(count) => Ok(Arrival::Some(count)),
+            // Another reader was faster, the checksum was wrong, or it is no datagram that
+            // poll(2) spoke of.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(owner) = &mut self.owner {
+                    owner.look(&self.waker)?;
+                }
+                Ok(Arrival::Woken)
+            }
+            Err(error) => explain(error, control),
         }
     }
 
     /// Whether somebody has woken this worker; takes the wake-up back.
-    fn was_woken(&self) -> io::Result<bool> {
-        let ready = sys::wait_readable(-1, Some(&self.waker), Some(Duration::ZERO))?;
-        let is_woken = ready == Ready::Woken;
+    fn was_woken(&mut self) -> io::Result<bool> {
+        let is_woken = match &mut self.owner {
+            None => {
+                let ready = sys::wait_readable(-1, Some(&self.waker), Some(Duration::ZERO))?;
+                ready == Ready::Woken
+            }
+            Some(owner) => owner.look(&self.waker)?,
+        };
         if is_woken {
             self.waker.clear();
         }
         Ok(is_woken)
     }
 
-    fn sleep<E: Engine>(&self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
+    /// Sleeps in poll(2) until there is something to receive or the worker is woken.
+    fn poll(&mut self) -> io::Result<Ready> {
+        let Some(owner) = &mut self.owner else {
+            return sys::wait_readable(self.fd, Some(&self.waker), self.timeout);
+        };
+        let start = Instant::now();
+        loop {
+            let left = self
+                .timeout
+                .map(|timeout| timeout.saturating_sub(start.elapsed()));
+            let slice = left.map_or(BETWEEN_LOOKS, |left| left.min(BETWEEN_LOOKS));
+            let ready = sys::wait_readable(self.fd, Some(&self.waker), Some(slice))?;
+            if ready != Ready::TimedOut || left.is_some_and(|left| left <= BETWEEN_LOOKS) {
+                return Ok(ready);
+            }
+            owner.look_for_peer();
+            if owner.has_news() {
+                return Ok(Ready::Woken);
+            }
+        }
+    }
+
+    fn sleep<E: Engine>(&mut self, engine: &mut E, control: &Control) -> io::Result<Arrival> {
         match &self.sleep {
             Sleep::InReceive => {
                 match engine.receive(0..self.gather.most(engine.slots()), Mode::Block) {
@@ -217,7 +277,7 @@ impl Receiver {
             {
                 Ok(count) => Ok(Arrival::Some(count)),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => explain(error, control),
-                Err(_) => match sys::wait_readable(self.fd, Some(&self.waker), self.timeout)? {
+                Err(_) => match self.poll()? {
                     Ready::Woken => {
                         // Whoever wakes said why before; a later wake-up is another one.
                         self.waker.clear();
@@ -225,14 +285,8 @@ impl Receiver {
                     }
                     Ready::TimedOut => Ok(Arrival::TimedOut),
                     Ready::Socket => {
-                        match engine.receive(0..self.gather.most(engine.slots()), Mode::DontWait) {
-                            Ok(count) => Ok(Arrival::Some(count)),
-                            // Another reader was faster, or the checksum was wrong.
-                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                                Ok(Arrival::Woken)
-                            }
-                            Err(error) => explain(error, control),
-                        }
+                        let slots = 0..self.gather.most(engine.slots());
+                        self.receive_ready(engine, slots, control)
                     }
                 },
             },

@@ -1,11 +1,12 @@
 //! How many, how long, how much.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rsecho::respond::Choice;
 use rsecho::server::Server;
-use rsecho::server::tcp::Config;
+use rsecho::server::tcp::{Config, MinRate};
 
 use crate::helper::*;
 
@@ -75,6 +76,109 @@ fn f31_silent_peers_at_the_limit_make_room_at_the_deadline(engine: Engine) {
     eventually("all were evicted", || server.stats().reason("idle") >= 8);
     assert!(slow.iter().all(is_over));
     assert_balance(&server);
+}
+
+/// Whether a connection is over behind what came back over it.
+fn ends(mut client: &TcpStream) -> bool {
+    loop {
+        match client.read(&mut [0; 4096]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// Peers that are never idle, nor finished: a byte now and then, until `done`.
+fn drip(clients: &[TcpStream], done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LONG);
+        for mut client in clients {
+            // Those that were closed are written to in vain.
+            let _ = client.write(b"s");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn f31_dripping_peers_make_room_when_their_life_is_over(engine: Engine) {
+    for upper in [false, true] {
+        let life = Duration::from_millis(600);
+        let server = serve(engine, |config| {
+            config.max_connections = Some(8);
+            config.idle_timeout = Some(Duration::from_secs(30));
+            config.max_connection_time = Some(life);
+            config.responder = upper.then(|| "upper".parse::<Choice>().unwrap().make().unwrap());
+        });
+        let start = Instant::now();
+        let slow: Vec<TcpStream> = (0..8).map(|_| connect(server.address())).collect();
+        eventually("all have a place", || {
+            server.stats().get("active_connections") == 8
+        });
+        let fresh = connect(server.address());
+        drip(&slow, || server.stats().reason("expired") >= 8);
+        assert!(start.elapsed() >= life, "not before their time");
+        (&fresh).write_all(b"FRESH\n").unwrap();
+        let mut back = [0; 6];
+        (&fresh).read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"FRESH\n");
+        assert!(slow.iter().all(ends));
+        assert_eq!(server.stats().reason("idle"), 0);
+        assert_balance(&server);
+    }
+}
+
+fn f31_dripping_peers_make_room_where_more_has_to_come(engine: Engine) {
+    for upper in [false, true] {
+        let server = serve(engine, |config| {
+            config.max_connections = Some(9);
+            config.min_rate = Some(MinRate {
+                bytes_per_second: 1000.0,
+                window: Duration::from_millis(500),
+            });
+            config.responder = upper.then(|| "upper".parse::<Choice>().unwrap().make().unwrap());
+        });
+        let busy = connect(server.address());
+        let slow: Vec<TcpStream> = (0..8).map(|_| connect(server.address())).collect();
+        let lines = [&[b'X'; 5000][..], b"\n"].concat();
+        drip(&slow, || {
+            exchange(&busy, &lines);
+            server.stats().reason("slow") >= 8
+        });
+        assert!(slow.iter().all(ends));
+        exchange(&busy, &lines);
+        assert_eq!(server.stats().reason("slow"), 8);
+        assert_balance(&server);
+    }
+}
+
+fn a_peer_that_takes_nothing_cannot_outlive_its_time(engine: Engine) {
+    let server = serve(engine, |config| {
+        config.max_connection_time = Some(Duration::from_millis(500));
+    });
+    let client = connect_small(server.address(), 4096);
+    client.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    while server.stats().reason("expired") == 0 {
+        assert!(start.elapsed() < LONG);
+        let _ = (&client).write(&[0; 65536]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_balance(&server);
+}
+
+fn what_cannot_be_a_rate_is_refused(engine: Engine) {
+    for (bytes_per_second, window) in [(0.0, 1), (-1.0, 1), (f64::NAN, 1), (1.0, 0)] {
+        let mut config = Config::new(loopback());
+        let window = Duration::from_secs(window);
+        config.min_rate = Some(MinRate {
+            bytes_per_second,
+            window,
+        });
+        assert!(Server::tcp(config, None).unwrap_err().is_argument());
+    }
+    drop(bind(engine, |config| config.min_rate = None));
 }
 
 fn a_peer_that_takes_nothing_is_stalled(engine: Engine) {
@@ -190,6 +294,10 @@ fn a_positive_linger_is_refused_since_close_would_wait() {
 }
 
 on_both_engines!(
+    f31_dripping_peers_make_room_when_their_life_is_over,
+    f31_dripping_peers_make_room_where_more_has_to_come,
+    a_peer_that_takes_nothing_cannot_outlive_its_time,
+    what_cannot_be_a_rate_is_refused,
     f28_a_full_receive_buffer_is_read_in_pieces,
     connections_above_the_limit_wait_for_their_turn,
     only_who_is_silent_is_idle,

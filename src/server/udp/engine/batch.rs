@@ -13,8 +13,8 @@ use crate::sys::mmsg::{self, Mailbox};
 pub(in crate::server::udp) struct Batch {
     fd: RawFd,
     mailbox: Mailbox,
-    /// UDP_GRO was turned on, and had been off.
-    has_set_offload: bool,
+    /// What UDP_GRO was, where that was changed.
+    offload_before: Option<bool>,
     max_segments: usize,
     /// The groups of the plan that the mailbox holds now.
     ready: Range<usize>,
@@ -25,24 +25,32 @@ const SLOTS: usize = 64;
 
 /// What the kernel takes in one send: `UDP_MAX_SEGMENTS` in include/linux/udp.h, 128 since
 /// Linux 6.10, 64 before, which the first refusal tells.
-const MAX_SEGMENTS: usize = 128;
+pub(in crate::server::udp) const MAX_SEGMENTS: usize = 128;
 const MAX_SEGMENTS_BEFORE: usize = 64;
 
 impl Batch {
     /// For datagrams of up to `slot_bytes`, in trains where `offload` is on and the slots
     /// have room for them; the caller keeps `fd` open.
-    pub(in crate::server::udp) fn new(fd: RawFd, slot_bytes: usize, offload: bool) -> Self {
+    /// Also why the kernel refuses them, where it does.
+    pub(in crate::server::udp) fn new(
+        fd: RawFd,
+        slot_bytes: usize,
+        offload: bool,
+    ) -> (Self, Option<io::Error>) {
         let was_on = mmsg::receive_offload(fd).unwrap_or(false);
+        // Off where a slot has no room for a train: it may have been on before.
+        let refused = mmsg::set_receive_offload(fd, offload).err();
+        let refused = refused.filter(|_| offload);
         // A kernel without UDP_GRO serves as well, datagram by datagram.
-        let offload = offload && mmsg::set_receive_offload(fd, true).is_ok();
-        let max_segments = if offload { MAX_SEGMENTS } else { 1 };
-        Self {
+        let is_on = offload && refused.is_none();
+        let engine = Self {
             fd,
             mailbox: Mailbox::new(SLOTS, slot_bytes),
-            has_set_offload: offload && !was_on,
-            max_segments,
+            offload_before: (is_on != was_on).then_some(was_on),
+            max_segments: if is_on { MAX_SEGMENTS } else { 1 },
             ready: 0..0,
-        }
+        };
+        (engine, refused)
     }
 }
 
@@ -78,8 +86,8 @@ impl Drop for Batch {
     fn drop(&mut self) {
         // A socket that was passed in goes on living with somebody who expects one datagram
         // a read, unless it was otherwise. Nothing is lost where this fails: it is closed.
-        if self.has_set_offload {
-            let _ = mmsg::set_receive_offload(self.fd, false);
+        if let Some(before) = self.offload_before {
+            let _ = mmsg::set_receive_offload(self.fd, before);
         }
     }
 }
