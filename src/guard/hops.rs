@@ -27,12 +27,17 @@ const NEAR: u8 = 3;
 /// The hop limits with which low ones are answered in turn, so many of them, so far apart:
 /// farther than [`NEAR`] allows. What went round once comes with more than [`LOW`], unless the
 /// way is long, and then with another one each time.
-const RAISES: u8 = 8;
+const RAISES: u64 = 8;
 const STEP: u8 = 8;
 
+/// So many replies to a peer's low ones each go with another one; those after that with one a
+/// batch, so that they can go together.
+const TRIED: u8 = 64;
+
 /// So many in a row with the same low hop limit after which a peer that had others is taken to
-/// have only that: more than what can go round in step, and it costs one more fall if not.
-const STEADY: u16 = 1024;
+/// have only that: more than can go round in step, 500 and the copies that share what they came
+/// with. If it was more, that costs one more fall.
+const STEADY: u16 = u16::MAX;
 
 /// What holds for all replies of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +46,10 @@ pub(super) struct Terms {
     copies: u8,
     /// What replies start with at most, the copies' share.
     most: u8,
-    /// What low ones are answered with; 0: with less, as others.
-    raised: u8,
+    /// Low ones are answered with more.
+    raises: bool,
+    /// By how much, unpredictably: three bits each.
+    random: u64,
 }
 
 impl Terms {
@@ -53,16 +60,17 @@ impl Terms {
         // A socket that is to reach less far than any system's default reaches less far.
         let most = if own < 64 { own } else { MOST } / copies;
         // What comes of copies falls too fast to be told by that.
-        let raised = if most == MOST {
-            MOST - STEP * (random % u64::from(RAISES)) as u8
-        } else {
-            0
-        };
         Self {
             copies,
             most,
-            raised,
+            raises: most == MOST,
+            random,
         }
+    }
+
+    fn raised(&self, number: u8) -> u8 {
+        let draw = (self.random >> (3 * (number % 20))) % RAISES;
+        MOST - STEP * draw as u8
     }
 }
 
@@ -76,6 +84,8 @@ pub(super) struct Hops {
     /// The last, and how many came with the same in a row.
     last: u8,
     same: u16,
+    /// How many replies have had more, up to [`TRIED`].
+    raised: u8,
 }
 
 impl Hops {
@@ -91,7 +101,8 @@ impl Hops {
             self.is_varied |= came.abs_diff(self.first) > NEAR;
         }
         if came <= LOW && self.is_raised(came, terms) {
-            return Some(terms.raised);
+            self.raised = (self.raised + 1).min(TRIED);
+            return Some(terms.raised(if self.raised < TRIED { self.raised } else { 0 }));
         }
         // Alone it is one less; of several each has its share, less one for itself.
         let share = match terms.copies {
@@ -109,7 +120,7 @@ impl Hops {
         if self.same == STEADY {
             (self.first, self.is_varied) = (came, false);
         }
-        !self.is_varied && self.first <= LOW && terms.raised > 0
+        !self.is_varied && self.first <= LOW && terms.raises
     }
 }
 
@@ -127,7 +138,10 @@ mod tests {
         let mut hops = Hops::default();
         let came = own.iter().cycle().take(times).map(|own| own - far);
         came.enumerate()
-            .map(|(n, came)| hops.answer(came, &terms(n as u64 * 7)).unwrap_or(0))
+            .map(|(n, came)| {
+                hops.answer(came, &terms(n as u64 * 0x9E37_79B9_7F4A_7C15))
+                    .unwrap_or(0)
+            })
             .collect()
     }
 
@@ -181,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_client_that_lowers_it_for_good_is_answered_in_the_end() {
-        let answers = client(&[[64; 1].as_slice(), &[5; 4000]].concat(), 4, 4001);
+        let answers = client(&[[64; 1].as_slice(), &[5; 70_000]].concat(), 4, 70_001);
         assert_eq!(answers[1], 0);
         assert!(answers[usize::from(STEADY)..].iter().all(|hop| *hop > 60));
     }
@@ -199,8 +213,9 @@ mod tests {
 
     #[test]
     fn low_ones_are_answered_with_unlike_hop_limits() {
-        let raised = |copies| (0..8).map(move |random| Terms::new(64, copies, random).raised);
-        let mut all: Vec<u8> = raised(1).collect();
+        let mut all: Vec<u8> = (0..8)
+            .map(|random| Terms::new(64, 1, random).raised(0))
+            .collect();
         all.sort_unstable();
         assert!(all[0] >= 64, "{all:?}");
         // No two of them are near to the same one.
@@ -208,7 +223,16 @@ mod tests {
             all.windows(2).all(|two| two[1] - two[0] > 2 * NEAR),
             "{all:?}"
         );
-        assert!(raised(2).all(|hop| hop == 0));
+        assert!(!Terms::new(64, 2, 0).raises);
+        // At first each reply has another one, later all of a batch have the same.
+        let mut hops = Hops::default();
+        let mut batch = |random| {
+            let terms = Terms::new(64, 1, random);
+            let answers = (0..64).map(|_| hops.answer(20, &terms).unwrap());
+            answers.collect::<std::collections::BTreeSet<u8>>().len()
+        };
+        assert!(batch(0x9E37_79B9_7F4A_7C15) > 4);
+        assert_eq!(batch(0x9E37_79B9_7F4A_7C15), 1);
     }
 
     proptest! {

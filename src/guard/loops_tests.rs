@@ -287,9 +287,11 @@ proptest! {
         (0..forged).for_each(|number| network.forge(A, 64, number % 100));
         let start = Instant::new(&network);
         while network.now_us < 1_000_000 && network.answered[A] < 400_000 && network.step() {}
+        // Those whose digests fall together are known a few rounds later.
         let most = u64::from(REPEATS)
             + u64::from(PER_SECOND) * start.elapsed_us(&network) / 1_000_000
-            + (u64::from(EXCESS) + 1) * forged as u64 + 8 * forged as u64 + 64;
+            + (u64::from(EXCESS) + 16) * forged as u64
+            + 256;
         prop_assert!(network.answered[A] <= most, "{} of {most}", network.answered[A]);
     }
 

@@ -132,16 +132,14 @@ class Round:
     def plan(self, ends: list[tuple[str, int]]) -> dict[str, Any]:
         dice = random.Random(self.seed)
         both = not self.is_foreign and dice.random() < 0.3
-        hop_limit = dice.choice(
-            [lambda: 64, lambda: 255, lambda: dice.randint(1, 255), lambda: dice.randint(1, 40)]
-        )
+        lowest, highest = dice.choice([(64, 64), (255, 255), (1, 255), (1, 40)])
         gap = dice.choice([0, 0, 0.0005, 0.002])
         longest = dice.choice([0, 40, 1400])
         forged = [
             {
                 "to": dice.randrange(2) if both else 0,
                 "length": dice.randint(0, longest),
-                "hop_limit": hop_limit(),
+                "hop_limit": dice.randint(lowest, highest),
                 "gap": gap,
             }
             for _ in range(self.forged)
@@ -189,7 +187,8 @@ def play(network: Network, found: Round) -> str:
     )
     start = time.monotonic()
     with rewriting(network, found.is_rewritten), contextlib.ExitStack() as stack:
-        servers, ends = [], []
+        servers: list[command.Serving] = []
+        ends: list[tuple[str, int]] = []
         for side, host, options in zip(sides, hosts, found.options, strict=True):
             if found.is_foreign and servers:
                 stack.enter_context(
