@@ -69,8 +69,11 @@ impl Peers {
     /// A number that nobody outside can foresee.
     #[inline]
     pub(super) fn random(&self) -> u64 {
-        let mixed = (u64::from(self.batch) ^ self.keys[0]).wrapping_mul(self.keys[1] | 1);
-        mixed >> 32
+        // The constants of splitmix64: multiplied only once, its bits would change too seldom.
+        let mut mixed = u64::from(self.batch).wrapping_add(self.keys[0]);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9) ^ self.keys[1];
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
     }
 
     /// A keyed hash of an address; never 0.
@@ -183,6 +186,22 @@ mod tests {
         let mut counts = vec![0; SETS];
         (0..4096).for_each(|number| counts[set(&one, number)] += 1);
         assert!(counts.iter().all(|count| *count < 20));
+    }
+
+    #[test]
+    fn random_numbers_do_not_stay_the_same() {
+        for _ in 0..1000 {
+            let mut peers = Peers::new();
+            let mut roll = || {
+                peers.begin();
+                peers.random() % 8
+            };
+            let all: Vec<_> = (0..1000).map(|_| roll()).collect();
+            // One in eight, and no long run.
+            let same = all.windows(2).filter(|two| two[0] == two[1]).count();
+            assert!((60..200).contains(&same), "{same}");
+            assert!(all.windows(12).all(|run| run.iter().any(|one| *one != run[0])));
+        }
     }
 
     #[test]
