@@ -139,7 +139,7 @@ mod tests {
         let came = own.iter().cycle().take(times).map(|own| own - far);
         came.enumerate()
             .map(|(n, came)| {
-                hops.answer(came, &terms(n as u64 * 0x9E37_79B9_7F4A_7C15))
+                hops.answer(came, &terms((n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
                     .unwrap_or(0)
             })
             .collect()

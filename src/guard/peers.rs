@@ -200,7 +200,10 @@ mod tests {
             // One in eight, and no long run.
             let same = all.windows(2).filter(|two| two[0] == two[1]).count();
             assert!((60..200).contains(&same), "{same}");
-            assert!(all.windows(12).all(|run| run.iter().any(|one| *one != run[0])));
+            assert!(
+                all.windows(12)
+                    .all(|run| run.iter().any(|one| *one != run[0]))
+            );
         }
     }
 
