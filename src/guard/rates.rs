@@ -623,7 +623,7 @@ mod tests {
         let rates = rates(Some((1.0, 2)), None);
         // More sources than there are entries, all of which come back: every set is full.
         let entries = rates.sets.len() * WAYS;
-        for number in 0..entries as u32 * 4 {
+        for number in 0..entries as u32 * 16 {
             rates.ask(ip(number), 1, at(0));
             rates.ask(ip(number), 1, at(1));
         }
