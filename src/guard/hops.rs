@@ -13,6 +13,12 @@
 //! that it does not depend on that: everything of it has come with about the same hop limit,
 //! while our replies went with several, unpredictably. What only went round would have
 //! followed them; the first that did ends it.
+//! Rule 4: where replies start with less than [`LEAST_RAISED`] at most (a low `--ttl`, copies),
+//! they may all come with the same hop limit, whatever the requests had: a peer that raises
+//! them finds them steady, and nothing falls. What it raised is unsteady here. So such a server
+//! ends it: of a peer that is not steady, it answers nothing that repeats (`loops.rs`).
+
+use super::repeats::Millis;
 
 /// What replies start with at most. A round takes two off, so 60 of them are the longest.
 pub(super) const MOST: u8 = 120;
@@ -34,10 +40,14 @@ const STEP: u8 = 8;
 /// batch, so that they can go together.
 const TRIED: u8 = 64;
 
-/// So many in a row with the same low hop limit after which a peer that had others is taken to
-/// have only that: more than can go round in step, 500 and the copies that share what they came
-/// with. If it was more, that costs one more fall.
-const STEADY: u16 = u16::MAX;
+/// The least that low ones are answered with.
+const LEAST_RAISED: u8 = MOST - (RAISES as u8 - 1) * STEP;
+
+/// A peer that had others, but has come with the same hop limit for so long and so often, is
+/// taken to have only that. What goes round in step has another one after each round, and those
+/// that take longer are fewer.
+const STEADY_MS: Millis = 2_000;
+const STEADY: u16 = 1024;
 
 /// What holds for all replies of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +68,7 @@ impl Terms {
     pub(super) fn new(own: u8, copies: usize, random: u64) -> Self {
         let copies = copies.clamp(1, usize::from(MOST)) as u8;
         // A socket that is to reach less far than any system's default reaches less far.
-        let most = if own < 64 { own } else { MOST } / copies;
+        let most = if own < LEAST_RAISED { own } else { MOST } / copies;
         // What comes of copies falls too fast to be told by that.
         Self {
             copies,
@@ -72,6 +82,12 @@ impl Terms {
         let draw = (self.random >> (3 * (number % 20))) % RAISES;
         MOST - STEP * draw as u8
     }
+
+    /// Replies may all start with the same hop limit although a peer raises: rule 4.
+    #[inline]
+    pub(super) fn are_short(&self) -> bool {
+        self.most < LEAST_RAISED
+    }
 }
 
 /// What is known of the hop limits of one peer.
@@ -81,8 +97,10 @@ pub(super) struct Hops {
     first: u8,
     /// Others came with one that was not near.
     is_varied: bool,
-    /// The last, and how many came with the same in a row.
+    /// The last, and where that matters since when all have come with the same; 0: not asked.
     last: u8,
+    since_ms: Millis,
+    /// And how many have.
     same: u16,
     /// How many replies have had more, up to [`TRIED`].
     raised: u8,
@@ -92,15 +110,23 @@ impl Hops {
     /// A datagram came with this hop limit, which is not 0: the one for its replies; `None`
     /// where nothing is left, so there are none.
     #[inline]
-    pub(super) fn answer(&mut self, came: u8, terms: &Terms) -> Option<u8> {
+    pub(super) fn answer(
+        &mut self,
+        came: u8,
+        terms: &Terms,
+        now: impl FnOnce() -> Millis,
+    ) -> Option<u8> {
         if came != self.last {
-            (self.last, self.same) = (came, 0);
+            (self.last, self.since_ms, self.same) = (came, 0, 0);
             if self.first == 0 {
                 self.first = came;
             }
             self.is_varied |= came.abs_diff(self.first) > NEAR;
         }
-        if came <= LOW && self.is_raised(came, terms) {
+        if self.is_varied && (came <= LOW || terms.are_short()) {
+            self.forgive(now());
+        }
+        if came <= LOW && !self.is_varied && self.first <= LOW && terms.raises {
             self.raised = (self.raised + 1).min(TRIED);
             return Some(terms.raised(if self.raised < TRIED { self.raised } else { 0 }));
         }
@@ -115,12 +141,26 @@ impl Hops {
         }
     }
 
-    fn is_raised(&mut self, came: u8, terms: &Terms) -> bool {
+    /// A peer that has been steady for long is so.
+    fn forgive(&mut self, now: Millis) {
         self.same = self.same.saturating_add(1);
-        if self.same == STEADY {
-            (self.first, self.is_varied) = (came, false);
+        if self.since_ms == 0 {
+            // Not after now, and not 0.
+            self.since_ms = now.wrapping_sub(1) | 1;
+        } else if self.same >= STEADY && now.wrapping_sub(self.since_ms) >= STEADY_MS {
+            (self.first, self.is_varied) = (self.last, false);
         }
-        !self.is_varied && self.first <= LOW && terms.raises
+    }
+
+    /// What came had hop limits that were not near to each other.
+    #[inline]
+    pub(super) fn are_varied(&self) -> bool {
+        self.is_varied
+    }
+
+    /// It went on before, but what it came with is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.is_varied = true;
     }
 }
 
@@ -139,8 +179,8 @@ mod tests {
         let came = own.iter().cycle().take(times).map(|own| own - far);
         came.enumerate()
             .map(|(n, came)| {
-                hops.answer(came, &terms((n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
-                    .unwrap_or(0)
+                let terms = terms((n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+                hops.answer(came, &terms, || n as Millis).unwrap_or(0)
             })
             .collect()
     }
@@ -149,11 +189,11 @@ mod tests {
     fn a_reply_has_less_than_its_request() {
         let mut hops = Hops::default();
         for (came, wanted) in [(64, 63), (255, MOST), (57, 56), (128, MOST), (41, 40)] {
-            assert_eq!(hops.answer(came, &terms(0)), Some(wanted));
+            assert_eq!(hops.answer(came, &terms(0), || 0), Some(wanted));
         }
         // It is varied by now, so low ones have less as well, down to nothing.
         for (came, wanted) in [(40, Some(39)), (2, Some(1)), (1, None)] {
-            assert_eq!(hops.answer(came, &terms(0)), wanted);
+            assert_eq!(hops.answer(came, &terms(0), || 0), wanted);
         }
     }
 
@@ -197,7 +237,22 @@ mod tests {
     fn a_client_that_lowers_it_for_good_is_answered_in_the_end() {
         let answers = client(&[[64; 1].as_slice(), &[5; 70_000]].concat(), 4, 70_001);
         assert_eq!(answers[1], 0);
-        assert!(answers[usize::from(STEADY)..].iter().all(|hop| *hop > 60));
+        let steady = STEADY_MS as usize + 1;
+        assert!(answers[1..steady].iter().all(|hop| *hop == 0));
+        assert!(answers[steady..].iter().all(|hop| *hop > 60));
+    }
+
+    #[test]
+    fn f17_any_number_in_step_is_not_steady() {
+        let mut hops = Hops::default();
+        hops.answer(64, &terms(0), || 0);
+        // 100,000 of each hop limit, a second each.
+        for (round, came) in (2..=LOW).rev().enumerate() {
+            for _ in 0..100_000 {
+                let now = 1000 * round as Millis;
+                assert_eq!(hops.answer(came, &terms(0), || now), Some(came - 1));
+            }
+        }
     }
 
     #[test]
@@ -206,7 +261,7 @@ mod tests {
             let terms = Terms::new(own, 1, 3);
             let mut hops = Hops::default();
             for came in [255, 64, 30, 2] {
-                assert!(hops.answer(came, &terms).unwrap() <= own);
+                assert!(hops.answer(came, &terms, || 0).unwrap() <= own);
             }
         }
     }
@@ -228,7 +283,7 @@ mod tests {
         let mut hops = Hops::default();
         let mut batch = |random| {
             let terms = Terms::new(64, 1, random);
-            let answers = (0..64).map(|_| hops.answer(20, &terms).unwrap());
+            let answers = (0..64).map(|_| hops.answer(20, &terms, || 0).unwrap());
             answers.collect::<std::collections::BTreeSet<u8>>().len()
         };
         assert!(batch(0x9E37_79B9_7F4A_7C15) > 4);
@@ -242,7 +297,7 @@ mod tests {
             fn all(came: u8, terms: &Terms, first: u8) -> u64 {
                 // Varied, as it is once anything went round.
                 let mut hops = Hops { first, is_varied: true, ..Hops::default() };
-                match hops.answer(came, terms) {
+                match hops.answer(came, terms, || 0) {
                     None => 0,
                     Some(left) if terms.copies == 1 => 1 + all(left, terms, came),
                     Some(left) => u64::from(terms.copies) * (1 + all(left, terms, came)),
@@ -263,7 +318,7 @@ mod tests {
             for (came, random) in steps {
                 (least, highest) = (came.min(least), came.max(highest));
                 let terms = Terms::new(own, copies, random);
-                let left = hops.answer(came, &terms).unwrap_or(0);
+                let left = hops.answer(came, &terms, || 0).unwrap_or(0);
                 prop_assert!(left <= MOST && (own >= 64 || left <= own));
                 let is_steady = highest <= LOW + NEAR && highest - least <= 2 * NEAR;
                 prop_assert!(left < came || is_steady, "{came} {left}");

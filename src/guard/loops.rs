@@ -54,21 +54,22 @@ impl Finding {
 pub(super) struct Loops {
     peers: Peers,
     sent: Sent,
-    terms: Terms,
-    own_hop_limit: u8,
+    /// For IPv4 and for IPv6.
+    terms: [Terms; 2],
+    own_hop_limits: [u8; 2],
     copies: usize,
     /// What comes is what is sent back, unless told otherwise.
     answers_alike: bool,
 }
 
 impl Loops {
-    /// For a socket that sends with this hop limit.
-    pub(super) fn new(own_hop_limit: u8) -> Self {
+    /// For a socket that sends with these hop limits by IPv4 and by IPv6.
+    pub(super) fn new(own_hop_limits: [u8; 2]) -> Self {
         Self {
             peers: Peers::new(),
             sent: Sent::new(),
-            terms: Terms::new(own_hop_limit, 1, 0),
-            own_hop_limit,
+            terms: own_hop_limits.map(|own| Terms::new(own, 1, 0)),
+            own_hop_limits,
             copies: 1,
             answers_alike: true,
         }
@@ -84,7 +85,10 @@ impl Loops {
     #[inline]
     pub(super) fn begin(&mut self) {
         self.peers.begin();
-        self.terms = Terms::new(self.own_hop_limit, self.copies, self.peers.random());
+        let (copies, random) = (self.copies, self.peers.random());
+        self.terms = self
+            .own_hop_limits
+            .map(|own| Terms::new(own, copies, random));
     }
 
     /// Looks at a receive of so many datagrams.
@@ -93,37 +97,54 @@ impl Loops {
         &mut self,
         seen: &Seen<'_>,
         datagrams: u64,
-        now: impl FnOnce() -> Millis,
+        mut now: impl FnMut() -> Millis,
     ) -> Finding {
-        let peer = self.peers.of(seen.source);
+        let (peer, forgotten) = self.peers.of(seen.source);
+        let terms = &self.terms[usize::from(!peer.is_v4)];
+        let (hash, is_new) = (peer.hash, peer.is_new);
+        peer.is_new = false;
+        let mut repeats = 0;
+        if !peer.is_loopback || terms.are_short() {
+            let (sent, answers_alike) = (&mut self.sent, self.answers_alike);
+            let is_repeat = |data: &&[u8]| {
+                if answers_alike {
+                    sent.keep(hash, data)
+                } else {
+                    sent.has(hash, data)
+                }
+            };
+            repeats = datagrams_of(seen).filter(is_repeat).count() as u64;
+        }
+        if repeats > 0 && is_new {
+            peer.hops.forget();
+        }
+        let ended = Finding {
+            reply_hop_limit: 0,
+            left_out: datagrams,
+            reason: Some(DropReason::EchoLoop),
+        };
         let finding = match seen.hop_limit {
             0 => Finding::answer(0),
-            came => match peer.hops.answer(came, &self.terms) {
+            came => match peer.hops.answer(came, terms, &mut now) {
                 Some(left) => Finding::answer(left),
-                None => Finding {
-                    reply_hop_limit: 0,
-                    left_out: datagrams,
-                    reason: Some(DropReason::EchoLoop),
-                },
+                None => return ended,
             },
         };
-        if peer.is_loopback || finding.reason.is_some() {
-            return finding;
-        }
-        let (hash, answers_alike) = (peer.hash, self.answers_alike);
-        let sent = &mut self.sent;
-        let is_repeat = |data: &&[u8]| {
-            if answers_alike {
-                sent.keep(hash, data)
-            } else {
-                sent.has(hash, data)
-            }
-        };
-        let repeats = datagrams_of(seen).filter(is_repeat).count() as u64;
         if repeats == 0 {
             return finding;
         }
-        let left_out = peer.allowance.take(repeats, now());
+        if terms.are_short() && peer.hops.are_varied() {
+            return ended;
+        }
+        if peer.is_loopback {
+            return finding;
+        }
+        let allowance = if is_new {
+            forgotten
+        } else {
+            &mut peer.allowance
+        };
+        let left_out = allowance.take(repeats, now());
         Finding {
             left_out,
             reason: (left_out > 0).then_some(DropReason::Repeated),
@@ -133,7 +154,8 @@ impl Loops {
 
     /// Such bytes are sent to somebody, where they are not what came.
     pub(super) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
-        if !to.ip().is_some_and(crate::address::is_loopback) {
+        let is_short = self.terms.iter().any(Terms::are_short);
+        if is_short || !to.ip().is_some_and(crate::address::is_loopback) {
             let hash = self.peers.hash(to);
             self.sent.keep(hash, data);
         }

@@ -2,7 +2,7 @@
 //! loses, delays and reorders.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -47,7 +47,12 @@ impl End {
     }
 
     fn copying(copies: usize) -> Self {
-        let mut loops = Box::new(Loops::new(64));
+        Self::limited(64, copies)
+    }
+
+    /// With a hop limit of its own.
+    fn limited(own: u8, copies: usize) -> Self {
+        let mut loops = Box::new(Loops::new([own; 2]));
         loops.answers(copies, true);
         End::Ours { loops, copies }
     }
@@ -270,6 +275,48 @@ proptest! {
         prop_assert!(network.most_visits() <= 256, "{}", network.most_visits());
     }
 
+    /// `--ttl` at one end, whose replies may all come with the same low hop limit, on loopback
+    /// or not.
+    #[test]
+    fn f17_with_a_low_hop_limit_of_its_own_each_ends_as_well(
+        own in 1u8..64,
+        copies in prop_oneof![Just(1usize), Just(2), Just(4)],
+        forged in 1usize..100,
+        hop_limit in prop_oneof![Just(0u8), 1u8..=255],
+        routers in 0u8..4,
+        is_loopback: bool,
+        seed: u64,
+    ) {
+        let mut network = Network::new([End::ours(), End::limited(own, copies)], seed);
+        network.routers = routers;
+        if is_loopback {
+            network.addresses = [address("127.0.0.1:7"), address("[::1]:7")];
+        }
+        let likeliest = (own / copies as u8).saturating_sub(routers).max(1);
+        let hop_limit = if hop_limit == 0 { likeliest } else { hop_limit };
+        (0..forged).for_each(|number| network.forge(number % 2, hop_limit.max(routers + 1), 20));
+        network.end(100_000)?;
+        let most = if copies == 1 { 64 } else { 256 };
+        prop_assert!(network.most_visits() <= most, "{}", network.most_visits());
+    }
+
+    /// However many go round in step, with copies at one end or not.
+    #[test]
+    fn f17_any_number_that_goes_round_in_step_ends(
+        forged in prop_oneof![1usize..100, 3000usize..6000],
+        copies in prop_oneof![Just(1usize), Just(2), Just(4)],
+        hop_limit in 1u8..=255,
+        spread_us in prop_oneof![Just(0u64), Just(50)],
+        seed: u64,
+    ) {
+        let mut network = Network::new([End::ours(), End::copying(copies)], seed);
+        network.delay_us = (100, spread_us);
+        (0..forged).for_each(|_| network.forge(A, hop_limit, 20));
+        network.end(300_000)?;
+        let most = if copies == 1 { 64 } else { 256 };
+        prop_assert!(network.most_visits() <= most, "{}", network.most_visits());
+    }
+
     /// Against an echo that starts afresh, and between two of ours with a router that does:
     /// so many replies a second once what may come at once is used up, and so many in all.
     #[test]
@@ -303,7 +350,7 @@ proptest! {
         forged in 0usize..200,
         seed: u64,
     ) {
-        let mut loops = Loops::new(64);
+        let mut loops = Loops::new([64; 2]);
         let client = address("203.0.113.9:5000");
         let others: Vec<_> = (0..forged).map(|n| address(&format!("203.0.113.10:{}", 1000 + n))).collect();
         let mut dice = Dice(seed);
@@ -365,7 +412,7 @@ fn f17_whoever_starts_it_again_gets_no_more_for_each() {
 
 /// What a client gets back that asks the same each time, `window` at once.
 fn repeating(window: u64, per_ms: u64, ms: u32) -> (u64, u64) {
-    let mut loops = Loops::new(64);
+    let mut loops = Loops::new([64; 2]);
     let client = address("203.0.113.9:5000");
     let (mut asked, mut lost) = (0, 0);
     for now in 0..ms {
@@ -402,7 +449,7 @@ fn clients_that_repeat_themselves_lose_what_is_stated() {
 
 #[test]
 fn on_loopback_whoever_repeats_loses_nothing() {
-    let mut loops = Loops::new(64);
+    let mut loops = Loops::new([64; 2]);
     let client = address("127.0.0.1:5000");
     for _ in 0..1_000_000 {
         loops.begin();
@@ -419,7 +466,7 @@ fn on_loopback_whoever_repeats_loses_nothing() {
 
 #[test]
 fn each_datagram_of_a_train_counts() {
-    let mut loops = Loops::new(64);
+    let mut loops = Loops::new([64; 2]);
     let client = address("203.0.113.9:5000");
     let data = [7u8; 10 * 100 + 5];
     let seen = Seen {
@@ -454,7 +501,7 @@ fn each_datagram_of_a_train_counts() {
 
 #[test]
 fn what_is_sent_instead_is_what_counts() {
-    let mut loops = Loops::new(64);
+    let mut loops = Loops::new([64; 2]);
     loops.answers(1, false);
     let echo = address("203.0.113.9:5000");
     let mut times = 0;
@@ -476,4 +523,90 @@ fn what_is_sent_instead_is_what_counts() {
     assert_eq!(came(&mut loops, b"what time is it?"), 0);
     loops.sent(&echo, b"noon");
     assert_eq!(came(&mut loops, b"noon"), 1);
+}
+
+/// One datagram goes round with each of so many others, which come in turn: how often they
+/// were answered in all, and how many are left.
+fn crowd(others: u32, is_ours: bool, most: u64) -> (u64, usize) {
+    let mut loops = Loops::new([64; 2]);
+    let mut hops = vec![hops::Hops::default(); others as usize];
+    let mut way: VecDeque<(u32, u8)> = (0..others).map(|number| (number, 64)).collect();
+    let (mut answered, mut batches) = (0, 0u64);
+    while !way.is_empty() && answered < most {
+        loops.begin();
+        batches += 1;
+        let now = || (batches * 64 / 1000) as Millis;
+        for _ in 0..64 {
+            let Some((number, hop_limit)) = way.pop_front() else {
+                break;
+            };
+            let [_, b, c, d] = number.to_be_bytes();
+            let seen = Seen {
+                source: &RawAddress::from(SocketAddr::from(([10, b, c, d], 7000))),
+                hop_limit,
+                data: b"to all",
+                segment_bytes: 0,
+            };
+            let finding = loops.examine(&seen, 1, now);
+            if finding.left_out > 0 {
+                continue;
+            }
+            answered += 1;
+            let terms = Terms::new(64, 1, batches);
+            let back = if is_ours {
+                hops[number as usize].answer(finding.reply_hop_limit, &terms, now)
+            } else {
+                Some(64)
+            };
+            way.extend(back.map(|hop_limit| (number, hop_limit)));
+        }
+    }
+    (answered, way.len())
+}
+
+#[test]
+fn f17_more_peers_than_are_known_at_once_end_as_well() {
+    // They have each other forgotten, at no cost to whoever forged one of each.
+    let others = 8000;
+    let (answered, left) = crowd(others, true, 64 * u64::from(others));
+    assert_eq!(left, 0, "{answered}");
+    // A million a second: 65,536 at once, 10,000 a second, and one in 64 of the others ends.
+    let (answered, left) = crowd(others, false, 500_000);
+    let ended = others as usize - left;
+    assert!(ended > 1000, "{ended} of {answered}");
+}
+
+#[test]
+fn a_client_whose_datagrams_differ_in_their_middle_does_not_repeat_itself() {
+    let mut loops = Loops::new([64; 2]);
+    let client = address("203.0.113.9:5000");
+    for number in 0..300_000u32 {
+        loops.begin();
+        let mut data = [7u8; 200];
+        data[100..104].copy_from_slice(&number.to_be_bytes());
+        let seen = Seen {
+            source: &client,
+            hop_limit: 57,
+            data: &data,
+            segment_bytes: 0,
+        };
+        let finding = loops.examine(&seen, 1, || number / 100);
+        assert_eq!(finding.reason, None, "{number}");
+    }
+}
+
+#[test]
+fn each_family_has_the_hop_limit_of_its_own() {
+    let mut loops = Loops::new([64, 5]);
+    loops.begin();
+    for (source, wanted) in [("203.0.113.9:5000", 63), ("[2001:db8::9]:5000", 5)] {
+        let source = address(source);
+        let seen = Seen {
+            source: &source,
+            hop_limit: 64,
+            data: b"",
+            segment_bytes: 0,
+        };
+        assert_eq!(loops.examine(&seen, 1, || 0), Finding::answer(wanted));
+    }
 }

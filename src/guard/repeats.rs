@@ -11,8 +11,8 @@
 //! Rule 2: beyond [`PER_SECOND`], it is one in [`EXCESS`]: so what goes round too fast is soon
 //! less. A peer that goes on although more were left out than can go round at once sends by
 //! itself, and is left to rule 1, in proportion to what it lost.
-//! Rule 3: what was sent is remembered by a keyed digest, in a table of fixed size. Where two
-//! look alike they count as the same: that makes a peer's repeats more, never less.
+//! Rule 3: what was sent is remembered by a keyed digest, in a table of fixed size: of its start
+//! and end, and only where these are known, of all of it. So what never repeats costs little.
 
 /// Of so many repeats one is not answered.
 pub(super) const REPEATS: u32 = 1 << 16;
@@ -27,9 +27,6 @@ pub(super) const EXCESS: u32 = 64;
 /// More than go round at once: a peer of which so many were left out, and that is there all the
 /// same, sends by itself.
 const MANY: u16 = 1024;
-
-/// What comes after such a silence was not prompted by what we sent before it.
-const SILENCE_MS: u32 = 100;
 
 /// Milliseconds since some moment.
 pub(super) type Millis = u32;
@@ -67,12 +64,14 @@ impl Allowance {
     pub(super) fn take(&mut self, repeats: u64, now: Millis) -> u64 {
         let passed = now.wrapping_sub(self.at_ms);
         self.at_ms = now;
-        self.tokens = if passed >= SILENCE_MS {
-            BURST
-        } else {
-            BURST.min(self.tokens + passed * (PER_SECOND / 1000))
-        };
+        let earned = passed.saturating_mul(PER_SECOND / 1000);
+        self.tokens = BURST.min(self.tokens.saturating_add(earned));
         (0..repeats).filter(|_| self.leaves_out()).count() as u64
+    }
+
+    /// Another one is forgotten: what it had answered counts here.
+    pub(super) fn inherit(&mut self, other: &Self) {
+        self.answered = (self.answered + other.answered).min(REPEATS - 1);
     }
 
     fn leaves_out(&mut self) -> bool {
@@ -114,14 +113,15 @@ impl Allowance {
 pub(super) struct Sent {
     /// By the digest's high bits; 0: nothing. Made when the first comes: on loopback none does.
     digests: Vec<u64>,
-    turn: u32,
+    /// A linear congruential generator: what comes in turn must not meet the same turn for ever.
+    turn: u64,
 }
 
 const DIGESTS: usize = 1 << 16;
 
 /// Where there is one already, one in so many takes its place: what goes round comes again
 /// and finds a place soon; what comes once takes few.
-const ONE_IN: u32 = 8;
+const ONE_IN: u64 = 8;
 
 impl Sent {
     pub(super) fn new() -> Self {
@@ -134,8 +134,8 @@ impl Sent {
     /// Whether such bytes were sent to the peer of this hash.
     #[inline]
     pub(super) fn has(&self, hash: u64, data: &[u8]) -> bool {
-        let digest = digest(hash, data);
-        self.digests.get(place(digest)) == Some(&digest)
+        let has = |digest: u64| self.digests.get(place(digest)) == Some(&digest);
+        has(digest(hash, data)) && (data.len() <= 2 * PART || has(digest_of_all(hash, data)))
     }
 
     /// Keeps that such bytes are sent; whether they were before.
@@ -143,14 +143,22 @@ impl Sent {
     pub(super) fn keep(&mut self, hash: u64, data: &[u8]) -> bool {
         if self.digests.is_empty() {
             self.digests = vec![0; DIGESTS];
+            self.turn = hash;
         }
-        let digest = digest(hash, data);
+        self.keep_digest(digest(hash, data))
+            && (data.len() <= 2 * PART || self.keep_digest(digest_of_all(hash, data)))
+    }
+
+    #[inline]
+    fn keep_digest(&mut self, digest: u64) -> bool {
         let known = &mut self.digests[place(digest)];
         if *known == digest {
             return true;
         }
-        self.turn = self.turn.wrapping_add(1);
-        if *known == 0 || self.turn.is_multiple_of(ONE_IN) {
+        // Knuth's constants (MMIX); only its high bits are used.
+        let turn = self.turn.wrapping_mul(6_364_136_223_846_793_005);
+        self.turn = turn.wrapping_add(1_442_695_040_888_963_407);
+        if *known == 0 || (self.turn >> 32).is_multiple_of(ONE_IN) {
             *known = digest;
         }
         false
@@ -161,21 +169,39 @@ fn place(digest: u64) -> usize {
     (digest >> 32) as usize % DIGESTS
 }
 
+/// What of a long one's start and end is looked at first.
+const PART: usize = 32;
+
 /// A number of their length, their start and their end, by a key; never 0.
 #[inline]
 fn digest(key: u64, data: &[u8]) -> u64 {
-    const PART: usize = 32;
     let start = &data[..data.len().min(PART)];
     let end = &data[data.len().saturating_sub(PART).max(start.len())..];
-    let mut digest = key ^ data.len() as u64;
-    for chunk in start.chunks(8).chain(end.chunks(8)) {
+    mix(mix(key ^ data.len() as u64, key, start), key, end) | 1
+}
+
+/// A number of all of it, by a key; never 0, and another one than the above.
+#[cold]
+fn digest_of_all(key: u64, data: &[u8]) -> u64 {
+    mix(!key ^ data.len() as u64, key.rotate_left(17), data) | 1
+}
+
+/// Both halves of products of what is secret: whoever does not know the key cannot choose which
+/// datagrams have the same place, as he could if only the sum were.
+#[inline]
+fn mix(mut digest: u64, key: u64, data: &[u8]) -> u64 {
+    let word = |part: &[u8]| {
         let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        // Multiplied, and folded, since only high bits depend on all.
-        digest = (digest ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        digest ^= digest >> 29;
+        word[..part.len()].copy_from_slice(part);
+        u64::from_le_bytes(word)
+    };
+    for chunk in data.chunks(16) {
+        let (one, other) = chunk.split_at(chunk.len().min(8));
+        let (one, other) = (word(one) ^ digest, word(other) ^ key.rotate_left(32));
+        let product = u128::from(one) * u128::from(other);
+        digest = (product as u64 ^ (product >> 64) as u64) ^ key;
     }
-    digest.wrapping_mul(0xBF58_476D_1CE4_E5B9) | 1
+    digest
 }
 
 #[cfg(test)]
@@ -239,11 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn after_a_silence_it_starts_afresh() {
+    fn f17_a_silence_gives_no_more_than_its_time() {
         let mut allowance = Allowance::default();
         assert_eq!(allowance.take(u64::from(BURST) - 1, 0), 0);
         assert!(allowance.take(640, 1) >= 9);
-        assert_eq!(allowance.take(640, 1 + SILENCE_MS), 0);
+        assert_eq!(allowance.take(640, 101), 0);
+        assert!(allowance.take(640, 102) > 0);
     }
 
     #[test]
@@ -255,10 +282,12 @@ mod tests {
         assert!(!sent.has(3, b"hello") && !sent.has(1, b"hellp") && !sent.has(1, b"hello\0"));
         let long = [7u8; 1400];
         sent.keep(1, &long);
-        for at in [0, 31, 1399] {
+        assert!(!sent.keep(1, &long));
+        assert!(sent.keep(1, &long) && sent.has(1, &long));
+        for at in [0, 31, 32, 700, 1367, 1368, 1399] {
             let mut other = long;
             other[at] = 8;
-            assert!(!sent.has(1, &other), "{at}");
+            assert!(!sent.has(1, &other) && !sent.keep(1, &other), "{at}");
         }
         assert!(!sent.keep(1, b""));
         assert!(sent.has(1, b""));

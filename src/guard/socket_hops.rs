@@ -22,10 +22,11 @@ pub(super) struct SocketHops {
 }
 
 impl SocketHops {
-    /// And what it sends with so far, 0 where that is not known. The caller keeps `fd` open.
-    pub(super) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> (Self, u8) {
+    /// And what it sends with so far, as far as that is known. The caller keeps `fd` open.
+    pub(super) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> (Self, SentHopLimits) {
         let before = option::sent_hop_limits(fd, is_v6).ok();
-        let own = before.map_or(0, SentHopLimits::both);
+        let all = before.unwrap_or_default();
+        let own = all.both();
         let hops = Self {
             fd,
             is_v6,
@@ -34,7 +35,7 @@ impl SocketHops {
             wanted: 0,
             row: 0,
         };
-        (hops, own)
+        (hops, all)
     }
 
     /// What a reply is to ask for that is to have this one, and is sent before the batch ends;

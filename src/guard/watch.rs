@@ -105,7 +105,7 @@ impl Guard {
             self.observer.notice(Level::Warning, "no_hop_limits", text);
         }
         let (socket, own) = SocketHops::new(fd, is_v6, is_shared);
-        let own = if own == 0 { MOST } else { own };
+        let own = [own.v4(), own.v6()].map(|own| own.filter(|own| *own > 0).unwrap_or(MOST));
         self.loops = Some(Watch {
             loops: Loops::new(own),
             fd,

@@ -119,7 +119,7 @@ pub(crate) fn receive_hop_limits(_: RawFd, _: bool, _: HopLimits) -> io::Result<
 }
 
 /// With which hop limits a socket sends by itself, as its options have them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SentHopLimits {
     /// IP_TTL (ip(7)); `None`: an IPv6 socket that has none.
     v4: Option<u8>,
@@ -134,6 +134,16 @@ impl SentHopLimits {
             v4: Some(hop_limit),
             v6: is_v6.then_some(hop_limit),
         }
+    }
+
+    /// The one for IPv4.
+    pub(crate) fn v4(self) -> Option<u8> {
+        self.v4
+    }
+
+    /// The one for IPv6.
+    pub(crate) fn v6(self) -> Option<u8> {
+        self.v6
     }
 
     /// The one that holds whatever is sent; 0: there is none.
