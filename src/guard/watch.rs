@@ -47,6 +47,8 @@ struct Watch {
     /// What the socket reported of hop limits before it was told to report them all.
     reported: HopLimits,
     socket: SocketHops,
+    /// It was told to report them all, and did not refuse.
+    is_reporting: bool,
     /// Replies may be sent after their batch.
     is_composing: bool,
     clock: Clock,
@@ -95,7 +97,9 @@ impl Guard {
             v4: true,
             v6: is_v6,
         };
-        if let Err(error) = option::receive_hop_limits(fd, is_v6, all) {
+        let done = option::receive_hop_limits(fd, is_v6, all);
+        let is_reporting = done.is_ok();
+        if let Err(error) = done {
             // No fallback in silence: what is left is the bound on repeats, off loopback.
             let server = self.observer.server();
             let text = format!(
@@ -112,6 +116,7 @@ impl Guard {
             is_v6,
             reported,
             socket,
+            is_reporting,
             is_composing: false,
             clock: Clock {
                 start: Instant::now(),
@@ -243,12 +248,26 @@ impl Watch {
             segment_bytes: received.segment_bytes,
         };
         let finding = self.loops.examine(&seen, datagrams, || self.clock.now());
+        if received.hop_limit == 0 && self.is_reporting {
+            self.report_again();
+        }
         received.reply_hop_limit = if self.is_composing {
             finding.reply_hop_limit
         } else {
             self.socket.ask(finding.reply_hop_limit)
         };
         finding
+    }
+
+    /// A socket that was passed in is somebody else's too, who had it report no more: another
+    /// server that ended puts back what it found.
+    #[cold]
+    fn report_again(&mut self) {
+        let all = HopLimits {
+            v4: true,
+            v6: self.is_v6,
+        };
+        self.is_reporting = option::receive_hop_limits(self.fd, self.is_v6, all).is_ok();
     }
 }
 

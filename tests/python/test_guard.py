@@ -108,6 +108,62 @@ def test_f17_two_servers_and_one_forged_datagram_end_within_64_rounds(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("ttl", [1, 2, 4, 5, 8, 30, 40, 63])
+@pytest.mark.parametrize("impair", ["", "duplicate 100%", "in duplicate 100%; out duplicate 100%"])
+def test_f17_a_server_that_reaches_less_far_ends_it_too(
+    engine: rsecho.Engine, host: str, ttl: int, impair: str
+) -> None:
+    with (
+        rsecho.UdpServer(host, engine=engine, ttl=ttl, impair=impair) as short,
+        rsecho.UdpServer(host, engine=engine) as other,
+    ):
+        for hop_limit in (64, ttl):
+            send_forged(other.address, short.address, b"round", hop_limit=hop_limit)
+            send_forged(short.address, other.address, b"and round", hop_limit=hop_limit)
+
+        def is_over() -> bool:
+            # Whatever is not dropped is answered, and comes to the other one.
+            before = [server.stats().received_packets for server in (short, other)]
+            time.sleep(0.05)
+            return before == [server.stats().received_packets for server in (short, other)]
+
+        until(is_over)
+        for server in (short, other):
+            stats = server.stats()
+            assert stats.received_packets <= 4 * 256
+            came = stats.received_packets + stats.duplicated_packets
+            assert came == stats.sent_packets + sum(stats.dropped.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="hop limits are told on Linux only")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_f17_another_server_of_the_same_socket_that_ends_changes_nothing(
+    engine: rsecho.Engine,
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind(("127.0.0.1", 0))
+
+        def reports() -> bool:
+            return own.getsockopt(socket.IPPROTO_IP, 12) == 1  # IP_RECVTTL
+
+        with rsecho.UdpServer(sock=own, engine=engine) as first:
+            until(reports)
+            with rsecho.UdpServer(sock=own, engine=engine) as second:
+                first.stop()
+                assert not reports()
+                with rsecho.UdpServer("127.0.0.1", engine=engine) as other:
+                    send_forged(other.address, second.address, b"round and round")
+                    until(
+                        lambda: (
+                            sum(other.stats().dropped.values())
+                            + sum(second.stats().dropped.values())
+                        )
+                    )
+                    assert second.stats().received_packets <= 64
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_f17_an_echo_that_does_not_protect_itself_stays_below_the_limit(
     engine: rsecho.Engine,
 ) -> None:

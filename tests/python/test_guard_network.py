@@ -152,7 +152,7 @@ def test_f17_two_servers_whose_hop_limits_are_rewritten_have_the_same(
 ) -> None:
     hosts = ("fd09::1", "fd09::2") if is_v6 else ("10.9.8.1", "10.9.8.2")
     # Each ends by itself once it is over.
-    words = "--recv-buffer", "4M", "--idle-timeout", "1s", "--udp"
+    words = "--recv-buffer", "4M", "--idle-timeout", "4s", "--udp"
     ends = [f"[{host}]:0" if is_v6 else f"{host}:0" for host in hosts]
     start = time.monotonic()
     with rewritten_hop_limits(network), contextlib.ExitStack() as stack:
