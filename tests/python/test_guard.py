@@ -118,9 +118,8 @@ def test_f17_a_server_that_reaches_less_far_ends_it_too(
         rsecho.UdpServer(host, engine=engine, ttl=ttl, impair=impair) as short,
         rsecho.UdpServer(host, engine=engine) as other,
     ):
-        for hop_limit in (64, ttl):
-            send_forged(other.address, short.address, b"round", hop_limit=hop_limit)
-            send_forged(short.address, other.address, b"and round", hop_limit=hop_limit)
+        # One only: others would show the other server that it has several hop limits.
+        send_forged(other.address, short.address, b"round and round")
 
         def is_over() -> bool:
             # Whatever is not dropped is answered, and comes to the other one.
@@ -149,7 +148,9 @@ def test_f17_another_server_of_the_same_socket_that_ends_changes_nothing(
 
         with rsecho.UdpServer(sock=own, engine=engine) as first:
             until(reports)
+            own.setsockopt(socket.IPPROTO_IP, 12, 0)
             with rsecho.UdpServer(sock=own, engine=engine) as second:
+                until(reports)
                 first.stop()
                 assert not reports()
                 with rsecho.UdpServer("127.0.0.1", engine=engine) as other:
