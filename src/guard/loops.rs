@@ -144,7 +144,11 @@ impl Loops {
         } else {
             &mut peer.allowance
         };
-        let left_out = allowance.take(repeats, now());
+        let left_out = if self.copies > 1 {
+            allowance.take_copied(repeats, now())
+        } else {
+            allowance.take(repeats, now())
+        };
         Finding {
             left_out,
             reason: (left_out > 0).then_some(DropReason::Repeated),

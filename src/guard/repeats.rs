@@ -28,6 +28,10 @@ pub(super) const EXCESS: u32 = 64;
 /// same, sends by itself.
 const MANY: u16 = 1024;
 
+/// For how long none is answered of a peer that has used up its repeats, where replies are
+/// duplicated: longer than a round takes. What grows with each round is not ended by less.
+const CLOSED_MS: u32 = 1_000;
+
 /// Milliseconds since some moment.
 pub(super) type Millis = u32;
 
@@ -44,6 +48,8 @@ pub(super) struct Allowance {
     left_out: u16,
     /// Repeats for which it has shown that it sends by itself.
     shown: u32,
+    /// Since when none is answered; 0: they are.
+    closed_ms: Millis,
 }
 
 impl Default for Allowance {
@@ -55,6 +61,7 @@ impl Default for Allowance {
             excess: 0,
             left_out: 0,
             shown: 0,
+            closed_ms: 0,
         }
     }
 }
@@ -67,6 +74,22 @@ impl Allowance {
         let earned = passed.saturating_mul(PER_SECOND / 1000);
         self.tokens = BURST.min(self.tokens.saturating_add(earned));
         (0..repeats).filter(|_| self.leaves_out()).count() as u64
+    }
+
+    /// The same where each may have several replies, so that what goes round grows.
+    pub(super) fn take_copied(&mut self, repeats: u64, now: Millis) -> u64 {
+        if self.closed_ms != 0 {
+            if now.wrapping_sub(self.closed_ms) < CLOSED_MS {
+                return repeats;
+            }
+            (self.closed_ms, self.answered) = (0, 0);
+        }
+        let answered = repeats.min(u64::from(REPEATS - self.answered));
+        self.answered += answered as u32;
+        if self.answered == REPEATS {
+            (self.closed_ms, self.answered) = (now.max(1), 0);
+        }
+        repeats - answered
     }
 
     /// Another one is forgotten: what it had answered counts here.
@@ -245,6 +268,21 @@ mod tests {
                 "{many}: {rounds}"
             );
         }
+    }
+
+    #[test]
+    fn f17_what_grows_with_each_round_ends_as_well() {
+        let mut allowance = Allowance::default();
+        let (mut left, mut rounds) = (1u64, 0);
+        for now in 0..1_000 {
+            let answered = left - allowance.take_copied(left, now);
+            rounds += answered;
+            left = answered.saturating_mul(2);
+        }
+        assert_eq!((left, rounds), (0, u64::from(REPEATS)));
+        // Who goes on is answered again.
+        assert_eq!(allowance.take_copied(10, 999), 10);
+        assert_eq!(allowance.take_copied(10, 2_100), 0);
     }
 
     #[test]
