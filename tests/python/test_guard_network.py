@@ -333,11 +333,13 @@ def test_forged_sources_that_return_starve_no_newcomer(network: Network, engine:
     with serving(network, engine, "--udp", "10.9.8.1:0", *limits) as server:
         port = port_of(server)
         # Each of them every tenth of a second or so: they all look like clients.
-        words = [*within, _FLOOD, port, "900000", HERE, "24000"]
+        words = [*within, _FLOOD, port, "900000", HERE, "150000"]
         flood = subprocess.Popen(words, stdout=pipe, text=True)
         assert flood.stdout is not None
         assert flood.stdout.readline() == "flooding\n"
-        time.sleep(1.5)  # until there is no room for all, and each has returned
+        # Each returns after most of a second, which is not the pace of the newcomer: until there
+        # is no room for all, and some have.
+        time.sleep(1.5)
         words = [*within, _HONEST, port, "0.01"]
         newcomer = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
         flood.communicate(timeout=110)
@@ -345,7 +347,7 @@ def test_forged_sources_that_return_starve_no_newcomer(network: Network, engine:
         asked, answered = map(int, told.split()[1:])
     stats = server.totals[0]["stats"]
     print(f"\n{engine}: the newcomer was answered {answered} of {asked} times")
-    assert asked >= 50, "it met the flood"
+    assert asked >= 10, "it met the flood"
     assert stats["dropped"]["rate_limited_total"] > 50_000, stats
     # What the kernel drops on a busy machine may be among the others; a fifth is what it had
     # when such a flood counted as known.
