@@ -5,7 +5,9 @@
 #![deny(unsafe_code)]
 
 pub mod address;
+pub mod books;
 pub mod client;
+pub mod datagram;
 pub mod error;
 pub mod event;
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
@@ -13,10 +15,11 @@ pub mod event;
 pub mod fuzzing;
 pub mod guard;
 pub mod impair;
+mod net;
+pub mod proto;
 pub mod respond;
 pub mod server;
 pub mod socket;
-pub mod stats;
 mod sys;
 pub mod throttle;
 pub mod unpack;

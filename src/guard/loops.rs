@@ -15,7 +15,7 @@
 use super::hops::{self, Terms};
 use super::peers::Peers;
 use super::repeats::{Millis, Sent};
-use crate::stats::DropReason;
+use crate::books::DropReason;
 use crate::sys::RawAddress;
 
 /// One receive, as far as loops go.

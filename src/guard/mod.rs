@@ -13,7 +13,6 @@ mod peers;
 mod ports;
 mod rates;
 mod repeats;
-mod socket_hops;
 pub(crate) mod sources;
 mod watch;
 

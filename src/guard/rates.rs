@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Rate;
+use crate::books::DropReason;
 use crate::error::{Error, Result};
-use crate::stats::DropReason;
 use total::{Seen, Total};
 
 mod total;
@@ -225,6 +225,16 @@ pub(crate) struct Grant {
     pub(crate) datagrams: u64,
     /// Why the others may not.
     pub(crate) reason: Option<DropReason>,
+}
+
+impl Grant {
+    /// All of so many.
+    pub(crate) fn all(datagrams: u64) -> Self {
+        Self {
+            datagrams,
+            reason: None,
+        }
+    }
 }
 
 /// The buckets of one server.

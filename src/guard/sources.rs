@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::address::is_loopback;
-use crate::stats::DropReason;
-use crate::sys::message::Destination;
+use crate::books::DropReason;
+use crate::sys::datagram::Destination;
 use crate::sys::{self, RawAddress};
 
 /// The judge of one socket's datagrams.

@@ -6,7 +6,6 @@
 //! repeats what it was sent.
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,13 +13,11 @@ use super::access::Access;
 use super::loops::{Finding, Loops, MOST, Seen};
 use super::rates::{Grant, Moment, Rates, Tags};
 use super::repeats::Millis;
-use super::socket_hops::SocketHops;
 use super::{Policy, ports, repeats};
+use crate::books::DropReason;
 use crate::event::{Level, Line, Lines, Observer};
-use crate::stats::DropReason;
 use crate::sys::RawAddress;
-use crate::sys::message::Received;
-use crate::sys::option::{self, HopLimits};
+use crate::sys::datagram::Received;
 use crate::throttle::LeftOut;
 
 /// One worker's guard.
@@ -30,27 +27,17 @@ pub(crate) struct Guard {
     rates: Option<Arc<Rates>>,
     tags: Tags,
     ends_loops: bool,
-    /// While it serves, where loops are ended.
+    /// Where loops are ended, from when hop limits are known.
     loops: Option<Watch>,
-    observer: Arc<Observer>,
     /// Of this batch, where sources have limits: rule 2.
     moment: Option<Moment>,
     ended: Lines<Option<SocketAddr>>,
     repeated: Lines<Option<SocketAddr>>,
 }
 
-/// What ends loops, and what it needs of the socket.
+/// What ends loops, and the time that it needs.
 struct Watch {
     loops: Loops,
-    fd: RawFd,
-    is_v6: bool,
-    /// What the socket reported of hop limits before it was told to report them all.
-    reported: HopLimits,
-    socket: SocketHops,
-    /// It was told to report them all, and did not refuse.
-    is_reporting: bool,
-    /// Replies may be sent after their batch.
-    is_composing: bool,
     clock: Clock,
 }
 
@@ -79,45 +66,22 @@ impl Guard {
             ends_loops: policy.loop_guard,
             loops: None,
             ended: Lines::new(Arc::clone(&observer), ended),
-            repeated: Lines::new(Arc::clone(&observer), repeated),
-            observer,
+            repeated: Lines::new(observer, repeated),
             moment: None,
         }
     }
 
-    /// To be called first of all. The caller keeps the socket open until [`Guard::close`];
-    /// `is_shared`: somebody else sends by it too.
-    pub(crate) fn open(&mut self, fd: RawFd, is_v4: bool, is_shared: bool) {
-        if !self.ends_loops {
-            return;
-        }
-        let is_v6 = !is_v4;
-        let reported = option::received_hop_limits(fd, is_v6);
-        let all = HopLimits {
-            v4: true,
-            v6: is_v6,
-        };
-        let done = option::receive_hop_limits(fd, is_v6, all);
-        let is_reporting = done.is_ok();
-        if let Err(error) = done {
-            // No fallback in silence: what is left is the bound on repeats, off loopback.
-            let server = self.observer.server();
-            let text = format!(
-                "cannot tell hop limits on {server}: {error}; loops with other servers are \
-                 bounded off loopback only"
-            );
-            self.observer.notice(Level::Warning, "no_hop_limits", text);
-        }
-        let (socket, own) = SocketHops::new(fd, is_v6, is_shared);
-        let own = [own.v4(), own.v6()].map(|own| own.filter(|own| *own > 0).unwrap_or(MOST));
+    /// Whether receives are to say with which hop limit they came.
+    pub(crate) fn needs_hop_limits(&self) -> bool {
+        self.ends_loops
+    }
+
+    /// They do, from now on, and the socket sends with these by IPv4 and by IPv6, as far as that
+    /// is known.
+    pub(crate) fn watch(&mut self, own_hop_limits: [Option<u8>; 2]) {
+        let own = own_hop_limits.map(|own| own.filter(|own| *own > 0).unwrap_or(MOST));
         self.loops = Some(Watch {
             loops: Loops::new(own),
-            fd,
-            is_v6,
-            reported,
-            socket,
-            is_reporting,
-            is_composing: false,
             clock: Clock {
                 start: Instant::now(),
                 now: None,
@@ -127,10 +91,9 @@ impl Guard {
 
     /// From now on a request has up to `copies` replies. Unless all are its own bytes, sent
     /// in its batch, whatever is sent is told: [`Guard::sent`].
-    pub(crate) fn answers(&mut self, copies: usize, is_composing: bool) {
+    pub(crate) fn answers(&mut self, copies: usize, only_echoes: bool) {
         if let Some(watch) = &mut self.loops {
-            watch.is_composing = is_composing;
-            watch.loops.answers(copies, !is_composing);
+            watch.loops.answers(copies, only_echoes);
         }
     }
 
@@ -174,28 +137,31 @@ impl Guard {
     }
 
     /// How many of the `datagrams` of a receive are to be answered, and why not the others;
-    /// to be asked last, since they are counted against the limits. Sets the hop limit of
-    /// their replies. `data` are the receive's bytes.
+    /// to be asked last, since they are counted against the limits. Also the hop limit of
+    /// their replies; 0: the socket's own. `data` are the receive's bytes.
     #[inline]
-    pub(crate) fn weigh(&mut self, received: &mut Received, datagrams: u64, data: &[u8]) -> Grant {
-        let mut grant = Grant {
-            datagrams,
-            reason: None,
-        };
+    pub(crate) fn weigh(
+        &mut self,
+        received: &Received,
+        datagrams: u64,
+        data: &[u8],
+    ) -> (Grant, u8) {
+        let (mut grant, mut hop_limit) = (Grant::all(datagrams), 0);
         if let Some(watch) = &mut self.loops {
             let finding = watch.examine(received, datagrams, data);
+            hop_limit = finding.reply_hop_limit;
             if let Some(reason) = finding.reason {
-                grant = Grant {
-                    datagrams: datagrams - finding.left_out,
-                    reason: Some(reason),
-                };
+                grant.datagrams -= finding.left_out;
+                grant.reason = Some(reason);
                 self.tell(reason, &received.source);
             }
         }
-        match self.moment {
-            Some(moment) if grant.datagrams > 0 => self.limit(grant, &received.source, moment),
-            _ => grant,
+        if let Some(moment) = self.moment
+            && grant.datagrams > 0
+        {
+            grant = self.limit(grant, &received.source, moment);
         }
+        (grant, hop_limit)
     }
 
     /// As many of these as their source has tokens for.
@@ -211,23 +177,6 @@ impl Guard {
         }
     }
 
-    /// To be called after each batch.
-    #[inline]
-    pub(crate) fn end(&mut self) {
-        if let Some(watch) = &mut self.loops {
-            watch.socket.end();
-        }
-    }
-
-    /// To be called last of all: a socket that was passed in goes on living elsewhere.
-    pub(crate) fn close(&mut self) {
-        if let Some(mut watch) = self.loops.take() {
-            watch.socket.restore();
-            // Nothing is lost where this fails.
-            let _ = option::receive_hop_limits(watch.fd, watch.is_v6, watch.reported);
-        }
-    }
-
     #[cold]
     fn tell(&self, reason: DropReason, source: &RawAddress) {
         let lines = match reason {
@@ -240,34 +189,14 @@ impl Guard {
 
 impl Watch {
     #[inline]
-    fn examine(&mut self, received: &mut Received, datagrams: u64, data: &[u8]) -> Finding {
+    fn examine(&mut self, received: &Received, datagrams: u64, data: &[u8]) -> Finding {
         let seen = Seen {
             source: &received.source,
             hop_limit: received.hop_limit,
             data,
             segment_bytes: received.segment_bytes,
         };
-        let finding = self.loops.examine(&seen, datagrams, || self.clock.now());
-        if received.hop_limit == 0 && self.is_reporting {
-            self.report_again();
-        }
-        received.reply_hop_limit = if self.is_composing {
-            finding.reply_hop_limit
-        } else {
-            self.socket.ask(finding.reply_hop_limit)
-        };
-        finding
-    }
-
-    /// A socket that was passed in is somebody else's too, who had it report no more: another
-    /// server that ended puts back what it found.
-    #[cold]
-    fn report_again(&mut self) {
-        let all = HopLimits {
-            v4: true,
-            v6: self.is_v6,
-        };
-        self.is_reporting = option::receive_hop_limits(self.fd, self.is_v6, all).is_ok();
+        self.loops.examine(&seen, datagrams, || self.clock.now())
     }
 }
 

@@ -16,9 +16,8 @@ use crate::worker::{self, Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 
 pub mod tcp;
 pub mod udp;
-mod wait;
 
-pub use wait::Wait;
+pub use crate::net::pace::Wait;
 
 /// Where a server listens.
 #[derive(Debug)]

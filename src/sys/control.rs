@@ -1,15 +1,45 @@
-//! Control messages read from bytes: the part of a receive that says whom a datagram was
-//! sent to, and whether it is several.
+//! Control messages: read from bytes, and written to them.
 //!
 //! The kernel is to be trusted, libc's walk is not: on Linux `CMSG_NXTHDR` believes each
 //! `cmsg_len`, and one of 0 or of almost `usize::MAX` is beyond what it promises. Here a
 //! message is a slice of what was received, or it is not read at all; so whatever the bytes
-//! are, the walk stays within them and ends after `bytes / CMSG_LEN(0)` steps at most.
+//! are, the walk stays within them and ends after `bytes / CMSG_LEN(0)` steps at most. What is
+//! written goes into a slice as well.
 
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::message::Destination;
+use super::datagram::{Destination, Transmit};
+
+/// Room for all messages of one receive or send, aligned as they must be (cmsg(3)).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) union Room {
+    _align: libc::cmsghdr,
+    bytes: [u8; Room::BYTES],
+}
+
+impl Room {
+    /// Both addresses of a dual-stack socket, a segment size, a hop limit and a timestamp are
+    /// 184 bytes on Linux.
+    pub(super) const BYTES: usize = 256;
+
+    pub(super) const EMPTY: Self = Self {
+        bytes: [0; Self::BYTES],
+    };
+
+    /// Its first bytes.
+    pub(super) fn bytes(&self, length: usize) -> &[u8] {
+        // SAFETY: bytes, all of them initialised: zero at first.
+        let bytes = unsafe { &self.bytes };
+        &bytes[..length.min(Self::BYTES)]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8; Self::BYTES] {
+        // SAFETY: as above; any bytes are a value.
+        unsafe { &mut self.bytes }
+    }
+}
 
 /// What the control messages of one receive said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,10 +48,20 @@ pub(super) struct Control {
     pub(super) segment_bytes: usize,
     /// 0 where nobody asked for it.
     pub(super) hop_limit: u8,
+    /// When the kernel received it, in nanoseconds since 1970; 0 where nobody asked for it.
+    pub(super) kernel_ns: u64,
 }
 
 pub(super) const SOL_UDP: libc::c_int = 17;
-const UDP_GRO: libc::c_int = 104;
+pub(super) const UDP_SEGMENT: libc::c_int = 103;
+pub(super) const UDP_GRO: libc::c_int = 104;
+
+/// The type of the message that carries timestamps: as the option's name (socket(7),
+/// Documentation/networking/timestamping.rst).
+#[cfg(target_os = "linux")]
+pub(super) const SCM_TIMESTAMPING: libc::c_int = libc::SO_TIMESTAMPING;
+#[cfg(not(target_os = "linux"))]
+pub(super) const SCM_TIMESTAMPING: libc::c_int = -1;
 
 /// Reads the control messages of a receive: `bytes` is the control buffer as far as
 /// `msg_controllen` says. IP_PKTINFO wins over IPV6_PKTINFO, in either order, since a
@@ -60,10 +100,95 @@ pub(super) fn decode(bytes: &[u8]) -> Control {
                     found.hop_limit = u8::try_from(hop_limit).unwrap_or(0);
                 }
             }
+            // Software, a field that nobody uses any more, hardware.
+            (libc::SOL_SOCKET, SCM_TIMESTAMPING) => {
+                if let Some(times) = read::<[libc::timespec; 3]>(message.data) {
+                    found.kernel_ns = nanoseconds(&times[0]);
+                }
+            }
             _ => {}
         }
     }
     found
+}
+
+/// A time since 1970; 0 where it cannot be.
+pub(super) fn nanoseconds(time: &libc::timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let part = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(part)
+}
+
+/// Writes the control messages of a send, as datagrams of `segment_bytes` each where that is
+/// not 0 (UDP_SEGMENT, udp(7)); how many bytes they are. 0 where the kernel is to choose all.
+pub(super) fn encode(room: &mut Room, transmit: &Transmit, segment_bytes: u16) -> usize {
+    let bytes = room.bytes_mut();
+    let mut used = 0;
+    match transmit.from {
+        Destination::Unknown => {}
+        // Nothing can be sent from a group's address: the kernel chooses one of ours.
+        Destination::V6 { addressed, .. } if addressed.is_multicast() => {}
+        Destination::V4 { reply_from, .. } => {
+            // SAFETY: integers, for which zero is a value.
+            let mut info: libc::in_pktinfo = unsafe { mem::zeroed() };
+            info.ipi_spec_dst.s_addr = u32::from(reply_from).to_be();
+            used += write(bytes, used, (libc::IPPROTO_IP, libc::IP_PKTINFO), info);
+        }
+        Destination::V6 {
+            addressed,
+            interface,
+        } => {
+            // SAFETY: as above.
+            let mut info: libc::in6_pktinfo = unsafe { mem::zeroed() };
+            info.ipi6_addr.s6_addr = addressed.octets();
+            // Elsewhere the routes choose; a link-local address means nothing without its
+            // interface.
+            if addressed.is_unicast_link_local() {
+                info.ipi6_ifindex = interface as _;
+            }
+            used += write(bytes, used, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), info);
+        }
+    }
+    if segment_bytes > 0 {
+        used += write(bytes, used, (SOL_UDP, UDP_SEGMENT), segment_bytes);
+    }
+    if transmit.hop_limit > 0 {
+        // An IPv6 socket sends IPv4 as well, by IPv4's own option (net/ipv4/ip_sockglue.c,
+        // `ip_cmsg_send`).
+        let kind = if transmit.to.is_v4() {
+            (libc::IPPROTO_IP, libc::IP_TTL)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT)
+        };
+        let hop_limit = libc::c_int::from(transmit.hop_limit);
+        used += write(bytes, used, kind, hop_limit);
+    }
+    used
+}
+
+/// Writes one message behind the `used` bytes of others; how many bytes it takes.
+fn write<T: Plain>(
+    bytes: &mut [u8; Room::BYTES],
+    used: usize,
+    (level, kind): (libc::c_int, libc::c_int),
+    value: T,
+) -> usize {
+    // SAFETY: arithmetic on its argument, no memory (cmsg(3)).
+    let space = unsafe { libc::CMSG_SPACE(mem::size_of::<T>() as u32) } as usize;
+    let room = &mut bytes[used..used + space];
+    room.fill(0);
+    // SAFETY: integers, for which zero is a value.
+    let mut header: libc::cmsghdr = unsafe { mem::zeroed() };
+    header.cmsg_len = (HEADER_BYTES + mem::size_of::<T>()) as _;
+    (header.cmsg_level, header.cmsg_type) = (level, kind);
+    // SAFETY: `space` bytes, which are a header with its padding and a T with its own
+    // (cmsg(3)), exclusively borrowed; aligned or not.
+    unsafe {
+        let start = room.as_mut_ptr();
+        start.cast::<libc::cmsghdr>().write_unaligned(header);
+        start.add(HEADER_BYTES).cast::<T>().write_unaligned(value);
+    }
+    space
 }
 
 /// One control message, its data as long as its header says.
@@ -124,6 +249,10 @@ unsafe impl Plain for libc::in_pktinfo {}
 unsafe impl Plain for libc::in6_pktinfo {}
 // SAFETY: an integer.
 unsafe impl Plain for libc::c_int {}
+// SAFETY: an integer.
+unsafe impl Plain for u16 {}
+// SAFETY: integers (clock_gettime(2)).
+unsafe impl Plain for [libc::timespec; 3] {}
 
 /// The value at the start of `bytes`, if they are enough for it.
 #[inline]
@@ -138,14 +267,14 @@ pub(crate) mod laws {
     //! What holds for any bytes and any message that this crate writes.
 
     use super::*;
-    use crate::sys::message::laws as written;
+    use crate::sys::RawAddress;
 
     /// Decodes; panics unless all messages lie within `bytes`, in order, and end.
     pub(crate) fn hold_for(bytes: &[u8]) {
         let within = bytes.as_ptr_range();
         let mut end = within.start;
         let mut count = 0;
-        let mut any = (false, false, false, false);
+        let mut any = (false, false, false, false, false);
         for message in (Messages { left: bytes }) {
             let data = message.data.as_ptr_range();
             assert!(end <= data.start && data.end <= within.end);
@@ -158,6 +287,7 @@ pub(crate) mod laws {
                 (SOL_UDP, UDP_GRO, 4..) => any.2 = true,
                 (libc::IPPROTO_IP, libc::IP_TTL, 4..) => any.3 = true,
                 (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, 4..) => any.3 = true,
+                (libc::SOL_SOCKET, SCM_TIMESTAMPING, 48..) => any.4 = true,
                 _ => {}
             }
         }
@@ -166,6 +296,7 @@ pub(crate) mod laws {
             destination,
             segment_bytes,
             hop_limit,
+            kernel_ns,
         } = decode(bytes);
         match destination {
             Destination::V4 { .. } => assert!(any.0),
@@ -175,6 +306,7 @@ pub(crate) mod laws {
         assert!(segment_bytes == 0 || any.2);
         assert!(segment_bytes <= i32::MAX as usize);
         assert!(hop_limit == 0 || any.3);
+        assert!(kernel_ns == 0 || any.4);
         // What the reply would be sent with is read as what it says.
         for is_v4 in [true, false] {
             hold_for_reply(destination, segment_bytes as u16, hop_limit, is_v4);
@@ -188,8 +320,28 @@ pub(crate) mod laws {
         hop_limit: u8,
         is_v4: bool,
     ) {
-        let bytes = written::control_of_send(from, segment_bytes, hop_limit, is_v4);
-        let messages: Vec<Message<'_>> = Messages { left: &bytes }.collect();
+        let ip = if is_v4 {
+            "192.0.2.1:7"
+        } else {
+            "[2001:db8::1]:7"
+        };
+        let to = ip.parse::<std::net::SocketAddr>().expect("an address");
+        let transmit = Transmit {
+            to: RawAddress::from(to),
+            from,
+            hop_limit,
+        };
+        let mut room = Room::EMPTY;
+        // Nothing of an earlier send is left in what is written.
+        room.bytes_mut().fill(0xff);
+        let length = encode(&mut room, &transmit, segment_bytes);
+        let bytes = room.bytes(length);
+        let messages: Vec<Message<'_>> = Messages { left: bytes }.collect();
+        let is_multicast = |one: std::net::IpAddr| one.is_ipv6() && one.is_multicast();
+        let from = match from.ip() {
+            Some(ip) if is_multicast(ip) => Destination::Unknown,
+            _ => from,
+        };
         let wanted = usize::from(from != Destination::Unknown)
             + usize::from(segment_bytes > 0)
             + usize::from(hop_limit > 0);
@@ -197,7 +349,7 @@ pub(crate) mod laws {
         if segment_bytes > 0 {
             let is_segment = |message: &&Message<'_>| message.level == SOL_UDP;
             let found = messages.iter().find(is_segment).expect("counted above");
-            assert_eq!(found.kind, written::UDP_SEGMENT);
+            assert_eq!(found.kind, UDP_SEGMENT);
             assert_eq!(found.data, segment_bytes.to_ne_bytes());
         }
         if hop_limit > 0 {
@@ -220,7 +372,7 @@ pub(crate) mod laws {
             }
             other => other,
         };
-        let read = decode(&bytes);
+        let read = decode(bytes);
         assert_eq!((read.destination, read.hop_limit), (sent_from, hop_limit));
     }
 }
@@ -324,6 +476,24 @@ mod tests {
             assert_eq!(decode(&[v4(), ttl(hop_limit)].concat()).hop_limit, read);
             laws::hold_for(&[v4(), ttl(hop_limit), gro(7)].concat());
         }
+    }
+
+    #[test]
+    fn a_timestamp_is_read_in_nanoseconds_and_one_before_1970_is_none() {
+        let times = |seconds: i64, part: i64| {
+            let all = [[seconds, part], [0; 2], [0; 2]];
+            let bytes = all.as_flattened().iter().flat_map(|one| one.to_ne_bytes());
+            honest(
+                libc::SOL_SOCKET,
+                SCM_TIMESTAMPING,
+                &bytes.collect::<Vec<_>>(),
+            )
+        };
+        let found = decode(&[ttl(61), times(1_700_000_000, 5)].concat());
+        assert_eq!(found.kernel_ns, 1_700_000_000_000_000_005);
+        assert_eq!(decode(&times(-1, 0)).kernel_ns, 0);
+        assert_eq!(decode(&times(i64::MAX, 9)).kernel_ns, u64::MAX);
+        laws::hold_for(&[times(1, 1), gro(7)].concat());
     }
 
     #[test]

@@ -25,18 +25,20 @@
 
 pub(crate) mod clock;
 pub(crate) mod control;
+pub(crate) mod datagram;
 mod descriptor;
 mod interfaces;
 pub(crate) mod message;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub(crate) mod mmsg;
 pub(crate) mod option;
+mod poll;
 mod raw_address;
 pub(crate) mod readiness;
 // Only the command waits for signals.
 #[cfg_attr(not(feature = "python"), allow(dead_code))]
 pub(crate) mod signal;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 mod slab;
 pub(crate) mod stream;
 pub(crate) mod thread;
@@ -46,7 +48,5 @@ mod wake;
 pub(crate) use descriptor::exit_now;
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
 pub(crate) use interfaces::{interface_name, local_addresses};
-pub(crate) use raw_address::RawAddress;
-pub(crate) use wake::{
-    Ready, Waker, condition, wait_either, wait_readable, wait_readable_precisely, wait_writable,
-};
+pub use raw_address::RawAddress;
+pub(crate) use wake::{Ready, Waker, condition, wait_either, wait_readable, wait_writable};

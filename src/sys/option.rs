@@ -30,7 +30,7 @@ fn get_int(fd: RawFd, level: i32, name: i32) -> io::Result<i32> {
 }
 
 /// Reads an option that is on or off.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub(super) fn get_bool(fd: RawFd, level: i32, name: i32) -> io::Result<bool> {
     Ok(get_int(fd, level, name)? != 0)
 }

@@ -1,12 +1,13 @@
 //! Socket addresses as the kernel writes them, so that the hot loop converts nothing.
 
+use std::fmt;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// An IPv4 or IPv6 socket address in the kernel's own form.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct RawAddress {
+pub struct RawAddress {
     storage: Storage,
     length: libc::socklen_t,
 }
@@ -39,6 +40,14 @@ impl RawAddress {
 
     pub(crate) fn as_ptr(&self) -> *const libc::c_void {
         (&raw const self.storage).cast()
+    }
+
+    /// As a name for a send: null where there is no address, for a connected socket.
+    pub(super) fn as_name(&self) -> *mut libc::c_void {
+        if self.is_empty() {
+            return std::ptr::null_mut();
+        }
+        self.as_ptr().cast_mut()
     }
 
     pub(crate) fn length(&self) -> libc::socklen_t {
@@ -103,6 +112,12 @@ impl RawAddress {
                 Some(SocketAddr::V6(SocketAddrV6::new(ip, self.port(), 0, scope)))
             }
         }
+    }
+}
+
+impl fmt::Debug for RawAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_std().fmt(f)
     }
 }
 

@@ -24,15 +24,6 @@ pub(super) unsafe trait Zeroable: Copy {}
 
 // SAFETY: an integer.
 unsafe impl Zeroable for u8 {}
-// SAFETY: plain integers and nullable pointers (recvmmsg(2), readv(2)).
-unsafe impl Zeroable for libc::mmsghdr {}
-// SAFETY: as above.
-unsafe impl Zeroable for libc::iovec {}
-// SAFETY: `RawAddress::empty` is all zero.
-unsafe impl Zeroable for super::RawAddress {}
-// SAFETY: bytes.
-unsafe impl Zeroable for super::message::ControlRoom {}
-
 impl<T: Zeroable> Slab<T> {
     pub(super) fn new(length: usize) -> Self {
         assert!(length > 0, "a slab holds something");
@@ -75,12 +66,6 @@ impl<T: Zeroable> Slab<T> {
         assert!(start <= self.length && length <= self.length - start);
         // SAFETY: in bounds by the line above; initialised and unwritten as in `get`.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(start), length) }
-    }
-
-    pub(super) fn slice_mut(&mut self, start: usize, length: usize) -> &mut [T] {
-        assert!(start <= self.length && length <= self.length - start);
-        // SAFETY: as above, and `&mut self` makes it the only reference.
-        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(start), length) }
     }
 }
 

@@ -69,7 +69,7 @@ impl Stream {
     /// Takes up to `count` bytes that have come, unseen; `scratch` may be overwritten.
     /// MSG_TRUNC (tcp(7)): "the received bytes of data [are] discarded, rather than passed
     /// back in a caller-supplied buffer".
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn discard(&self, count: usize, scratch: &mut [u8]) -> Moved {
         let room = scratch.as_mut_ptr().cast();
         // The length is kept within `scratch`, so that even a kernel that ignores the flag
@@ -81,7 +81,7 @@ impl Stream {
     }
 
     /// The same without the kernel's help: read and forgotten.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn discard(&self, count: usize, scratch: &mut [u8]) -> Moved {
         let count = count.min(scratch.len());
         self.recv(&mut scratch[..count], 0)
@@ -160,7 +160,7 @@ impl Stream {
     /// Resets the connection now (RST), without the end of stream (FIN) that comes with
     /// every other end: connect(2) with AF_UNSPEC dissolves the association, which the kernel
     /// tells the peer so (net/ipv4/tcp.c, `tcp_disconnect`).
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn reset(&self) {
         // SAFETY: zero is a value of sockaddr.
         let mut nobody: libc::sockaddr = unsafe { mem::zeroed() };
@@ -173,7 +173,7 @@ impl Stream {
     }
 
     /// The same as far as other systems can: a reset that comes after the end of stream.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn reset(&self) {
         self.abort_on_close();
     }
@@ -253,7 +253,7 @@ impl From<io::Error> for NotAccepted {
                 | libc::ETIMEDOUT
                 | libc::ECONNRESET,
             ) => NotAccepted::Connection,
-            #[cfg(any(target_os = "linux", target_os = "android"))]
+            #[cfg(target_os = "linux")]
             Some(libc::ENONET) => NotAccepted::Connection,
             _ => NotAccepted::Listener(error),
         }
@@ -463,7 +463,7 @@ mod tests {
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_reset_is_not_an_end_of_stream() {
         for _ in 0..100 {
@@ -509,7 +509,7 @@ mod tests {
     }
 
     /// The one race that neither look rules out, without its other half: what bounds the wait.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn an_accept_that_waits_all_the_same_ends_by_the_receive_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

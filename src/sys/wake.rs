@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::time::Duration;
 
+use super::poll::poll;
+
 /// Makes a sleeping [`wait_readable`] return; stays up until [`Waker::clear`].
 ///
 /// An eventfd on Linux. Closing a descriptor does not wake the thread that sleeps on it,
@@ -12,12 +14,12 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Waker {
     reader: File,
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     writer: File,
 }
 
 impl Waker {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: eventfd(2) takes no pointer.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
@@ -30,7 +32,7 @@ impl Waker {
         })
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     pub(crate) fn new() -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: pipe(2) writes two descriptors into the array it is given.
@@ -53,12 +55,12 @@ impl Waker {
         }
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     fn writer(&self) -> &File {
         &self.reader
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     fn writer(&self) -> &File {
         &self.writer
     }
@@ -109,41 +111,6 @@ pub(crate) fn wait_readable(
     wait(fd, libc::POLLIN, waker, timeout)
 }
 
-/// As [`wait_readable`], with a timeout to the nanosecond where the system can (ppoll(2)).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(crate) fn wait_readable_precisely(
-    fd: RawFd,
-    waker: Option<&Waker>,
-    timeout: Duration,
-) -> io::Result<Ready> {
-    let mut polled = watched(fd, libc::POLLIN, waker);
-    let time = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos() as _,
-    };
-    // SAFETY: ppoll(2) reads and writes the `polled` array of the length given, and reads the
-    // time; no signal mask is set.
-    let ready = unsafe {
-        libc::ppoll(
-            polled.as_mut_ptr(),
-            polled.len() as _,
-            &raw const time,
-            std::ptr::null(),
-        )
-    };
-    outcome(ready, &polled)
-}
-
-/// As [`wait_readable`]: this system's timeouts are milliseconds.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(crate) fn wait_readable_precisely(
-    fd: RawFd,
-    waker: Option<&Waker>,
-    timeout: Duration,
-) -> io::Result<Ready> {
-    wait_readable(fd, waker, Some(timeout))
-}
-
 /// Sleeps until `fd` can be written, `waker` is used, or `timeout` has passed.
 pub(crate) fn wait_writable(
     fd: RawFd,
@@ -177,14 +144,12 @@ pub(crate) struct Condition {
 pub(crate) fn condition(fd: RawFd, waker: &Waker) -> io::Result<Condition> {
     // datagram_poll (net/core/datagram.c) tells a shutdown of the receive side by POLLRDHUP,
     // of both by POLLHUP.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     const SHUT_DOWN: libc::c_short = libc::POLLRDHUP;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[cfg(not(target_os = "linux"))]
     const SHUT_DOWN: libc::c_short = 0;
     let mut polled = watched(fd, SHUT_DOWN, Some(waker));
-    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, 0) };
-    outcome(ready, &polled)?;
+    poll(&mut polled, Some(Duration::ZERO))?;
     let is = |index: usize, events| polled[index].revents & events != 0;
     Ok(Condition {
         is_woken: is(1, libc::POLLIN),
@@ -200,13 +165,14 @@ fn wait(
     timeout: Option<Duration>,
 ) -> io::Result<Ready> {
     let mut polled = watched(fd, events, waker);
-    // Rounded up: waking a moment early would make callers spin until their deadline.
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
-    });
-    // SAFETY: poll(2) reads and writes the `polled` array of the length given.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as _, milliseconds) };
-    outcome(ready, &polled)
+    poll(&mut polled, timeout)?;
+    Ok(if polled[1].revents != 0 {
+        Ready::Woken
+    } else if polled[0].revents != 0 {
+        Ready::Socket
+    } else {
+        Ready::TimedOut
+    })
 }
 
 fn watched(fd: RawFd, events: libc::c_short, waker: Option<&Waker>) -> [libc::pollfd; 2] {
@@ -224,25 +190,6 @@ fn watched(fd: RawFd, events: libc::c_short, waker: Option<&Waker>) -> [libc::po
             revents: 0,
         },
     ]
-}
-
-fn outcome(ready: libc::c_int, polled: &[libc::pollfd; 2]) -> io::Result<Ready> {
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        // A signal: the caller looks around and comes back.
-        return if error.kind() == io::ErrorKind::Interrupted {
-            Ok(Ready::TimedOut)
-        } else {
-            Err(error)
-        };
-    }
-    Ok(if polled[1].revents != 0 {
-        Ready::Woken
-    } else if polled[0].revents != 0 {
-        Ready::Socket
-    } else {
-        Ready::TimedOut
-    })
 }
 
 #[cfg(test)]
@@ -264,7 +211,7 @@ mod tests {
         );
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_shutdown_and_a_kept_error_are_told_apart() {
         use std::net::UdpSocket;

@@ -7,8 +7,8 @@
 //! and produced by replies, so received + produced = consumed + sent + discarded + pending;
 //! and requests = replies + error replies + silent + failed + abandoned + pending.
 
+use crate::books::block::{self as stats, Block};
 use crate::server::Stats;
-use crate::stats::{self, Block};
 use crate::sys::stream::Broken;
 
 /// What one worker counts.

@@ -56,13 +56,13 @@ use super::{
     settle_on_cpu, url,
 };
 use crate::address::is_loopback;
+use crate::books::block::Block;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::{Connections, Policy};
 use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
-use crate::stats::Block;
 use crate::sys::Waker;
 use crate::sys::readiness::{Epoll, HAS_EPOLL, Poll, Readiness};
 use crate::worker::{Control, Finish, Task};

@@ -3,19 +3,19 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use socket2::Socket;
 
-use super::counters::Counters;
-use super::echo::Worker;
-use super::engine::{Engine, Portable};
-use super::impairing::{Impairing, Setting};
-use super::plan::{Item, Plan};
-use super::wait::{Receiver, Sleep};
-use super::{Config, SLOT_BYTES, service};
-use crate::event::Observer;
-use crate::guard::Rates;
+use super::worker::Worker;
+use super::{Config, SLOT_BYTES, Shared};
+use crate::net::udp::Endpoint;
+#[cfg(target_os = "linux")]
+use crate::net::udp::engine::Batch;
+use crate::net::udp::engine::{Engine, PORTABLE, Portable};
+use crate::net::udp::plan::{Item, Plan};
+use crate::net::udp::waiting::{Receiver, Sleep};
 use crate::sys::{RawAddress, Waker};
 use crate::worker::Control;
 
@@ -45,8 +45,7 @@ impl Planner {
         self.plan.clear();
         for (slot, peer) in self.peers.iter().enumerate() {
             let item = Item {
-                start: 0,
-                slot: slot as u16,
+                entry: slot as u16,
                 peer,
                 length: self.length,
                 segment_bytes: self.segment_bytes,
@@ -66,11 +65,11 @@ impl Planner {
 ///
 /// When the socket cannot be prepared.
 pub fn serve_by_hand(
-    config: &Config,
+    config: Config,
     socket: UdpSocket,
     body: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>),
 ) -> crate::error::Result<()> {
-    let is_portable = super::validate(config)? == Portable::NAME;
+    let engine = super::validate(&config)?;
     let socket = Arc::new(Socket::from(socket));
     let fail = |error: io::Error| crate::error::Error::system("serve", "a bench's socket", &error);
     let own = socket.local_addr().map_err(fail)?;
@@ -78,29 +77,28 @@ pub fn serve_by_hand(
     let waker = Arc::new(Waker::new().map_err(fail)?);
     let (sleep, _) = Sleep::new(&socket, false, &waker);
     let receiver = Receiver::new(&socket, config.wait, sleep, waker, None).map_err(fail)?;
-    let impairing = Impairing::new(Setting::of(config.impair.clone()), Vec::new());
-    let observer = Arc::new(Observer::new("bench", None));
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&*socket);
-    let service = service(
-        config,
-        "bench",
-        own,
-        Arc::clone(&socket),
-        receiver,
-        observer,
-        Arc::new(impairing),
-        Rates::new(config.guard.rate_per_source, config.guard.rate_total, 1).map(Arc::new),
-    );
-    let (counters, control) = (Counters::new(), Control::default());
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if !is_portable {
-        let (engine, _) = super::engine::Batch::new(fd, SLOT_BYTES, true);
-        run(Worker::new(service, engine, &counters, &control), body);
+    let fd = socket.as_raw_fd();
+    let shared = Shared::new(config, engine, "bench", fd, &[], None)?;
+    let control = Control::default();
+    let responder = shared.config.responder.as_ref().map(|make| make.make(0));
+    let protocol = shared.protocol(0, responder, own, control.orders());
+    let service = shared.service(own, protocol);
+    let parts = shared.endpoint(socket, own, receiver, false);
+    let counters = &shared.counters[0];
+    #[cfg(target_os = "linux")]
+    if engine != PORTABLE {
+        let (engine, _) = Batch::new(fd, SLOT_BYTES, true);
+        run(
+            Worker::new(Endpoint::new(parts, engine), service, counters, &control),
+            body,
+        );
         return Ok(());
     }
-    debug_assert!(is_portable);
     let engine = Portable::new(fd, SLOT_BYTES);
-    run(Worker::new(service, engine, &counters, &control), body);
+    run(
+        Worker::new(Endpoint::new(parts, engine), service, counters, &control),
+        body,
+    );
     Ok(())
 }
 
@@ -108,5 +106,5 @@ fn run<E: Engine>(
     mut worker: Worker<'_, E>,
     body: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>),
 ) {
-    body(&mut || worker.turn());
+    body(&mut || worker.serve_once());
 }

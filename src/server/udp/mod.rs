@@ -1,4 +1,4 @@
-//! The UDP echo server (RFC 862).
+//! UDP servers: the echo (RFC 862), and what else answers datagrams.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -8,113 +8,61 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-pub use self::compose::Broadcast;
-use self::compose::Turns;
-use self::counters::{Counters, NAMES};
-use self::echo::{Service, Worker};
-use self::engine::{Engine, Portable};
+pub use self::config::Config;
+use self::config::{guards, validate};
 use self::idle::Idle;
-use self::impairing::{Impairing, Setting};
-use self::offload::Offload;
-use self::wait::{Receiver, Sleep, Wake};
-use super::{
-    Descriptor, EngineChoice, Listen, Parts, Stats, Wait, check_cpus, check_workers,
-    resolve_listen, settle_on_cpu, url,
-};
+use self::judge::Judge;
+use self::setting::{Impairing, Setting};
+use self::worker::{Service, Worker};
+use super::{Listen, Parts, Stats, resolve_listen, settle_on_cpu, url};
+use crate::books::udp::{self as books, Counters, Totals};
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer, Queue};
 use crate::guard::sources::Sources;
-use crate::guard::{Guard, Policy, Rate, Rates};
-use crate::impair::DatagramImpairments;
-use crate::respond::MakeResponder;
-use crate::socket::{self, Bound, SocketOptions};
-use crate::stats::{self, DropReason};
-use crate::sys::{self, Waker};
-use crate::worker::{Control, Finish, Task};
+use crate::guard::{Guard, Rates};
+use crate::net::udp::endpoint::{self, Endpoint};
+use crate::net::udp::engine::{self, PORTABLE, Portable};
+use crate::net::udp::offload::Offload;
+use crate::net::udp::waiting::{Receiver, Sleep, Wake};
+use crate::net::udp::{is_one_address, report_destinations};
+pub use crate::proto::Broadcast;
+use crate::proto::{Echo, Protocol, Responding, Turns};
+use crate::respond::Respond;
+use crate::socket::{self, Bound};
+use crate::sys::Waker;
+use crate::worker::{Control, Finish, Orders, Task};
 
 #[doc(hidden)]
 pub mod bench_support;
-mod compose;
-mod counters;
-mod echo;
-#[cfg(test)]
-mod echo_tests;
-mod engine;
-mod gather;
+mod config;
 mod idle;
-mod impairing;
-mod observe;
-mod offload;
-mod owner;
-mod plan;
-mod wait;
-
-#[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
-pub(crate) use self::plan::laws;
-
-/// What a UDP server is to be.
-#[derive(Debug)]
-pub struct Config {
-    /// Where it listens.
-    pub listen: Listen,
-    /// Options of the socket. Its `recv_timeout` bounds one sleep of a worker (which counts
-    /// it and goes on); its `send_timeout` how long a reply waits for room in the send
-    /// buffer, 1 s by default.
-    pub socket: SocketOptions,
-    /// The server ends when nothing came for this long, to none of its workers.
-    pub idle_timeout: Option<Duration>,
-    /// Longer datagrams are answered with this many bytes of theirs; `None`: as they are,
-    /// up to the protocol's limit.
-    pub max_datagram_bytes: Option<usize>,
-    /// An empty datagram ends the server, once answered.
-    pub stop_on_empty: bool,
-    /// Threads, each with a socket of its own (SO_REUSEPORT).
-    pub workers: usize,
-    /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
-    pub cpus: Vec<usize>,
-    /// Which way to ask the kernel.
-    pub engine: EngineChoice,
-    /// What a worker does while nothing comes.
-    pub wait: Wait,
-    /// Datagrams are records of this length, each of which is reported as an event.
-    pub record_bytes: Option<usize>,
-    /// What is answered; `None`: each datagram's own bytes.
-    pub responder: Option<MakeResponder>,
-    /// Answers what was sent to a broadcast or multicast address too; `None`: never.
-    pub broadcast: Option<Broadcast>,
-    /// Whom is answered.
-    pub guard: Policy,
-    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
-    pub impair: DatagramImpairments,
-}
-
-impl Config {
-    /// A server at `listen` with nothing but defaults.
-    pub fn new(listen: Listen) -> Self {
-        Self {
-            listen,
-            socket: SocketOptions::default(),
-            idle_timeout: None,
-            max_datagram_bytes: None,
-            stop_on_empty: false,
-            workers: 1,
-            cpus: Vec::new(),
-            engine: EngineChoice::Auto,
-            wait: Wait::Balanced,
-            record_bytes: None,
-            responder: None,
-            broadcast: None,
-            guard: Policy::default(),
-            impair: DatagramImpairments::default(),
-        }
-    }
-}
+mod judge;
+mod setting;
+mod telling;
+mod worker;
 
 /// Room for whatever UDP can carry: 65,527 bytes over IPv6 (RFC 768, RFC 8200), and for a
 /// train of the same size.
 const SLOT_BYTES: usize = 65_536;
 
 const DEFAULT_SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What all workers of a server have together.
+struct Shared {
+    config: Config,
+    name: String,
+    engine: &'static str,
+    observer: Arc<Observer>,
+    offload: Arc<Offload>,
+    impairing: Arc<Impairing>,
+    rates: Option<Arc<Rates>>,
+    turns: Option<Arc<Turns>>,
+    counters: Vec<Counters>,
+    /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
+    final_drops: Vec<AtomicU64>,
+}
+
+const OPEN: u64 = u64::MAX;
 
 /// Binds.
 pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
@@ -123,88 +71,30 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     if workers > 1 {
         config.socket.reuse_port = Some(true);
     }
-    let listen = std::mem::replace(
-        &mut config.listen,
-        Listen::At {
-            host: String::new(),
-            port: 0,
-            family: crate::address::Family::Any,
-        },
-    );
+    let listen = std::mem::replace(&mut config.listen, Listen::at("", 0));
     let bound = bind(listen, &config)?;
     let (address, report) = (bound[0].address, bound[0].report.clone());
     let name = url("udp", address);
-    let is_wanted = engine != Portable::NAME && config.max_datagram_bytes.is_none();
-    let offload = Arc::new(Offload::of(bound[0].socket.as_raw_fd(), is_wanted));
-    let observer = Arc::new(Observer::new(&name, queue));
-    let group = Arc::new(Group {
-        counters: (0..workers).map(|_| Counters::new()).collect(),
-        final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
-    });
-    let (per_source, total) = (config.guard.rate_per_source, config.guard.rate_total);
-    let rates = Rates::new(per_source, total, workers).map(Arc::new);
-    let mut tasks: Vec<Task> = Vec::with_capacity(workers);
-    let mut wakes: Vec<Wake> = Vec::with_capacity(workers);
-    let mut handles: Vec<Weak<Socket>> = Vec::with_capacity(workers);
-    let mut idle: Vec<Idle> = config
-        .idle_timeout
-        .map_or_else(Vec::new, |most| Idle::crew(most, workers).collect());
     let wakers: std::io::Result<Vec<_>> =
         (0..workers).map(|_| Waker::new().map(Arc::new)).collect();
     let wakers = wakers.map_err(|error| Error::system("make a waker for", &name, &error))?;
-    let turns = match &config.broadcast {
-        Some(broadcast) => Some(Arc::new(Turns::new(broadcast)?)),
-        None => None,
-    };
-    let setting = Setting::of(std::mem::take(&mut config.impair));
-    let impaired = setting.text();
-    let impairing = Arc::new(Impairing::new(setting, wakers.clone()));
-    for (index, bound) in bound.into_iter().enumerate() {
-        prepare(&bound, &name)?;
-        let socket = Arc::new(bound.socket);
-        let responder = config.responder.as_ref().map(|make| make.make(index));
-        let completions = responder.as_ref().and_then(|one| one.completions());
-        // A receive is woken for good; late answers need a worker that can be woken again.
-        let in_receive = !bound.is_shared && completions.is_none();
-        let (sleep, wake) = Sleep::new(&socket, in_receive, &wakers[index]);
-        if let Some(completions) = completions {
-            let waker = Arc::clone(&wakers[index]);
-            completions.on_complete(move || waker.wake());
-        }
+    let first = bound[0].socket.as_raw_fd();
+    let shared = Arc::new(Shared::new(config, engine, &name, first, &wakers, queue)?);
+    let mut idle: Vec<Idle> = shared
+        .config
+        .idle_timeout
+        .map_or_else(Vec::new, |most| Idle::crew(most, workers).collect());
+    let (mut tasks, mut wakes, mut handles) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (bound, waker)) in bound.into_iter().zip(&wakers).enumerate() {
+        let (worker, wake) = prepare(&shared, index, bound, waker, idle.pop())?;
         wakes.push(wake);
-        handles.push(Arc::downgrade(&socket));
-        let receiver = Receiver::new(
-            &socket,
-            config.wait,
-            sleep,
-            Arc::clone(&wakers[index]),
-            sleep_time(&config),
-        )
-        .map_err(|error| Error::system("set the receive timeout of", &name, &error))?;
-        let receiver = if bound.is_shared {
-            receiver.shared(&socket, address.is_ipv6())
-        } else {
-            receiver
-        };
-        let mut service = service(
-            &config,
-            &name,
-            address,
-            socket,
-            receiver,
-            Arc::clone(&observer),
-            Arc::clone(&impairing),
-            rates.clone(),
-        );
-        service.is_shared = bound.is_shared;
-        service.offload = Arc::clone(&offload);
-        service.expects_destination = bound.is_shared && !is_one_address(address);
-        service.idle = idle.pop();
-        service.responder = responder;
-        service.broadcast = config.broadcast.zip(turns.clone());
-        tasks.push(task(service, engine, &config, Arc::clone(&group), index));
+        handles.push(Arc::downgrade(&worker.endpoint.socket));
+        tasks.push(task(Arc::clone(&shared), index, worker));
     }
-    let descriptors = handles.iter().cloned().map(descriptor).collect();
+    let descriptor = |socket: Weak<Socket>| -> super::Descriptor {
+        Box::new(move || socket.upgrade().map(|socket| socket.as_raw_fd()))
+    };
+    let (offload, impairing) = (Arc::clone(&shared.offload), Arc::clone(&shared.impairing));
     Ok(Parts {
         address,
         engine,
@@ -214,85 +104,16 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
             report
         }),
         tasks,
-        descriptors,
+        descriptors: handles.iter().cloned().map(descriptor).collect(),
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
-        has_responder: config.responder.is_some(),
-        impaired,
+        has_responder: shared.config.responder.is_some(),
+        impaired: impairing.get().1.text(),
         impair: Box::new(move |change| impairing.change(change)),
-        stats: Box::new(move || group.stats(&handles)),
-        observer,
-        guards: guards(&config.guard),
+        observer: Arc::clone(&shared.observer),
+        guards: guards(&shared.config.guard),
+        stats: Box::new(move || shared.stats(&handles)),
         name,
     })
-}
-
-/// What holds for a socket beyond loopback, for people.
-fn guards(policy: &Policy) -> String {
-    let ports = if policy.answer_service_ports {
-        "answers service ports"
-    } else {
-        "answers no service ports"
-    };
-    let loops = if policy.loop_guard {
-        "ends echo loops"
-    } else {
-        "lets echo loops go on"
-    };
-    let rate = |rate: Option<Rate>| match rate {
-        Some(rate) => format!("{} a second", rate.per_second),
-        None => "without limit".to_owned(),
-    };
-    format!(
-        "{ports}, {loops}, answers each source {}, all together {}",
-        rate(policy.rate_per_source),
-        rate(policy.rate_total),
-    )
-}
-
-/// The socket's number, for as long as it is open.
-fn descriptor(socket: Weak<Socket>) -> Descriptor {
-    Box::new(move || socket.upgrade().map(|socket| socket.as_raw_fd()))
-}
-
-fn validate(config: &Config) -> Result<&'static str> {
-    check_workers(config.workers)?;
-    config.socket.validate()?;
-    if config
-        .max_datagram_bytes
-        .is_some_and(|bytes| bytes == 0 || bytes > 65_527)
-    {
-        let rule = "a datagram carries 1 to 65527 bytes (65507 over IPv4)";
-        return Err(Error::argument("set", "max_datagram_bytes", rule));
-    }
-    if config.idle_timeout.is_some_and(|time| time.is_zero()) {
-        return Err(Error::argument(
-            "set",
-            "idle_timeout=0",
-            "a timeout is longer than nothing",
-        ));
-    }
-    if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
-        let rule = "a reply that finds no room waits for more than 0 seconds";
-        return Err(Error::argument("set", "send_timeout=0", rule));
-    }
-    if config.record_bytes == Some(0) {
-        return Err(Error::argument(
-            "set",
-            "record_bytes=0",
-            "a record has at least one byte",
-        ));
-    }
-    check_cpus(&config.cpus)?;
-    config.guard.validate()?;
-    match config.engine {
-        EngineChoice::Portable => Ok(Portable::NAME),
-        EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(Portable::NAME),
-        EngineChoice::Batch if !cfg!(target_os = "linux") => {
-            let reason = "this system lacks recvmmsg with trains";
-            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
-        }
-        EngineChoice::Auto | EngineChoice::Batch => Ok("batch"),
-    }
 }
 
 /// One socket a worker, all of one address.
@@ -319,156 +140,35 @@ fn bind(listen: Listen, config: &Config) -> Result<Vec<Bound>> {
     }
 }
 
-/// Has the kernel say where each datagram was sent to, unless that is known.
-fn prepare(bound: &Bound, name: &str) -> Result<()> {
-    if is_one_address(bound.address) {
-        return Ok(());
+impl Shared {
+    fn new(
+        mut config: Config,
+        engine: &'static str,
+        name: &str,
+        first: RawFd,
+        wakers: &[Arc<Waker>],
+        queue: Option<Arc<Queue>>,
+    ) -> Result<Self> {
+        let workers = config.workers;
+        let is_wanted = engine != PORTABLE && config.max_datagram_bytes.is_none();
+        let (per_source, total) = (config.guard.rate_per_source, config.guard.rate_total);
+        let turns = config.broadcast.as_ref().map(Turns::new).transpose()?;
+        let setting = Setting::of(std::mem::take(&mut config.impair));
+        Ok(Self {
+            name: name.to_owned(),
+            engine,
+            observer: Arc::new(Observer::new(name, queue)),
+            offload: Arc::new(Offload::of(first, is_wanted)),
+            impairing: Arc::new(Impairing::new(setting, wakers.to_vec())),
+            rates: Rates::new(per_source, total, workers).map(Arc::new),
+            turns: turns.map(Arc::new),
+            counters: (0..workers).map(|_| Counters::new()).collect(),
+            final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
+            config,
+        })
     }
-    receive_destinations(bound.socket.as_raw_fd(), bound.address.is_ipv4())
-        .map_err(|error| Error::system("ask for destinations on", name, &error))
-}
 
-/// Has a socket say where each datagram was sent to.
-fn receive_destinations(fd: RawFd, is_v4: bool) -> std::io::Result<()> {
-    if is_v4 {
-        return sys::option::receive_destination_v4(fd);
-    }
-    sys::option::receive_destination_v6(fd)?;
-    // For the IPv4 half of a dual-stack socket; one that is IPv6 only may refuse it.
-    let _ = sys::option::receive_destination_v4(fd);
-    Ok(())
-}
-
-/// True for an address to which nothing but unicast can be sent, and from which every
-/// reply goes: control data would cost a little and say nothing.
-fn is_one_address(address: SocketAddr) -> bool {
-    match address {
-        // 127.255.255.255 is the loopback network's broadcast address.
-        SocketAddr::V4(v4) => v4.ip().is_loopback() && v4.ip().octets() != [127, 255, 255, 255],
-        SocketAddr::V6(v6) => v6.ip().is_loopback(),
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn service(
-    config: &Config,
-    name: &str,
-    address: SocketAddr,
-    socket: Arc<Socket>,
-    receiver: Receiver,
-    observer: Arc<Observer>,
-    impairing: Arc<Impairing>,
-    rates: Option<Arc<Rates>>,
-) -> Service {
-    Service {
-        name: name.to_owned(),
-        receiver,
-        sources: Sources::new(address, config.broadcast.is_some()),
-        guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
-        is_v4: address.is_ipv4(),
-        is_shared: false,
-        expects_destination: false,
-        offload: Arc::default(),
-        observer,
-        sleep_time: sleep_time(config),
-        counts_timeouts: config.socket.recv_timeout.is_some(),
-        idle: None,
-        send_timeout: config.socket.send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
-        answer_truncated: config.max_datagram_bytes.is_some(),
-        stop_on_empty: config.stop_on_empty,
-        record_bytes: config.record_bytes,
-        responder: None,
-        broadcast: None,
-        policy: config.guard.clone(),
-        impairing,
-        own: crate::address::plain(address),
-        socket,
-    }
-}
-
-/// How long a sleep lasts that ends without a datagram.
-fn sleep_time(config: &Config) -> Option<Duration> {
-    match (config.socket.recv_timeout, config.idle_timeout) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-fn task(
-    service: Service,
-    engine: &'static str,
-    config: &Config,
-    group: Arc<Group>,
-    index: usize,
-) -> Task {
-    let slot_bytes = config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
-    let cpus = config.cpus.clone();
-    let responder = config.responder.clone();
-    let serve = move |control: &Arc<Control>| {
-        if let Err(error) = settle_on_cpu(&cpus, index) {
-            return Finish::Failed(error);
-        }
-        let socket = Arc::clone(&service.socket);
-        let fd = socket.as_raw_fd();
-        let counters = &group.counters[index];
-        let finish = if engine == Portable::NAME {
-            Worker::new(service, Portable::new(fd, slot_bytes), counters, control).run()
-        } else {
-            run_batch(service, fd, slot_bytes, counters, control)
-        };
-        let drops = socket::kernel_drops(&socket).unwrap_or(0);
-        group.final_drops[index].store(drops, Ordering::Relaxed);
-        finish
-    };
-    match responder {
-        None => Box::new(serve),
-        Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
-    }
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn run_batch(
-    service: Service,
-    fd: RawFd,
-    slot_bytes: usize,
-    counters: &Counters,
-    control: &Control,
-) -> Finish {
-    let is_wanted = service.offload.is_wanted();
-    let (engine, refused) = engine::Batch::new(fd, slot_bytes, is_wanted);
-    // Known from the start, where it was looked at, unless that has changed since.
-    if let Some(error) = refused
-        && let Some(text) = service.offload.refuse_receive(&error)
-    {
-        let text = format!("{}: {text}", service.name);
-        service.observer.notice(Level::Warning, "offload", text);
-    }
-    Worker::new(service, engine, counters, control).run()
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn run_batch(
-    service: Service,
-    fd: RawFd,
-    slot_bytes: usize,
-    counters: &Counters,
-    control: &Control,
-) -> Finish {
-    Worker::new(service, Portable::new(fd, slot_bytes), counters, control).run()
-}
-
-/// What the workers of one server share.
-struct Group {
-    counters: Vec<Counters>,
-    /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
-    final_drops: Vec<AtomicU64>,
-}
-
-const OPEN: u64 = u64::MAX;
-
-impl Group {
     fn stats(&self, sockets: &[Weak<Socket>]) -> Stats {
-        let values = stats::total(&self.counters);
         let drops = self.final_drops.iter().zip(sockets).map(|(last, socket)| {
             match (last.load(Ordering::Relaxed), socket.upgrade()) {
                 (OPEN, Some(socket)) => socket::kernel_drops(&socket).unwrap_or(0),
@@ -476,15 +176,174 @@ impl Group {
                 (drops, _) => drops,
             }
         });
-        let reasons = DropReason::ALL.into_iter().zip(&values[NAMES.len()..]);
-        let dropped: u64 = values[NAMES.len()..].iter().sum();
-        let mut counters: Vec<_> = NAMES.into_iter().zip(values).collect();
-        // Datagrams that are held back, or whose answer has been promised.
-        counters.push(("pending_packets", counters::pending(&values, dropped)));
+        let Totals { counters, dropped } = books::totals(&self.counters);
         Stats {
             counters,
-            reasons: reasons.map(|((_, name), value)| (name, *value)).collect(),
+            reasons: dropped,
             kernel_drops: cfg!(target_os = "linux").then(|| drops.sum()),
         }
     }
+
+    /// What a worker serves with, beside its endpoint and its protocol.
+    fn service(&self, own: SocketAddr, protocol: Box<dyn Protocol>) -> Service {
+        let config = &self.config;
+        let (observer, rates) = (Arc::clone(&self.observer), self.rates.clone());
+        Service {
+            judge: Judge {
+                sources: Sources::new(own, config.broadcast.is_some()),
+                guard: Guard::new(&config.guard, rates, Arc::clone(&observer)),
+                answer_truncated: config.max_datagram_bytes.is_some(),
+            },
+            observer,
+            policy: config.guard.clone(),
+            protocol,
+            broadcast: config.broadcast.zip(self.turns.clone()),
+            impairing: Arc::clone(&self.impairing),
+            sleep_time: config.sleep_time(),
+            counts_timeouts: config.socket.recv_timeout.is_some(),
+            idle: None,
+            stop_on_empty: config.stop_on_empty,
+            record_bytes: config.record_bytes,
+        }
+    }
+
+    /// What is done with datagrams that come to `own`.
+    fn protocol(
+        &self,
+        index: usize,
+        responder: Option<Box<dyn Respond>>,
+        own: SocketAddr,
+        orders: Arc<Orders>,
+    ) -> Box<dyn Protocol> {
+        match (responder, &self.config.protocol) {
+            (Some(responder), _) => Box::new(Responding::new(responder, own, orders)),
+            (None, Some(protocol)) => protocol.make(index),
+            (None, None) => Box::new(Echo),
+        }
+    }
+
+    /// What a worker's endpoint is made of.
+    fn endpoint(
+        &self,
+        socket: Arc<Socket>,
+        own: SocketAddr,
+        receiver: Receiver,
+        is_shared: bool,
+    ) -> endpoint::Parts {
+        let send_timeout = self.config.socket.send_timeout;
+        endpoint::Parts {
+            socket,
+            receiver,
+            is_v4: own.is_ipv4(),
+            is_shared,
+            expects_destination: is_shared && !is_one_address(own),
+            offload: Arc::clone(&self.offload),
+            observer: Arc::clone(&self.observer),
+            send_timeout: send_timeout.unwrap_or(DEFAULT_SEND_TIMEOUT),
+        }
+    }
+}
+
+/// What one worker starts with.
+struct Prepared {
+    endpoint: endpoint::Parts,
+    own: SocketAddr,
+    responder: Option<Box<dyn Respond>>,
+    idle: Option<Idle>,
+}
+
+/// Makes one worker's socket ready, and the way to wake it for its end.
+fn prepare(
+    shared: &Shared,
+    index: usize,
+    bound: Bound,
+    waker: &Arc<Waker>,
+    idle: Option<Idle>,
+) -> Result<(Prepared, Wake)> {
+    let (config, name) = (&shared.config, &shared.name);
+    let (own, is_shared) = (bound.address, bound.is_shared);
+    if !is_one_address(own) {
+        report_destinations(bound.socket.as_raw_fd(), own.is_ipv4())
+            .map_err(|error| Error::system("ask for destinations on", name, &error))?;
+    }
+    let socket = Arc::new(bound.socket);
+    let responder = config.responder.as_ref().map(|make| make.make(index));
+    let completions = responder.as_ref().and_then(|one| one.completions());
+    // A receive is woken for good; late answers need a worker that can be woken again.
+    let in_receive = !is_shared && completions.is_none();
+    let (sleep, wake) = Sleep::new(&socket, in_receive, waker);
+    if let Some(completions) = completions {
+        let waker = Arc::clone(waker);
+        completions.on_complete(move || waker.wake());
+    }
+    let time = config.sleep_time();
+    let receiver = Receiver::new(&socket, config.wait, sleep, Arc::clone(waker), time)
+        .map_err(|error| Error::system("set the receive timeout of", name, &error))?;
+    let receiver = if is_shared {
+        receiver.shared(&socket, own.is_ipv6())
+    } else {
+        receiver
+    };
+    let prepared = Prepared {
+        endpoint: shared.endpoint(socket, own, receiver, is_shared),
+        own,
+        responder,
+        idle,
+    };
+    Ok((prepared, wake))
+}
+
+/// One worker's life.
+fn task(shared: Arc<Shared>, index: usize, prepared: Prepared) -> Task {
+    let around = shared.config.responder.clone();
+    let serve = move |control: &Arc<Control>| {
+        if let Err(error) = settle_on_cpu(&shared.config.cpus, index) {
+            return Finish::Failed(error);
+        }
+        let Prepared {
+            endpoint,
+            own,
+            responder,
+            idle,
+        } = prepared;
+        let socket = Arc::clone(&endpoint.socket);
+        let own = crate::address::plain(own);
+        let protocol = shared.protocol(index, responder, own, control.orders());
+        let mut service = shared.service(own, protocol);
+        service.idle = idle;
+        let finish = run(&shared, endpoint, service, &shared.counters[index], control);
+        let drops = socket::kernel_drops(&socket).unwrap_or(0);
+        shared.final_drops[index].store(drops, Ordering::Relaxed);
+        finish
+    };
+    match around {
+        None => Box::new(serve),
+        Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
+    }
+}
+
+/// Serves by the engine that was chosen.
+fn run(
+    shared: &Shared,
+    parts: endpoint::Parts,
+    service: Service,
+    counters: &Counters,
+    control: &Control,
+) -> Finish {
+    let fd = parts.socket.as_raw_fd();
+    let slot_bytes = shared.config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
+    #[cfg(target_os = "linux")]
+    if shared.engine != PORTABLE {
+        let (engine, refused) = engine::Batch::new(fd, slot_bytes, shared.offload.is_wanted());
+        // Known from the start, where it was looked at, unless that has changed since.
+        if let Some(error) = refused
+            && let Some(text) = shared.offload.refuse_receive(&error)
+        {
+            let text = format!("{}: {text}", shared.name);
+            shared.observer.notice(Level::Warning, "offload", text);
+        }
+        return Worker::new(Endpoint::new(parts, engine), service, counters, control).run();
+    }
+    let engine = Portable::new(fd, slot_bytes);
+    Worker::new(Endpoint::new(parts, engine), service, counters, control).run()
 }

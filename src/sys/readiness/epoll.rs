@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Interest, Readiness, milliseconds, poll_exactly};
+use super::{Interest, Readiness};
+use crate::sys::poll::{milliseconds, poll, polled};
 
 /// More ready descriptors than this wait for the next call.
 const EVENTS: usize = 512;
@@ -76,15 +77,7 @@ impl Readiness for Epoll {
                 milliseconds(timeout),
             )
         };
-        if count >= 0 {
-            return Ok(count as usize);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::Interrupted {
-            Ok(0)
-        } else {
-            Err(error)
-        }
+        polled(count)
     }
 
     fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize> {
@@ -95,7 +88,7 @@ impl Readiness for Epoll {
             events: libc::POLLIN,
             revents: 0,
         }];
-        match poll_exactly(&mut set, timeout)? {
+        match poll(&mut set, Some(timeout))? {
             0 => Ok(0),
             _ => self.wait(Some(Duration::ZERO)),
         }

@@ -11,19 +11,19 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 mod epoll;
 mod poll;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub(crate) use epoll::Epoll;
 pub(crate) use poll::Poll;
 /// The twin for systems without epoll; [`HAS_EPOLL`] says that it must not be reported.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 pub(crate) use poll::Poll as Epoll;
 
 /// True where the system has epoll(7).
-pub(crate) const HAS_EPOLL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+pub(crate) const HAS_EPOLL: bool = cfg!(target_os = "linux");
 
 /// What a descriptor is watched for. Errors and hang-ups are always told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,72 +67,6 @@ pub(crate) trait Readiness: Sized + Send + 'static {
     /// The descriptor that the set itself needs, if it needs one; whoever keeps it keeps
     /// its number from being used for something else.
     fn descriptor(&self) -> Option<Arc<OwnedFd>>;
-}
-
-/// Milliseconds for the kernel, rounded up: waking a moment early would make a caller spin
-/// until its deadline.
-fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
-    timeout.map_or(-1, |timeout| {
-        timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int
-    })
-}
-
-/// poll(2) for a time that is not rounded: ppoll(2). Returns how many are ready; none after
-/// a signal.
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-))]
-fn poll_exactly(watched: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        // Below a thousand millions, which every C long holds.
-        tv_nsec: timeout.subsec_nanos() as _,
-    };
-    // SAFETY: ppoll(2) reads and writes the live slice, of the length given, and reads the
-    // live time; a null signal mask changes none.
-    let count = unsafe {
-        libc::ppoll(
-            watched.as_mut_ptr(),
-            watched.len() as _,
-            &raw const timeout,
-            std::ptr::null(),
-        )
-    };
-    polled(count)
-}
-
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-)))]
-fn poll_exactly(watched: &mut [libc::pollfd], timeout: Duration) -> io::Result<usize> {
-    poll_for(watched, Some(timeout))
-}
-
-/// poll(2), in milliseconds. Returns how many are ready; none after a signal.
-fn poll_for(watched: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    let length = watched.len() as _;
-    // SAFETY: poll(2) reads and writes the live slice, of the length given.
-    polled(unsafe { libc::poll(watched.as_mut_ptr(), length, milliseconds(timeout)) })
-}
-
-fn polled(count: libc::c_int) -> io::Result<usize> {
-    if let Ok(count) = usize::try_from(count) {
-        return Ok(count);
-    }
-    let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::Interrupted {
-        Ok(0)
-    } else {
-        Err(error)
-    }
 }
 
 #[cfg(test)]
@@ -197,7 +131,7 @@ mod tests {
         });
         let least = least.min().unwrap();
         assert!(least >= short, "not a moment early: {least:?}");
-        #[cfg(any(target_os = "linux", target_os = "android"))]
+        #[cfg(target_os = "linux")]
         assert!(least < Duration::from_micros(900), "{least:?}");
         (&far).write_all(b"x").unwrap();
         let start = Instant::now();
@@ -219,14 +153,5 @@ mod tests {
         tells_what_is_ready_until_it_is_no_more::<Poll>();
         tells_a_hang_up_whatever_the_interest::<Poll>();
         assert_eq!(Poll::NAME, "portable");
-    }
-
-    #[test]
-    fn timeouts_are_rounded_up() {
-        assert_eq!(milliseconds(None), -1);
-        assert_eq!(milliseconds(NONE), 0);
-        assert_eq!(milliseconds(Some(Duration::from_nanos(1))), 1);
-        assert_eq!(milliseconds(Some(Duration::from_micros(1001))), 2);
-        assert_eq!(milliseconds(Some(Duration::MAX)), i32::MAX);
     }
 }

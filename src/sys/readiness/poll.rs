@@ -5,7 +5,8 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Interest, Readiness, poll_exactly, poll_for};
+use super::{Interest, Readiness};
+use crate::sys::poll::poll;
 
 /// No descriptor has this token.
 const ABSENT: u32 = u32::MAX;
@@ -93,13 +94,12 @@ impl Readiness for Poll {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        let count = poll_for(&mut self.watched, timeout)?;
+        let count = poll(&mut self.watched, timeout)?;
         Ok(self.collect(count))
     }
 
     fn wait_exactly(&mut self, timeout: Duration) -> io::Result<usize> {
-        let count = poll_exactly(&mut self.watched, timeout)?;
-        Ok(self.collect(count))
+        self.wait(Some(timeout))
     }
 
     fn token(&self, index: usize) -> u32 {

@@ -16,10 +16,10 @@ use crate::error::Error;
 use crate::sys::{self, Waker, message};
 
 /// How long a sleep lasts without a look at what makes no sound.
-pub(super) const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// What is known of the owner of a socket that was passed in.
-pub(super) struct Owner {
+pub(crate) struct Owner {
     socket: Arc<Socket>,
     is_v6: bool,
     /// Whom the socket is connected to.
@@ -30,7 +30,7 @@ pub(super) struct Owner {
 
 /// What an owner has done that is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
+pub(crate) enum News {
     /// It connected the socket.
     Connected(SocketAddr),
     /// It had the socket keep errors.
@@ -39,7 +39,7 @@ pub(super) enum News {
 
 impl News {
     /// The line.
-    pub(super) fn text(self, server: &str) -> String {
+    pub(crate) fn text(self, server: &str) -> String {
         let owner = "whoever passed this socket in";
         match self {
             News::Connected(peer) => format!(
@@ -56,7 +56,7 @@ impl News {
 }
 
 impl Owner {
-    pub(super) fn new(socket: &Arc<Socket>, is_v6: bool) -> Self {
+    pub(crate) fn new(socket: &Arc<Socket>, is_v6: bool) -> Self {
         Self {
             peer: peer(socket),
             socket: Arc::clone(socket),
@@ -72,7 +72,7 @@ impl Owner {
     ///
     /// ESHUTDOWN where it was shut down: see [`shut_down`].
     #[cold]
-    pub(super) fn look(&mut self, waker: &Waker) -> io::Result<bool> {
+    pub(crate) fn look(&mut self, waker: &Waker) -> io::Result<bool> {
         let fd = self.socket.as_raw_fd();
         let condition = sys::condition(fd, waker)?;
         if condition.is_shut_down {
@@ -91,7 +91,7 @@ impl Owner {
 
     /// Looks for what makes no sound.
     #[cold]
-    pub(super) fn look_for_peer(&mut self) {
+    pub(crate) fn look_for_peer(&mut self) {
         let peer = peer(&self.socket);
         if peer != std::mem::replace(&mut self.peer, peer)
             && let Some(peer) = peer
@@ -101,11 +101,11 @@ impl Owner {
     }
 
     /// What is to be told since the last call.
-    pub(super) fn take_news(&mut self) -> Option<News> {
+    pub(crate) fn take_news(&mut self) -> Option<News> {
         self.news.take()
     }
 
-    pub(super) fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.news.is_some()
     }
 }
@@ -115,7 +115,7 @@ fn peer(socket: &Socket) -> Option<SocketAddr> {
 }
 
 /// Why a server whose socket was shut down cannot go on; its own stop never comes here.
-pub(super) fn shut_down(operation: &'static str, server: &str) -> Error {
+pub(crate) fn shut_down(operation: &'static str, server: &str) -> Error {
     let reason = "whoever passed this socket in has shut it down, which is for good";
     Error::state(operation, server, reason)
         .or("stop the server instead; make a new one on a new socket")

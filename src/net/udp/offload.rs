@@ -10,15 +10,12 @@ use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::error::describe;
 use crate::socket::{OptionReport, Severity, Value};
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 use super::engine::MAX_SEGMENTS;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const MAX_SEGMENTS: usize = 1;
 
 /// What is known of UDP_GRO and UDP_SEGMENT (udp(7)) on the sockets of one server; of several
 /// workers, the worst of any.
 #[derive(Debug, Default)]
-pub(super) struct Offload {
+pub(crate) struct Offload {
     /// The engine is to have trains.
     is_wanted: bool,
     /// Why UDP_GRO was refused; 0: it was not.
@@ -32,7 +29,7 @@ pub(super) struct Offload {
 
 impl Offload {
     /// Of a server whose engine is to have trains; asks the kernel whether it may.
-    pub(super) fn of(fd: RawFd, is_wanted: bool) -> Self {
+    pub(crate) fn of(fd: RawFd, is_wanted: bool) -> Self {
         let offload = Self {
             is_wanted,
             max_segments: AtomicUsize::new(if is_wanted { MAX_SEGMENTS } else { 1 }),
@@ -44,12 +41,12 @@ impl Offload {
         offload
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.is_wanted
     }
 
     /// UDP_GRO was refused; the line to tell, if that is new.
-    pub(super) fn refuse_receive(&self, error: &io::Error) -> Option<String> {
+    pub(crate) fn refuse_receive(&self, error: &io::Error) -> Option<String> {
         let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
         let old = self.receive_errno.swap(errno, Ordering::Relaxed);
         // Where datagrams are not merged, none are sent as trains either.
@@ -59,7 +56,7 @@ impl Offload {
 
     /// The kernel refused a train with this error, so that from now on one has at most so many
     /// datagrams; the line to tell, if that is new.
-    pub(super) fn limit_segments(&self, most: usize, error: &io::Error) -> Option<String> {
+    pub(crate) fn limit_segments(&self, most: usize, error: &io::Error) -> Option<String> {
         let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
         if self.max_segments.fetch_min(most, Ordering::Relaxed) <= most {
             return None;
@@ -69,13 +66,13 @@ impl Offload {
     }
 
     /// The path to a peer refused a train; the line to tell, if that is the first.
-    pub(super) fn refuse_path(&self) -> Option<String> {
+    pub(crate) fn refuse_path(&self) -> Option<String> {
         let before = self.refused_by_path.fetch_add(1, Ordering::Relaxed);
         (before == 0).then(|| path_text(1))
     }
 
     /// A line of the socket's report for each of the two.
-    pub(super) fn report(&self) -> [OptionReport; 2] {
+    pub(crate) fn report(&self) -> [OptionReport; 2] {
         let receive_errno = self.receive_errno.load(Ordering::Relaxed);
         let segments = self.max_segments.load(Ordering::Relaxed);
         let send_errno = self.send_errno.load(Ordering::Relaxed);
@@ -150,7 +147,7 @@ fn path_text(times: u64) -> String {
 }
 
 /// Whether UDP_GRO could be turned on, which is left as it was.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 fn probe(fd: RawFd, is_wanted: bool) -> io::Result<()> {
     use crate::sys::mmsg;
     if !is_wanted || mmsg::receive_offload(fd)? {
@@ -160,7 +157,7 @@ fn probe(fd: RawFd, is_wanted: bool) -> io::Result<()> {
     mmsg::set_receive_offload(fd, false)
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 fn probe(_: RawFd, _: bool) -> io::Result<()> {
     Ok(())
 }

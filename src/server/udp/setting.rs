@@ -1,15 +1,16 @@
-//! What a running server spoils, changed from outside while its workers run.
+//! What a running server impairs, changed from outside while its workers run.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::error::Result;
-use crate::impair::{DatagramImpairments, FlowNumbers, Tape, Wire};
+use crate::impair::{DatagramImpairments, Direction, FlowNumbers, Flows, Line, Netem, Tape, Wire};
+use crate::proto::Lines;
 use crate::server::Change;
 use crate::sys::Waker;
 
-/// What to spoil, from one change to the next.
+/// What to impair, from one change to the next.
 #[derive(Clone, Default)]
 pub(super) struct Setting {
     pub(super) impairments: DatagramImpairments,
@@ -28,6 +29,34 @@ impl Setting {
             impairments: impairments.seeded(),
             ..Self::default()
         }
+    }
+
+    /// The lines of one worker.
+    pub(super) fn lines(&self) -> Lines {
+        let DatagramImpairments { incoming, outgoing } = &self.impairments;
+        let replays = self.tape.as_ref().is_some_and(|tape| tape.is_replaying());
+        let doubles = |spec: &Option<Netem>| {
+            let duplicates = spec.as_ref().is_some_and(|spec| spec.duplicate.is_some());
+            1 + usize::from(duplicates || replays)
+        };
+        Lines {
+            incoming: self.line(incoming, Direction::In, replays),
+            outgoing: self.line(outgoing, Direction::Out, replays),
+            flows: Flows::new(Arc::clone(&self.flows)),
+            copies: doubles(incoming) * doubles(outgoing),
+        }
+    }
+
+    fn line<T: Clone>(
+        &self,
+        spec: &Option<Netem>,
+        direction: Direction,
+        replays: bool,
+    ) -> Option<Line<T>> {
+        let spec = spec.clone().unwrap_or_default();
+        let is_needed = replays || !spec.is_noop();
+        let wire = &self.wires[direction as usize];
+        is_needed.then(|| Line::new(&spec, direction, self.tape.clone()).on(wire))
     }
 
     /// As a user would write it, with the seed.

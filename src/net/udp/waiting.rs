@@ -11,14 +11,14 @@ use socket2::Socket;
 use super::engine::Engine;
 use super::gather::Gather;
 use super::owner::{BETWEEN_LOOKS, News, Owner};
-use crate::server::wait::{Pace, Wait};
+use crate::net::pace::{Pace, Wait};
 use crate::socket::set_receive_timeout;
 use crate::sys::message::Mode;
 use crate::sys::{self, Ready, Waker};
 use crate::worker::Control;
 
 /// How a worker sleeps until something comes.
-pub(super) enum Sleep {
+pub(crate) enum Sleep {
     /// Inside the receive itself: one system call for both. Woken by shutting the receive
     /// side down, which Linux lets an unconnected socket do for just this
     /// (net/ipv4/af_inet.c, `inet_shutdown`), and which leaves what is queued readable. Not
@@ -29,14 +29,14 @@ pub(super) enum Sleep {
 }
 
 /// What stops a worker's sleep, held by the server's handle.
-pub(super) enum Wake {
+pub(crate) enum Wake {
     Shutdown(Weak<Socket>),
     Waker(Arc<Waker>),
 }
 
 impl Sleep {
     /// The way to sleep on `socket`, and the way to wake it for its end.
-    pub(super) fn new(socket: &Arc<Socket>, in_receive: bool, waker: &Arc<Waker>) -> (Self, Wake) {
+    pub(crate) fn new(socket: &Arc<Socket>, in_receive: bool, waker: &Arc<Waker>) -> (Self, Wake) {
         if cfg!(target_os = "linux") && in_receive {
             (Sleep::InReceive, Wake::Shutdown(Arc::downgrade(socket)))
         } else {
@@ -46,7 +46,7 @@ impl Sleep {
 }
 
 impl Wake {
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         match self {
             Wake::Shutdown(socket) => {
                 if let Some(socket) = socket.upgrade() {
@@ -60,9 +60,9 @@ impl Wake {
 }
 
 /// What the wait for datagrams ended with.
-pub(super) enum Arrival {
+pub(crate) enum Arrival {
     /// So many messages are there.
-    Some(usize),
+    Messages(usize),
     /// One timeout's worth of nothing.
     TimedOut,
     /// The worker is to look at its control, and at answers that came late.
@@ -78,7 +78,7 @@ const NAP: Duration = Duration::from_micros(50);
 const LOOK_AT_WAKER: u32 = 32;
 
 /// Receives, sleeping, napping or spinning where nothing is there.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     fd: RawFd,
     pace: Pace,
     sleep: Sleep,
@@ -91,7 +91,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new(
+    pub(crate) fn new(
         socket: &Socket,
         wait: Wait,
         sleep: Sleep,
@@ -115,34 +115,38 @@ impl Receiver {
 
     /// The socket was passed in: it has an owner, who may do anything to it. Not for a worker
     /// that sleeps in the receive.
-    pub(super) fn shared(mut self, socket: &Arc<Socket>, is_v6: bool) -> Self {
+    pub(crate) fn shared(mut self, socket: &Arc<Socket>, is_v6: bool) -> Self {
         self.owner = Some(Owner::new(socket, is_v6));
         self
     }
 
     /// What the owner has done, if that is to be told.
-    pub(super) fn take_news(&mut self) -> Option<News> {
+    pub(crate) fn take_news(&mut self) -> Option<News> {
         self.owner.as_mut()?.take_news()
     }
 
-    /// Makes the calling thread ready for this way of waiting.
-    pub(super) fn settle(&self) {
+    /// Has the calling thread's sleeps end as soon as this way of waiting needs.
+    pub(crate) fn sharpen_timers(&self) {
         if self.pace.wait() == Wait::Balanced {
             sys::thread::sharpen_timers(Duration::from_micros(1));
         }
     }
 
     /// Told what a batch came to: see [`Gather::learn`].
-    pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
+    pub(crate) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
         self.gather.learn(messages, trains, sends);
     }
 
-    /// The next datagrams, or why there are none.
-    pub(super) fn receive<E: Engine>(
+    /// The next datagrams, or why there are none; until `due` at most.
+    pub(crate) fn receive<E: Engine>(
         &mut self,
         engine: &mut E,
         control: &Control,
+        due: Option<Instant>,
     ) -> io::Result<Arrival> {
+        if let Some(due) = due {
+            return self.receive_until(engine, control, due);
+        }
         match self.pace.wait() {
             Wait::Balanced => {
                 if !self.gather.is_napping() {
@@ -152,17 +156,17 @@ impl Receiver {
                 // behind a full batch there is more already, and nobody has to sleep for it.
                 let all = 0..engine.slots();
                 let count = match engine.receive(all, Mode::DontWait) {
-                    Ok(count) if count == engine.slots() => return Ok(Arrival::Some(count)),
+                    Ok(count) if count == engine.slots() => return Ok(Arrival::Messages(count)),
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                    Err(error) => return explain(error, control),
+                    Err(error) => return tolerate(error, control),
                 };
                 match nap(engine, count) {
                     0 => {
                         self.gather.stop_napping();
                         self.sleep(engine, control)
                     }
-                    count => Ok(Arrival::Some(count)),
+                    count => Ok(Arrival::Messages(count)),
                 }
             }
             Wait::Latency | Wait::Busy => self.ask_then_sleep(engine, control),
@@ -170,15 +174,14 @@ impl Receiver {
     }
 
     /// Sleeps, whatever comes, until the time is over or the worker is woken.
-    pub(super) fn rest(&self, time: Duration) {
-        if let Ok(Ready::Woken) = sys::wait_readable_precisely(-1, Some(&self.waker), time) {
+    pub(crate) fn rest(&self, time: Duration) {
+        if let Ok(Ready::Woken) = sys::wait_readable(-1, Some(&self.waker), Some(time)) {
             self.waker.clear();
         }
     }
 
-    /// As [`Receiver::receive`], but until `due` at most.
     #[cold]
-    pub(super) fn receive_until<E: Engine>(
+    fn receive_until<E: Engine>(
         &mut self,
         engine: &mut E,
         control: &Control,
@@ -186,16 +189,16 @@ impl Receiver {
     ) -> io::Result<Arrival> {
         let all = 0..engine.slots();
         match engine.receive(all.clone(), Mode::DontWait) {
-            Ok(count) => return Ok(Arrival::Some(count)),
+            Ok(count) => return Ok(Arrival::Messages(count)),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                return explain(error, control);
+                return tolerate(error, control);
             }
             Err(_) => {}
         }
         let left = due.saturating_duration_since(Instant::now());
         let is_due_first = self.timeout.is_none_or(|timeout| left <= timeout);
         let sleep = self.timeout.map_or(left, |timeout| left.min(timeout));
-        match sys::wait_readable_precisely(self.fd, Some(&self.waker), sleep)? {
+        match sys::wait_readable(self.fd, Some(&self.waker), Some(sleep))? {
             Ready::Woken => {
                 self.waker.clear();
                 Ok(Arrival::Woken)
@@ -214,7 +217,7 @@ impl Receiver {
         control: &Control,
     ) -> io::Result<Arrival> {
         match engine.receive(slots, Mode::DontWait) {
-            Ok(count) => Ok(Arrival::Some(count)),
+            Ok(count) => Ok(Arrival::Messages(count)),
             // Another reader was faster, the checksum was wrong, or it is no datagram that
             // poll(2) spoke of.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -223,7 +226,7 @@ impl Receiver {
                 }
                 Ok(Arrival::Woken)
             }
-            Err(error) => explain(error, control),
+            Err(error) => tolerate(error, control),
         }
     }
 
@@ -268,15 +271,15 @@ impl Receiver {
         match &self.sleep {
             Sleep::InReceive => {
                 match engine.receive(0..self.gather.most(engine.slots()), Mode::Block) {
-                    Ok(count) => Ok(Arrival::Some(count)),
-                    Err(error) => explain(error, control),
+                    Ok(count) => Ok(Arrival::Messages(count)),
+                    Err(error) => tolerate(error, control),
                 }
             }
             Sleep::InPoll => match engine
                 .receive(0..self.gather.most(engine.slots()), Mode::DontWait)
             {
-                Ok(count) => Ok(Arrival::Some(count)),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => explain(error, control),
+                Ok(count) => Ok(Arrival::Messages(count)),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => tolerate(error, control),
                 Err(_) => match self.poll()? {
                     Ready::Woken => {
                         // Whoever wakes said why before; a later wake-up is another one.
@@ -354,13 +357,13 @@ fn nothing_yet(received: &io::Result<usize>) -> Option<Instant> {
 
 fn arrived(received: io::Result<usize>, control: &Control) -> io::Result<Arrival> {
     match received {
-        Ok(count) => Ok(Arrival::Some(count)),
-        Err(error) => explain(error, control),
+        Ok(count) => Ok(Arrival::Messages(count)),
+        Err(error) => tolerate(error, control),
     }
 }
 
-/// Errors of a receive that are no reason to end.
-pub(super) fn explain(error: io::Error, control: &Control) -> io::Result<Arrival> {
+/// Takes errors of a receive that are no reason to end for an arrival of nothing.
+pub(crate) fn tolerate(error: io::Error, control: &Control) -> io::Result<Arrival> {
     match error.raw_os_error() {
         // SO_RCVTIMEO passed (socket(7)).
         Some(libc::EAGAIN) if control.is_stopping() => Ok(Arrival::Woken),

@@ -18,7 +18,7 @@ const LOOK_ROUND: u32 = 8;
 
 /// What the last batches taught.
 #[derive(Debug, Default)]
-pub(super) struct Gather {
+pub(crate) struct Gather {
     is_napping: bool,
     /// Batches of more than one since a nap was tried.
     lean: u32,
@@ -29,7 +29,7 @@ pub(super) struct Gather {
 impl Gather {
     /// A batch of so many messages, some of them trains, went back in so many sends. Trains
     /// were gathered by the kernel already: waiting for more of them saves next to nothing.
-    pub(super) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
+    pub(crate) fn learn(&mut self, messages: usize, trains: usize, sends: usize) {
         self.lonely = if messages == 1 { self.lonely + 1 } else { 0 };
         let singles = messages - trains;
         self.is_napping = singles >= sends.saturating_sub(trains) + NAP_SAVES;
@@ -45,17 +45,17 @@ impl Gather {
     }
 
     /// Whether to nap before the next receive rather than sleep in it.
-    pub(super) fn is_napping(&self) -> bool {
+    pub(crate) fn is_napping(&self) -> bool {
         self.is_napping
     }
 
     /// A nap brought nothing.
-    pub(super) fn stop_napping(&mut self) {
+    pub(crate) fn stop_napping(&mut self) {
         self.is_napping = false;
     }
 
     /// How many of `slots` to ask for.
-    pub(super) fn most(&self, slots: usize) -> usize {
+    pub(crate) fn most(&self, slots: usize) -> usize {
         if self.lonely < LONELY_BATCHES || self.lonely.is_multiple_of(LOOK_ROUND) {
             slots
         } else {

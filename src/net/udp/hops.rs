@@ -9,7 +9,7 @@ use crate::sys::option::{self, SentHopLimits};
 const IN_A_ROW: u32 = 256;
 
 /// One socket's.
-pub(super) struct SocketHops {
+pub(crate) struct SocketHops {
     fd: RawFd,
     is_v6: bool,
     /// What it was before; `None`: it stays as it is, since somebody else sends by it too.
@@ -23,7 +23,7 @@ pub(super) struct SocketHops {
 
 impl SocketHops {
     /// And what it sends with so far, as far as that is known. The caller keeps `fd` open.
-    pub(super) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> (Self, SentHopLimits) {
+    pub(crate) fn new(fd: RawFd, is_v6: bool, is_shared: bool) -> (Self, SentHopLimits) {
         let before = option::sent_hop_limits(fd, is_v6).ok();
         let all = before.unwrap_or_default();
         let own = all.both();
@@ -38,10 +38,10 @@ impl SocketHops {
         (hops, all)
     }
 
-    /// What a reply is to ask for that is to have this one, and is sent before the batch ends;
+    /// What a send is to ask for that is to have this one, and goes before [`SocketHops::follow`];
     /// 0: nothing, since it has it anyway.
     #[inline]
-    pub(super) fn ask(&mut self, wanted: u8) -> u8 {
+    pub(crate) fn ask(&mut self, wanted: u8) -> u8 {
         if wanted == self.now {
             self.row = 0;
             return 0;
@@ -55,9 +55,10 @@ impl SocketHops {
         wanted
     }
 
-    /// To be called after each batch.
+    /// Has the socket's own follow, where it should by now. To be called when all is sent that
+    /// asked.
     #[inline]
-    pub(super) fn end(&mut self) {
+    pub(crate) fn follow(&mut self) {
         if self.row >= IN_A_ROW {
             self.change();
         }
@@ -75,7 +76,7 @@ impl SocketHops {
     }
 
     /// As it was before.
-    pub(super) fn restore(&mut self) {
+    pub(crate) fn restore(&mut self) {
         if let Some(before) = self.before {
             // Nothing is lost where this fails: it is closed.
             let _ = option::set_sent_hop_limits(self.fd, before);

@@ -14,28 +14,28 @@ use crate::sys::RawAddress;
 
 /// A train's bytes at most: what one IPv4 datagram carries, which the kernel checks before
 /// it cuts (net/ipv4/ip_output.c, `__ip_append_data`).
-pub(super) const MAX_TRAIN_BYTES: usize = 65_507;
+pub(crate) const MAX_TRAIN_BYTES: usize = 65_507;
 
 /// Datagrams that came in one read and go back in one piece, or a part of such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Piece {
-    /// Which receive it is from.
-    pub(super) slot: u16,
-    pub(super) offset: u32,
-    pub(super) length: u32,
+pub(crate) struct Piece {
+    /// Which entry it is of.
+    pub(crate) entry: u16,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
     /// The next piece of the group; [`END`] for none.
     next: u32,
 }
 
 /// Pieces that go back in one send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) bytes: u32,
+pub(crate) struct Group {
+    pub(crate) bytes: u32,
     /// Length of every datagram but the last.
-    pub(super) segment_bytes: u32,
-    pub(super) datagrams: u16,
-    /// The receive whose peer and destination it has.
-    pub(super) slot: u16,
+    pub(crate) segment_bytes: u32,
+    pub(crate) datagrams: u16,
+    /// The entry whose target it has.
+    pub(crate) entry: u16,
     first: u32,
     last: u32,
     open: bool,
@@ -43,23 +43,21 @@ pub(super) struct Group {
 
 const END: u32 = u32::MAX;
 
-/// What one receive brought, as far as planning goes.
+/// What is to be sent, as far as planning goes.
 #[derive(Clone, Copy)]
-pub(super) struct Item<'a> {
-    pub(super) slot: u16,
-    pub(super) peer: &'a RawAddress,
-    /// Where its bytes start in the slot, or in the page that is sent.
-    pub(super) start: usize,
-    pub(super) length: usize,
+pub(crate) struct Item<'a> {
+    pub(crate) entry: u16,
+    pub(crate) peer: &'a RawAddress,
+    pub(crate) length: usize,
     /// 0 where it is a single datagram.
-    pub(super) segment_bytes: usize,
+    pub(crate) segment_bytes: usize,
     /// Datagrams that one send to this peer may carry; 1 or less where the path refuses
     /// trains.
-    pub(super) max_segments: usize,
+    pub(crate) max_segments: usize,
 }
 
 /// The plan for one batch; its memory is used again for the next.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     groups: Vec<Group>,
     pieces: Vec<Piece>,
     /// Where the newest group of a peer probably is: (round, group). A collision only costs
@@ -78,7 +76,7 @@ fn entry(peer: &RawAddress) -> usize {
 
 impl Plan {
     /// A plan with room for what `slots` receives bring.
-    pub(super) fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             groups: Vec::with_capacity(slots * 4),
             pieces: Vec::with_capacity(slots * 4),
@@ -88,7 +86,7 @@ impl Plan {
     }
 
     /// Forgets everything, for the next batch.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.groups.clear();
         self.pieces.clear();
         // Old entries are told by their round. After 2^32 rounds one could be taken for
@@ -96,12 +94,12 @@ impl Plan {
         self.round = self.round.wrapping_add(1);
     }
 
-    pub(super) fn groups(&self) -> &[Group] {
+    pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
     /// The pieces of a group, in order.
-    pub(super) fn pieces(&self, group: &Group) -> impl Iterator<Item = Piece> + '_ {
+    pub(crate) fn pieces(&self, group: &Group) -> impl Iterator<Item = Piece> + '_ {
         let mut next = group.first;
         std::iter::from_fn(move || {
             let piece = *self.pieces.get(next as usize)?;
@@ -112,7 +110,7 @@ impl Plan {
 
     /// Adds what a receive brought. `same` says whether that of another slot came from the
     /// same peer to the same destination.
-    pub(super) fn add(&mut self, item: Item<'_>, same: impl Fn(u16) -> bool) {
+    pub(crate) fn add(&mut self, item: Item<'_>, same: impl Fn(u16) -> bool) {
         // A train of nothing, or of one, is a datagram.
         if item.segment_bytes == 0 || item.segment_bytes >= item.length {
             self.add_piece(&item, 0, item.length, item.length, &same);
@@ -142,8 +140,8 @@ impl Plan {
     ) {
         let index = self.pieces.len() as u32;
         self.pieces.push(Piece {
-            slot: item.slot,
-            offset: (item.start + offset) as u32,
+            entry: item.entry,
+            offset: offset as u32,
             length: length as u32,
             next: END,
         });
@@ -164,7 +162,7 @@ impl Plan {
             && length > 0
             && usize::from(group.datagrams) + datagrams <= item.max_segments
             && group.bytes as usize + length <= MAX_TRAIN_BYTES
-            && same(group.slot)
+            && same(group.entry)
         {
             group.open = length.is_multiple_of(group.segment_bytes as usize);
             group.bytes += length as u32;
@@ -179,7 +177,7 @@ impl Plan {
             bytes: length as u32,
             segment_bytes: segment as u32,
             datagrams: datagrams as u16,
-            slot: item.slot,
+            entry: item.entry,
             first: index,
             last: index,
             open: length > 0 && length.is_multiple_of(segment),
@@ -207,7 +205,7 @@ pub(crate) mod laws {
     }
 
     /// Odd numbers are IPv6, and their ports are few, so that addresses matter too.
-    pub(super) fn peer(number: u16) -> RawAddress {
+    pub(crate) fn peer(number: u16) -> RawAddress {
         RawAddress::from(if number.is_multiple_of(2) {
             SocketAddr::from(([127, 0, 0, 1], number))
         } else {
@@ -216,14 +214,13 @@ pub(crate) mod laws {
     }
 
     /// Adds all to a cleared plan; their slots are their positions.
-    pub(super) fn fill(plan: &mut Plan, came: &[Came]) {
+    pub(crate) fn fill(plan: &mut Plan, came: &[Came]) {
         plan.clear();
         let peers: Vec<RawAddress> = came.iter().map(|came| peer(came.peer)).collect();
         for (slot, now) in came.iter().enumerate() {
             let item = Item {
-                slot: slot as u16,
+                entry: slot as u16,
                 peer: &peers[slot],
-                start: 0,
                 length: now.length,
                 segment_bytes: now.segment_bytes,
                 max_segments: now.max_segments,
@@ -270,15 +267,15 @@ pub(crate) mod laws {
         // What goes to each peer, datagram by datagram, in the order of the sends.
         let mut sent: Vec<(u16, Datagram)> = Vec::new();
         for group in plan.groups() {
-            let of = &came[usize::from(group.slot)];
+            let of = &came[usize::from(group.entry)];
             let segment = group.segment_bytes as usize;
             let (mut bytes, mut datagrams) = (0usize, 0usize);
             for piece in plan.pieces(group) {
-                let now = &came[usize::from(piece.slot)];
+                let now = &came[usize::from(piece.entry)];
                 assert_eq!((of.peer, of.destination), (now.peer, now.destination));
                 // Law 3: what came before fills whole segments.
                 assert!(bytes == 0 || bytes.is_multiple_of(segment));
-                let whole = (piece.slot, piece.offset as usize, piece.length as usize);
+                let whole = (piece.entry, piece.offset as usize, piece.length as usize);
                 cut(whole, segment, |datagram| {
                     datagrams += 1;
                     sent.push((now.peer, datagram));

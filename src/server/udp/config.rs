@@ -1,0 +1,152 @@
+//! What a UDP server is to be, and what cannot be.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::guard::{Policy, Rate};
+use crate::impair::DatagramImpairments;
+use crate::net::udp::engine::{BATCH, PORTABLE};
+use crate::proto::{Broadcast, MakeProtocol};
+use crate::respond::MakeResponder;
+use crate::server::{EngineChoice, Listen, Wait, check_cpus, check_workers};
+use crate::socket::SocketOptions;
+
+/// What a UDP server is to be.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Options of the socket. Its `recv_timeout` bounds one sleep of a worker (which counts
+    /// it and goes on); its `send_timeout` how long a reply waits for room in the send
+    /// buffer, 1 s by default.
+    pub socket: SocketOptions,
+    /// The server ends when nothing came for this long, to none of its workers.
+    pub idle_timeout: Option<Duration>,
+    /// Longer datagrams are answered with this many bytes of theirs; `None`: as they are,
+    /// up to the protocol's limit.
+    pub max_datagram_bytes: Option<usize>,
+    /// An empty datagram ends the server, once answered.
+    pub stop_on_empty: bool,
+    /// Threads, each with a socket of its own (SO_REUSEPORT).
+    pub workers: usize,
+    /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
+    pub cpus: Vec<usize>,
+    /// Which way to ask the kernel.
+    pub engine: EngineChoice,
+    /// What a worker does while nothing comes.
+    pub wait: Wait,
+    /// Datagrams are records of this length, each of which is reported as an event.
+    pub record_bytes: Option<usize>,
+    /// What is answered; `None`: each datagram's own bytes.
+    pub responder: Option<MakeResponder>,
+    /// What is done with datagrams instead, without a responder and by rules of its own;
+    /// `None`: they are answered.
+    pub protocol: Option<MakeProtocol>,
+    /// Answers what was sent to a broadcast or multicast address too; `None`: never.
+    pub broadcast: Option<Broadcast>,
+    /// Whom is answered.
+    pub guard: Policy,
+    /// What is impaired on purpose, to begin with; see [`super::Server::impair`].
+    pub impair: DatagramImpairments,
+}
+
+impl Config {
+    /// A server at `listen` with nothing but defaults.
+    pub fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            socket: SocketOptions::default(),
+            idle_timeout: None,
+            max_datagram_bytes: None,
+            stop_on_empty: false,
+            workers: 1,
+            cpus: Vec::new(),
+            engine: EngineChoice::Auto,
+            wait: Wait::Balanced,
+            record_bytes: None,
+            responder: None,
+            protocol: None,
+            broadcast: None,
+            guard: Policy::default(),
+            impair: DatagramImpairments::default(),
+        }
+    }
+}
+
+impl Config {
+    /// How long a sleep lasts that ends without a datagram.
+    pub(super) fn sleep_time(&self) -> Option<Duration> {
+        match (self.socket.recv_timeout, self.idle_timeout) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+pub(super) fn validate(config: &Config) -> Result<&'static str> {
+    check_workers(config.workers)?;
+    config.socket.validate()?;
+    if config
+        .max_datagram_bytes
+        .is_some_and(|bytes| bytes == 0 || bytes > 65_527)
+    {
+        let rule = "a datagram carries 1 to 65527 bytes (65507 over IPv4)";
+        return Err(Error::argument("set", "max_datagram_bytes", rule));
+    }
+    if config.idle_timeout.is_some_and(|time| time.is_zero()) {
+        return Err(Error::argument(
+            "set",
+            "idle_timeout=0",
+            "a timeout is longer than nothing",
+        ));
+    }
+    if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
+        let rule = "a reply that finds no room waits for more than 0 seconds";
+        return Err(Error::argument("set", "send_timeout=0", rule));
+    }
+    if config.record_bytes == Some(0) {
+        return Err(Error::argument(
+            "set",
+            "record_bytes=0",
+            "a record has at least one byte",
+        ));
+    }
+    if config.responder.is_some() && config.protocol.is_some() {
+        let rule = "a protocol answers by itself, or a responder does";
+        return Err(Error::argument("set", "responder and protocol", rule));
+    }
+    check_cpus(&config.cpus)?;
+    config.guard.validate()?;
+    match config.engine {
+        EngineChoice::Portable => Ok(PORTABLE),
+        EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(PORTABLE),
+        EngineChoice::Batch if !cfg!(target_os = "linux") => {
+            let reason = "this system lacks recvmmsg with trains";
+            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
+        }
+        EngineChoice::Auto | EngineChoice::Batch => Ok(BATCH),
+    }
+}
+
+/// What holds for a socket beyond loopback, for people.
+pub(super) fn guards(policy: &Policy) -> String {
+    let ports = if policy.answer_service_ports {
+        "answers service ports"
+    } else {
+        "answers no service ports"
+    };
+    let loops = if policy.loop_guard {
+        "ends echo loops"
+    } else {
+        "lets echo loops go on"
+    };
+    let rate = |rate: Option<Rate>| match rate {
+        Some(rate) => format!("{} a second", rate.per_second),
+        None => "without limit".to_owned(),
+    };
+    format!(
+        "{ports}, {loops}, answers each source {}, all together {}",
+        rate(policy.rate_per_source),
+        rate(policy.rate_total),
+    )
+}
