@@ -244,7 +244,7 @@ fn engine(criterion: &mut Criterion, name: &str, choice: EngineChoice, guard: Po
         let Some((socket, address)) = server_for(round) else {
             continue;
         };
-        serve_by_hand(&config(choice, guard.clone()), socket, |serve| {
+        serve_by_hand(config(choice, guard.clone()), socket, |serve| {
             measure(&mut group, round, address, serve);
         })
         .expect("loopback can be served");

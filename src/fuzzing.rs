@@ -6,8 +6,9 @@
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
 use crate::impair;
+use crate::net::udp::plan::laws;
 use crate::respond::{self, Framing};
-use crate::server::{tcp, udp};
+use crate::server::tcp;
 use crate::sys;
 
 mod format;
@@ -35,7 +36,7 @@ pub fn plan(bytes: &[u8]) {
         let length = usize::from(number(l0, l1) & mask);
         let segment_bytes = usize::from(number(s0, s1) & mask);
         if let Some(batch) = batches.last_mut() {
-            batch.push(udp::laws::Came {
+            batch.push(laws::Came {
                 peer: number(p0, p1) & mask,
                 destination: flags >> 1 & 1,
                 length,
@@ -48,7 +49,7 @@ pub fn plan(bytes: &[u8]) {
             });
         }
     }
-    udp::laws::hold_for(&batches);
+    laws::hold_for(&batches);
 }
 
 /// The TCP record assembler: a record's length (2 bytes), how many cuts, the cuts (a byte

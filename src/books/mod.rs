@@ -4,7 +4,7 @@
 pub(crate) mod block;
 pub(crate) mod udp;
 
-pub use udp::DropReason;
+pub use udp::{DropReason, table as udp_table};
 
 /// How a figure behaves from one moment to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +40,10 @@ macro_rules! counted {
 
         impl $enum {
             /// All, in the order of their numbers.
-            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+            $vis const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// The name by which it is counted and logged.
-            pub const fn name(self) -> &'static str {
+            $vis const fn name(self) -> &'static str {
                 [$($name),*][self as usize]
             }
         }

@@ -152,7 +152,7 @@ fn index_of(reason: DropReason) -> usize {
 
 /// What one batch adds; published in one go.
 #[derive(Clone)]
-pub struct Tally {
+pub(crate) struct Tally {
     counts: [u64; COUNTERS],
     /// Something beyond the hot ones was counted.
     is_rare: bool,

@@ -17,11 +17,18 @@ pub enum Destination {
     /// IPv4: `addressed` is the header's destination, `reply_from` the local address that
     /// the kernel would answer from. They differ for broadcast and multicast.
     V4 {
+        /// The header's destination.
         addressed: Ipv4Addr,
+        /// The local address that the kernel would answer from.
         reply_from: Ipv4Addr,
     },
     /// IPv6, with the interface, which a link-local reply needs.
-    V6 { addressed: Ipv6Addr, interface: u32 },
+    V6 {
+        /// The header's destination.
+        addressed: Ipv6Addr,
+        /// By number.
+        interface: u32,
+    },
 }
 
 impl Destination {

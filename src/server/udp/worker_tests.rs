@@ -4,24 +4,26 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use super::Config;
-use super::counters::{COUNTERS, Counters, NAMES};
-use super::echo::Worker;
-use super::engine::Engine;
-use super::impairing::{Impairing, Setting};
-use super::plan::Plan;
-use super::wait::{Receiver, Sleep};
+use super::Worker;
 use crate::books::DropReason;
-use crate::event::Observer;
-use crate::guard::{Policy, Rate, Rates};
+use crate::books::udp::{Totals, totals};
+use crate::datagram::{Destination, Outbox, RawAddress, Received, Slots};
+use crate::guard::{Policy, Rate};
+use crate::net::udp::Endpoint;
+use crate::net::udp::engine::Engine;
+use crate::net::udp::plan::Plan;
+use crate::net::udp::waiting::{Receiver, Sleep};
+use crate::proto::Echo;
+use crate::server::udp::{Config, Shared};
 use crate::server::{Listen, Wait};
-use crate::sys::message::{Destination, Mode, Received};
-use crate::sys::{RawAddress, Waker};
+use crate::sys::Waker;
+use crate::sys::message::Mode;
 use crate::worker::{Control, Finish};
 
 /// One message of a script: who, how long, in segments of what.
@@ -48,8 +50,6 @@ struct Scripted {
 }
 
 impl Engine for Scripted {
-    const NAME: &'static str = "scripted";
-
     fn slots(&self) -> usize {
         64
     }
@@ -76,18 +76,15 @@ impl Engine for Scripted {
             truncated: came.truncated,
             maybe_merged: came.maybe_merged,
             hop_limit: came.hop_limit,
-            reply_hop_limit: 0,
+            kernel_ns: 0,
         }
     }
 
-    fn data(&self, _slot: usize, offset: usize, length: usize) -> &[u8] {
-        &self.data[offset..offset + length]
-    }
-
-    fn lend(&mut self, _page: Vec<u8>) {}
-
-    fn give_back(&mut self) -> Vec<u8> {
-        Vec::new()
+    fn memory(&self) -> Slots<'_> {
+        Slots {
+            memory: &self.data,
+            stride: 0,
+        }
     }
 
     fn max_segments(&self) -> usize {
@@ -98,14 +95,13 @@ impl Engine for Scripted {
         self.max_segments = 1;
     }
 
-    fn begin(&mut self) {}
-
-    fn send(&mut self, plan: &Plan, received: &[Received], start: usize) -> io::Result<usize> {
+    fn send(&mut self, plan: &Plan, outbox: &Outbox, start: usize) -> io::Result<usize> {
         let group = plan.groups()[start];
         match self.refuse_trains {
             Some(errno) if group.datagrams > 1 => Err(io::Error::from_raw_os_error(errno)),
             _ => {
-                let port = received[usize::from(group.slot)].source.port();
+                let entry = &outbox.entries()[usize::from(group.entry)];
+                let port = entry.transmit.to.port();
                 self.sent.lock().unwrap().push((port, group.datagrams));
                 Ok(1)
             }
@@ -114,18 +110,23 @@ impl Engine for Scripted {
 }
 
 struct Outcome {
-    values: [u64; COUNTERS],
+    totals: Totals,
     sent: Vec<(u16, u16)>,
 }
 
 impl Outcome {
     fn counter(&self, name: &str) -> u64 {
-        self.values[NAMES.iter().position(|known| *known == name).unwrap()]
+        value(&self.totals.counters, name)
     }
 
     fn dropped(&self, reason: DropReason) -> u64 {
-        self.values[NAMES.len() + reason as usize]
+        value(&self.totals.dropped, reason.name())
     }
+}
+
+fn value(figures: &[(&str, u64)], name: &str) -> u64 {
+    let found = figures.iter().find(|(known, _)| *known == name);
+    found.expect("a figure").1
 }
 
 fn serve(batches: Vec<Vec<Came>>, refuse_trains: Option<i32>) -> Outcome {
@@ -142,24 +143,16 @@ fn serve_with(
     batches: Vec<Vec<Came>>,
     refuse_trains: Option<i32>,
 ) -> Outcome {
-    let rates = Rates::new(policy.rate_per_source, policy.rate_total, 1).map(Arc::new);
-    let observer = Arc::new(Observer::new("test", None));
     let socket = Arc::new(Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap()));
     let own = socket.local_addr().unwrap().as_socket().unwrap();
     let waker = Arc::new(Waker::new().unwrap());
     let receiver = Receiver::new(&socket, Wait::Latency, Sleep::InPoll, waker, None).unwrap();
     let mut config = Config::new(Listen::at("127.0.0.1", 0));
     config.guard = policy;
-    let service = super::service(
-        &config,
-        "test",
-        own,
-        socket,
-        receiver,
-        observer,
-        Arc::new(Impairing::new(Setting::default(), Vec::new())),
-        rates,
-    );
+    let fd = socket.as_raw_fd();
+    let shared = Shared::new(config, "scripted", "test", fd, &[], None).unwrap();
+    let service = shared.service(own, Box::new(Echo));
+    let parts = shared.endpoint(socket, own, receiver, false);
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let engine = Scripted {
         batches: batches.into(),
@@ -169,20 +162,17 @@ fn serve_with(
         refuse_trains,
         sent: Arc::clone(&sent),
     };
-    let counters = Counters::new();
-    let finish = Worker::new(service, engine, &counters, control).run();
+    let counters = &shared.counters[0];
+    let finish = Worker::new(Endpoint::new(parts, engine), service, counters, control).run();
     assert!(
         matches!(finish, Finish::Failed(_)),
         "the script ends with EBADF"
     );
-    let values = counters.snapshot();
-    let answered_or_dropped = values[2] + values[NAMES.len()..].iter().sum::<u64>();
-    assert_eq!(
-        values[0], answered_or_dropped,
-        "received = answered + dropped"
-    );
+    let totals = totals(&shared.counters);
+    let pending = value(&totals.counters, "pending_packets");
+    assert_eq!(pending, 0, "received = answered + dropped");
     let sent = sent.lock().unwrap().clone();
-    Outcome { values, sent }
+    Outcome { totals, sent }
 }
 
 fn peer() -> (UdpSocket, Came) {
@@ -302,7 +292,15 @@ fn the_ghost_of_a_shut_down_socket_counts_as_nothing() {
     };
     let outcome = serve(vec![vec![ghost], vec![plain]], None);
     assert_eq!(outcome.counter("received_packets"), 1);
-    assert_eq!(outcome.values[NAMES.len()..].iter().sum::<u64>(), 0);
+    assert_eq!(
+        outcome
+            .totals
+            .dropped
+            .iter()
+            .map(|(_, value)| value)
+            .sum::<u64>(),
+        0
+    );
 }
 
 #[test]
