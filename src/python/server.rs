@@ -77,7 +77,6 @@ impl Server {
         let queue = Arc::clone(&queue.0);
         blocking(py, |_| {
             let config = udp::Config {
-                listen: listen(host, port, family, descriptor)?,
                 socket,
                 idle_timeout: idle(idle_timeout)?,
                 max_datagram_bytes: max_datagram_bytes
@@ -93,6 +92,7 @@ impl Server {
                 broadcast: broadcast.map(self::broadcast).transpose()?,
                 guard,
                 impair: impair.parse()?,
+                ..udp::Config::new(listen(host, port, family, descriptor)?)
             };
             server::Server::udp(config, Some(queue))
         })
