@@ -65,7 +65,7 @@ impl Planner {
 ///
 /// When the socket cannot be prepared.
 pub fn serve_by_hand(
-    config: Config,
+    mut config: Config,
     socket: UdpSocket,
     body: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>),
 ) -> crate::error::Result<()> {
@@ -78,9 +78,9 @@ pub fn serve_by_hand(
     let (sleep, _) = Sleep::new(&socket, false, &waker);
     let receiver = Receiver::new(&socket, config.wait, sleep, waker, None).map_err(fail)?;
     let fd = socket.as_raw_fd();
+    let responder = config.responder.take().map(|make| make.make(0));
     let shared = Shared::new(config, engine, "bench", fd, &[], None)?;
     let control = Control::default();
-    let responder = shared.config.responder.as_ref().map(|make| make.make(0));
     let protocol = shared.protocol(0, responder, own, control.orders());
     let service = shared.service(own, protocol);
     let parts = shared.endpoint(socket, own, receiver, false);

@@ -27,7 +27,7 @@ use crate::net::udp::waiting::{Receiver, Sleep, Wake};
 use crate::net::udp::{is_one_address, report_destinations};
 pub use crate::proto::Broadcast;
 use crate::proto::{Echo, Protocol, Responding, Turns};
-use crate::respond::Respond;
+use crate::respond::{MakeResponder, Respond};
 use crate::socket::{self, Bound};
 use crate::sys::Waker;
 use crate::worker::{Control, Finish, Orders, Task};
@@ -49,6 +49,7 @@ const DEFAULT_SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What all workers of a server have together.
 struct Shared {
+    /// Without where it listens, and without a responder.
     config: Config,
     name: String,
     engine: &'static str,
@@ -72,6 +73,8 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         config.socket.reuse_port = Some(true);
     }
     let listen = std::mem::replace(&mut config.listen, Listen::at("", 0));
+    // Not shared: it may know the server, whose handle keeps what is.
+    let responder = config.responder.take();
     let bound = bind(listen, &config)?;
     let (address, report) = (bound[0].address, bound[0].report.clone());
     let name = url("udp", address);
@@ -86,10 +89,11 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         .map_or_else(Vec::new, |most| Idle::crew(most, workers).collect());
     let (mut tasks, mut wakes, mut handles) = (Vec::new(), Vec::new(), Vec::new());
     for (index, (bound, waker)) in bound.into_iter().zip(&wakers).enumerate() {
-        let (worker, wake) = prepare(&shared, index, bound, waker, idle.pop())?;
+        let made = responder.as_ref().map(|make| make.make(index));
+        let (worker, wake) = prepare(&shared, bound, waker, made, idle.pop())?;
         wakes.push(wake);
         handles.push(Arc::downgrade(&worker.endpoint.socket));
-        tasks.push(task(Arc::clone(&shared), index, worker));
+        tasks.push(task(Arc::clone(&shared), index, worker, responder.clone()));
     }
     let descriptor = |socket: Weak<Socket>| -> super::Descriptor {
         Box::new(move || socket.upgrade().map(|socket| socket.as_raw_fd()))
@@ -106,7 +110,7 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
         tasks,
         descriptors: handles.iter().cloned().map(descriptor).collect(),
         wake: Box::new(move || wakes.iter().for_each(Wake::wake)),
-        has_responder: shared.config.responder.is_some(),
+        has_responder: responder.is_some(),
         impaired: impairing.get().1.text(),
         impair: Box::new(move |change| impairing.change(change)),
         observer: Arc::clone(&shared.observer),
@@ -255,9 +259,9 @@ struct Prepared {
 /// Makes one worker's socket ready, and the way to wake it for its end.
 fn prepare(
     shared: &Shared,
-    index: usize,
     bound: Bound,
     waker: &Arc<Waker>,
+    responder: Option<Box<dyn Respond>>,
     idle: Option<Idle>,
 ) -> Result<(Prepared, Wake)> {
     let (config, name) = (&shared.config, &shared.name);
@@ -267,7 +271,6 @@ fn prepare(
             .map_err(|error| Error::system("ask for destinations on", name, &error))?;
     }
     let socket = Arc::new(bound.socket);
-    let responder = config.responder.as_ref().map(|make| make.make(index));
     let completions = responder.as_ref().and_then(|one| one.completions());
     // A receive is woken for good; late answers need a worker that can be woken again.
     let in_receive = !is_shared && completions.is_none();
@@ -294,8 +297,12 @@ fn prepare(
 }
 
 /// One worker's life.
-fn task(shared: Arc<Shared>, index: usize, prepared: Prepared) -> Task {
-    let around = shared.config.responder.clone();
+fn task(
+    shared: Arc<Shared>,
+    index: usize,
+    prepared: Prepared,
+    around: Option<MakeResponder>,
+) -> Task {
     let serve = move |control: &Arc<Control>| {
         if let Err(error) = settle_on_cpu(&shared.config.cpus, index) {
             return Finish::Failed(error);
