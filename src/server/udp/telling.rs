@@ -87,8 +87,7 @@ impl<'a> Teller<'a> {
 
 /// What came of what was to be sent.
 #[cold]
-pub(super) fn tell_answered(observer: &Observer, entries: &[Entry]) {
-    let time_ns = event::now_ns();
+pub(super) fn tell_answered(observer: &Observer, time_ns: u64, entries: &[Entry]) {
     for entry in entries {
         let Some(peer) = entry.transmit.to.to_std() else {
             continue;

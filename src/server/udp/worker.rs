@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use super::idle::Idle;
 use super::judge::Judge;
 use super::setting::Impairing;
-use super::telling::{DropLog, Drops, Teller};
+use super::telling::{DropLog, Drops, Teller, tell_answered};
 use crate::books::DropReason;
 use crate::books::udp::{Count, Counters, Tally};
 use crate::datagram::{Batch, Message, Outbox};
 use crate::error::Error;
-use crate::event::{Level, Observer};
+use crate::event::{self, Level, Observer};
 use crate::guard::Policy;
 use crate::net::udp::engine::Engine;
 use crate::net::udp::waiting::Arrival;
@@ -371,6 +371,8 @@ impl<'a, E: Engine> Worker<'a, E> {
             self.tell_guard();
         }
         let (books, only_echoes) = (&self.books, self.nature.only_echoes);
+        // Of before: whoever has the reply may ask when it was sent.
+        let told_ns = books.observer.access().map(|_| event::now_ns());
         let sends = self
             .endpoint
             .flush(&mut self.outbox, self.control, |tally| {
@@ -382,8 +384,8 @@ impl<'a, E: Engine> Worker<'a, E> {
                     tally.publish(books.counters);
                 }
             });
-        if self.books.observer.access().is_some() {
-            super::telling::tell_answered(&self.books.observer, self.outbox.entries());
+        if let Some(time_ns) = told_ns {
+            tell_answered(&books.observer, time_ns, self.outbox.entries());
         }
         self.outbox.clear();
         sends
