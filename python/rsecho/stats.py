@@ -21,8 +21,8 @@ def _level() -> int:
 class UdpStats:
     """A UDP server's counters at one moment.
 
-    `received_packets` and `duplicated_packets` together are `sent_packets`, all of `dropped` and
-    `pending_packets` together, exactly.
+    `received_packets`, `duplicated_packets` and `produced_packets` together are `sent_packets`,
+    `consumed_packets`, all of `dropped` and `pending_packets` together, exactly.
     """
 
     engine: str = ""
@@ -47,6 +47,11 @@ class UdpStats:
     """Datagrams in which an impairment changed a bit."""
     delayed_packets: int = 0
     """Datagrams that an impairment held back."""
+    consumed_packets: int = 0
+    """Datagrams that a protocol took in without answering each; none where there is an echo or a
+    responder."""
+    produced_packets: int = 0
+    """Datagrams that a protocol sent by itself; none where there is an echo or a responder."""
     pending_packets: int = _level()
     """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 //! What a UDP worker counts: all of it, with its names.
 //!
-//! Law, at any moment: received + duplicated = sent + Σ dropped + pending.
+//! Law, at any moment:
+//! received + duplicated + produced = sent + Σ dropped + consumed + pending.
 
 use super::block::{self, Block, Writer};
 use super::{Kind, Row, counted};
@@ -21,6 +22,10 @@ counted! {
         CorruptedPackets: "corrupted_packets",
         DelayedPackets: "delayed_packets",
         ErrorReplies: "error_replies",
+        /// Datagrams that a protocol took in, and does not answer one by one.
+        ConsumedPackets: "consumed_packets",
+        /// Datagrams that a protocol sends by itself.
+        ProducedPackets: "produced_packets",
     }
 }
 
@@ -138,8 +143,11 @@ pub(crate) fn totals(blocks: &[Counters]) -> Totals {
     let dropped = DropReason::ALL.map(|reason| (reason.name(), values[index_of(reason)]));
     let all_dropped: u64 = dropped.iter().map(|(_, value)| value).sum();
     let mut counters: Vec<_> = Count::ALL.map(|one| (one.name(), count(one))).into();
-    let came = count(Count::ReceivedPackets) + count(Count::DuplicatedPackets);
-    counters.push((PENDING, came - count(Count::SentPackets) - all_dropped));
+    let came = count(Count::ReceivedPackets)
+        + count(Count::DuplicatedPackets)
+        + count(Count::ProducedPackets);
+    let gone = count(Count::SentPackets) + count(Count::ConsumedPackets) + all_dropped;
+    counters.push((PENDING, came - gone));
     Totals {
         counters,
         dropped: dropped.into(),
@@ -265,8 +273,8 @@ mod tests {
                     .contains(&(count.name(), 100 + count as u64))
             );
         }
-        // 100 received and 108 duplicated; 102 sent and 2 dropped.
-        assert!(totals.counters.contains(&(PENDING, 104)));
+        // 100 received, 108 duplicated and 113 produced; 102 sent, 112 consumed and 2 dropped.
+        assert!(totals.counters.contains(&(PENDING, 105)));
         assert!(totals.dropped.contains(&("send_failed", 2)));
         assert_eq!(
             totals.dropped.iter().map(|(_, value)| value).sum::<u64>(),

@@ -110,7 +110,7 @@ impl Outbox {
         if !self.may_reply(asker, data.len()) {
             return self.drop(DropReason::Amplification, 1, peer);
         }
-        self.send(asker.transmit, data);
+        self.push(asker.transmit, data);
     }
 
     fn may_reply(&self, asker: &Asker, reply_bytes: usize) -> bool {
@@ -122,8 +122,18 @@ impl Outbox {
         asker.transmit.to.ip().is_some_and(allows)
     }
 
-    /// One datagram, asked for or not.
+    /// A datagram that is nobody's reply.
     pub fn send(&mut self, transmit: Transmit, data: &[u8]) {
+        self.tally.add(Count::ProducedPackets, 1);
+        self.push(transmit, data);
+    }
+
+    /// Counts a datagram as taken in: it is not answered by itself.
+    pub fn consume(&mut self, _: &Datagram<'_>) {
+        self.tally.add(Count::ConsumedPackets, 1);
+    }
+
+    pub(crate) fn push(&mut self, transmit: Transmit, data: &[u8]) {
         let place = self.write(data);
         self.entries.push(Entry {
             transmit,

@@ -135,7 +135,7 @@ impl Impaired {
                     _ => self.lines.outgoing.as_mut(),
                 };
                 let (Some(line), Some(peer)) = (line, transmit.to.to_std()) else {
-                    out.send(transmit, data);
+                    out.push(transmit, data);
                     continue;
                 };
                 let letter = Letter {
@@ -226,7 +226,7 @@ impl Protocol for Impaired {
             let Some(letter) = letter else {
                 return Progress::Done;
             };
-            out.send(letter.tag, &letter.data);
+            out.push(letter.tag, &letter.data);
         }
         Progress::More(0)
     }

@@ -45,7 +45,7 @@ pub struct Pending {
 ///
 /// Times are nanoseconds since the driver's start.
 pub trait Protocol: Send {
-    /// These came. Each is answered by the outbox, dropped there by a reason, held, or promised.
+    /// These came. Each is answered by the outbox, consumed or dropped there, held, or promised.
     fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress;
 
     /// When [`Protocol::on_time`] is to be called at the latest; `None`: not for the time's sake.

@@ -2,7 +2,7 @@
 //!
 //! The rules of the endpoint (`net/udp/endpoint.rs`) and of the echo (`proto/echo.rs`) hold
 //! between them as well. Whether there is an echo or another protocol is asked once a batch.
-//! Law, at any moment: received + duplicated = sent + Σ dropped + pending.
+//! Law, at any moment: see `books/udp.rs`.
 
 use std::io;
 use std::ops::ControlFlow;
