@@ -163,13 +163,13 @@ impl Decider {
             return (decision, None);
         }
         decision.duplicates = u32::from(duplicate && !lost);
-        self.spoil(state, &draw, length, &mut decision);
+        self.impair(state, &draw, length, &mut decision);
         let copy = (decision.duplicates > 0).then(|| {
             let mut copy = Decision::untouched(self.direction, flow, index, 1);
             let draw = Draw::new(state.draws, index, 1);
             copy.lost = self.lose(state, &draw);
             if !copy.lost {
-                self.spoil(state, &draw, length, &mut copy);
+                self.impair(state, &draw, length, &mut copy);
             }
             copy
         });
@@ -226,7 +226,7 @@ impl Decider {
     }
 
     /// What becomes of one that is not lost.
-    fn spoil(&self, state: &mut FlowState, draw: &Draw, length: usize, decision: &mut Decision) {
+    fn impair(&self, state: &mut FlowState, draw: &Draw, length: usize, decision: &mut Decision) {
         let mut left = length;
         if let Some(truncate) = self.spec.truncate
             && truncate.percent.holds(draw.of(Stage::Truncate))

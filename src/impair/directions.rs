@@ -29,7 +29,7 @@ impl Direction {
     }
 }
 
-/// What is spoiled of a UDP server's datagrams. Nothing by default.
+/// What is impaired of a UDP server's datagrams. Nothing by default.
 ///
 /// As text: `SPEC` alone is what tc would do on the way out, to replies; `in SPEC`,
 /// `out SPEC` and `both SPEC` say which way, and several are joined by `;`. SPEC is
@@ -43,7 +43,7 @@ pub struct DatagramImpairments {
 }
 
 impl DatagramImpairments {
-    /// True where neither way is spoiled.
+    /// True where neither way is impaired.
     pub fn is_noop(&self) -> bool {
         self.each().all(Netem::is_noop)
     }
@@ -63,7 +63,7 @@ impl DatagramImpairments {
     }
 
     /// With a seed on each way: the one that was given, also where it was given for the other
-    /// way, or a new one. What spoils nothing needs none.
+    /// way, or a new one. What impairs nothing needs none.
     #[must_use]
     pub fn seeded(self) -> Self {
         if self.is_noop() {
@@ -102,7 +102,7 @@ impl fmt::Display for DatagramImpairments {
     }
 }
 
-/// What is spoiled of a TCP server's connections. Nothing by default.
+/// What is impaired of a TCP server's connections. Nothing by default.
 ///
 /// As text: as [`DatagramImpairments`], with [`Toxics`] for SPEC; `upstream` and `downstream`
 /// are other names of `in` and `out`.
@@ -115,7 +115,7 @@ pub struct StreamImpairments {
 }
 
 impl StreamImpairments {
-    /// True where neither way is spoiled, nor any connection.
+    /// True where neither way is impaired, nor any connection.
     pub fn is_noop(&self) -> bool {
         self.incoming.is_noop() && self.outgoing.is_noop()
     }
@@ -133,7 +133,7 @@ impl StreamImpairments {
     }
 
     /// With a seed on each way: the one that was given, also where it was given for the other
-    /// way, or a new one. What spoils nothing needs none.
+    /// way, or a new one. What impairs nothing needs none.
     #[must_use]
     pub fn seeded(self) -> Self {
         if self.is_noop() {
@@ -187,7 +187,7 @@ fn split(text: &str) -> Result<[Option<&str>; 2]> {
             _ => ([false, true], part),
         };
         if rest.trim().is_empty() {
-            return Err(refuse(part, "what to spoil that way must follow")
+            return Err(refuse(part, "what to impair that way must follow")
                 .or(format!("write `{word} delay 10ms`, say")));
         }
         for (way, _) in ways
@@ -197,7 +197,7 @@ fn split(text: &str) -> Result<[Option<&str>; 2]> {
         {
             if way.replace(rest).is_some() {
                 return Err(refuse(part, "this way was spoken of before")
-                    .or("say all that is spoiled one way in one part"));
+                    .or("say all that is impaired one way in one part"));
             }
         }
     }

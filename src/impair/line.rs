@@ -174,7 +174,7 @@ impl<T: Clone> Line<T> {
         (decision, copy)
     }
 
-    /// Spoils a letter as was decided and queues it; false where it has no room.
+    /// Impairs a letter as was decided and queues it; false where it has no room.
     fn post(
         &mut self,
         now_ns: u64,

@@ -177,11 +177,11 @@ fn beyond_the_limit_letters_are_dropped_and_told() {
 
 #[test]
 fn corruption_flips_exactly_one_bit() {
-    let mut spoiled = line("corrupt 100%");
+    let mut impaired = line("corrupt 100%");
     let mut places = [false; 64];
     for tag in 0..2000 {
-        assert!(spoiled.put(0, 0, letter(tag, 8)).corrupted);
-        let found = spoiled.due(0).unwrap().data;
+        assert!(impaired.put(0, 0, letter(tag, 8)).corrupted);
+        let found = impaired.due(0).unwrap().data;
         let flipped = found.iter().map(|byte| byte ^ tag as u8);
         let bits: Vec<usize> = flipped
             .enumerate()
@@ -196,7 +196,7 @@ fn corruption_flips_exactly_one_bit() {
     }
     assert!(places.iter().all(|seen| *seen), "any bit may be the one");
     // Nothing can be flipped of nothing.
-    assert!(!spoiled.put(0, 0, letter(0, 0)).corrupted);
+    assert!(!impaired.put(0, 0, letter(0, 0)).corrupted);
 }
 
 #[test]

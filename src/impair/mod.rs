@@ -1,4 +1,4 @@
-//! WHAT TO SPOIL. Pure: no socket, no clock, no thread; time comes in as `now_ns`.
+//! WHAT TO IMPAIR. Pure: no socket, no clock, no thread; time comes in as `now_ns`.
 //!
 //! Datagrams take tc-netem(8)'s grammar and net/sched/sch_netem.c's meaning of it
 //! ([`DatagramImpairments`]), streams take Toxiproxy's names and units

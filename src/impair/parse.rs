@@ -253,8 +253,8 @@ fn commas(text: &str) -> Error {
 
 /// Another word for nothing.
 pub(super) fn off(word: &str) -> Error {
-    refuse(word, "what spoils nothing is the empty text")
-        .or("give \"\", or leave out the way that is not to be spoiled")
+    refuse(word, "what impairs nothing is the empty text")
+        .or("give \"\", or leave out the way that is not to be impaired")
 }
 
 fn unknown(word: &str) -> Error {

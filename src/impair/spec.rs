@@ -6,7 +6,7 @@ use super::percent::Percent;
 /// Datagrams that wait at most, unless said otherwise: netem's own default.
 pub const DEFAULT_LIMIT: u32 = 1000;
 
-/// What is spoiled of one direction's datagrams: the options of tc-netem(8), and `truncate`.
+/// What is impaired of one direction's datagrams: the options of tc-netem(8), and `truncate`.
 ///
 /// [`FromStr`](std::str::FromStr) takes tc's grammar, in which the order of options is free,
 /// and a whole `tc qdisc add dev eth0 root netem …` line; [`Display`](std::fmt::Display)
@@ -25,7 +25,7 @@ pub struct Netem {
     pub delay: Option<Delay>,
     /// Which are lost.
     pub loss: Option<Loss>,
-    /// Which go twice. The second one is lost, spoiled and held on its own, and as in the
+    /// Which go twice. The second one is lost, impaired and held on its own, and as in the
     /// kernel a datagram that is both lost and duplicated goes once.
     pub duplicate: Option<Chance>,
     /// In which one bit is flipped.

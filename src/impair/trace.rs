@@ -195,8 +195,8 @@ mod tests {
     fn any_decision() -> impl Strategy<Value = Decision> {
         let which = (any::<bool>(), any::<u32>(), any::<u64>(), any::<u32>());
         let what = (any::<bool>(), any::<u32>(), any::<u64>(), any::<bool>());
-        let spoiled = (any::<Option<u64>>(), any::<Option<usize>>());
-        (which, what, spoiled).prop_map(|(which, what, spoiled)| Decision {
+        let impaired = (any::<Option<u64>>(), any::<Option<usize>>());
+        (which, what, impaired).prop_map(|(which, what, impaired)| Decision {
             direction: if which.0 {
                 Direction::In
             } else {
@@ -208,8 +208,8 @@ mod tests {
             lost: what.0,
             duplicates: what.1,
             delay_ns: what.2,
-            corrupt_bit: spoiled.0,
-            truncate_to: spoiled.1,
+            corrupt_bit: impaired.0,
+            truncate_to: impaired.1,
             reordered: what.3,
         })
     }

@@ -46,12 +46,12 @@ impl Broadcast {
 
 /// How often all workers of a server together answer a broadcast: one at once, and another as
 /// soon as its turn has come (a token bucket of one).
-pub(crate) struct Turns {
+pub(crate) struct BroadcastRate {
     interval_ns: u64,
     next_ns: AtomicU64,
 }
 
-impl Turns {
+impl BroadcastRate {
     pub(crate) fn new(broadcast: &Broadcast) -> Result<Self> {
         Rate::new(broadcast.per_second, Some(1)).validate("broadcast_rate")?;
         Ok(Self {

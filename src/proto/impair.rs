@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Batch, Broadcast, Outbox, Pending, Progress, Protocol, Turns};
+use super::{Batch, Broadcast, BroadcastRate, Outbox, Pending, Progress, Protocol};
 use crate::books::DropReason;
 use crate::books::udp::{Count, Tally};
 use crate::datagram::{Copied, Message, RawAddress, Transmit};
@@ -45,7 +45,7 @@ pub(crate) struct Impaired {
     inner: Box<dyn Protocol>,
     lines: Lines,
     /// What answers to broadcasts go through instead, and how often there may be one.
-    broadcast: Option<(Line<Transmit>, Arc<Turns>)>,
+    broadcast: Option<(Line<Transmit>, Arc<BroadcastRate>)>,
     /// Through the incoming line, and not yet answered.
     arrived: VecDeque<Copied>,
     /// Through what was the outgoing line.
@@ -58,13 +58,13 @@ impl Impaired {
     pub(crate) fn new(
         inner: Box<dyn Protocol>,
         policy: Policy,
-        broadcast: Option<(Broadcast, Arc<Turns>)>,
+        broadcast: Option<(Broadcast, Arc<BroadcastRate>)>,
     ) -> Self {
         let line = |one: Broadcast| Line::new(&one.delay(), Direction::Out, None);
         Self {
             inner,
             lines: Lines::none(),
-            broadcast: broadcast.map(|(one, turns)| (line(one), turns)),
+            broadcast: broadcast.map(|(one, rate)| (line(one), rate)),
             arrived: VecDeque::new(),
             leaving: VecDeque::new(),
             replies: Outbox::new(policy),
@@ -125,8 +125,8 @@ impl Impaired {
                 let data = self.replies.data(slots, entry, offset, length);
                 offset += length;
                 let line = match &mut self.broadcast {
-                    Some((line, turns)) if transmit.from.is_group() => {
-                        if !turns.take(now_ns) {
+                    Some((line, rate)) if transmit.from.is_group() => {
+                        if !rate.take(now_ns) {
                             out.drop(DropReason::BroadcastLimited, 1, &transmit.to);
                             continue;
                         }

@@ -16,7 +16,7 @@ pub mod simulated;
 
 pub use crate::datagram::{Batch, Datagram, Outbox};
 pub use broadcast::Broadcast;
-pub(crate) use broadcast::Turns;
+pub(crate) use broadcast::BroadcastRate;
 pub use echo::Echo;
 pub(crate) use impair::{Impaired, Lines};
 pub use respond::Responding;

@@ -93,7 +93,7 @@ impl Stats {
     }
 }
 
-/// What a server is to spoil from now on: see [`Server::impair`].
+/// What a server is to impair from now on: see [`Server::impair`].
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// In the grammar of the server's protocol; empty: nothing.
@@ -106,7 +106,7 @@ pub struct Change {
 /// never let go of a stranger's.
 pub(crate) type Descriptor = Box<dyn Fn() -> Option<RawFd> + Send + Sync>;
 
-/// Changes what a server spoils.
+/// Changes what a server impairs.
 pub(crate) type Impair = Box<dyn Fn(&Change) -> Result<String> + Send + Sync>;
 
 /// What a protocol's `open` hands to the [`Server`] that will run it.
@@ -123,7 +123,7 @@ pub(crate) struct Parts {
     /// Workers run a responder, which may be anybody's code.
     pub(crate) has_responder: bool,
     pub(crate) impair: Impair,
-    /// What is spoiled from the start, as a user would write it.
+    /// What is impaired from the start, as a user would write it.
     pub(crate) impaired: String,
     /// Makes every worker look at its `Control`.
     pub(crate) wake: Box<dyn Fn() + Send + Sync>,
@@ -146,7 +146,7 @@ pub struct Server {
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
     stack_bytes: usize,
-    /// What it spoils now, as a user would write it.
+    /// What it impairs now, as a user would write it.
     impaired: Mutex<String>,
     impair: Impair,
     guards: String,
@@ -267,9 +267,9 @@ impl Server {
             self.observer
                 .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
         }
-        let spoiled = self.impairment();
-        if !spoiled.is_empty() {
-            let text = impaired(&self.name, &spoiled);
+        let spec = self.impairment();
+        if !spec.is_empty() {
+            let text = impaired(&self.name, &spec);
             self.observer.notice(Level::Info, "impaired", text);
         }
         if !address::is_loopback(self.address.ip()) {
@@ -397,7 +397,7 @@ impl Server {
         self.observer.set_access(payload_bytes);
     }
 
-    /// Spoils this from now on: a datagram that is sent after this returned meets it, and so
+    /// Impairs this from now on: a datagram that is sent after this returned meets it, and so
     /// does what comes over connections that are open. What an earlier impairment holds back
     /// goes on its way. Returns what is in force now, with the seed that repeats it.
     ///
@@ -417,7 +417,7 @@ impl Server {
         Ok(text)
     }
 
-    /// What it spoils now, with the seed that repeats it; empty: nothing.
+    /// What it impairs now, with the seed that repeats it; empty: nothing.
     pub fn impairment(&self) -> String {
         let text = self.impaired.lock();
         text.unwrap_or_else(PoisonError::into_inner).clone()
@@ -534,7 +534,7 @@ pub(crate) fn check_cpus(cpus: &[usize]) -> Result<()> {
 }
 
 /// Binds the calling worker, the `index`th, to its CPU, if there are any to keep to.
-pub(crate) fn settle_on_cpu(cpus: &[usize], index: usize) -> Result<()> {
+pub(crate) fn bind_to_cpu(cpus: &[usize], index: usize) -> Result<()> {
     if cpus.is_empty() {
         return Ok(());
     }

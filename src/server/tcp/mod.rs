@@ -52,8 +52,8 @@ use self::questions::Questions;
 use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
-    Descriptor, EngineChoice, Listen, Parts, Wait, check_cpus, check_workers, resolve_listen,
-    settle_on_cpu, url,
+    Descriptor, EngineChoice, Listen, Parts, Wait, bind_to_cpu, check_cpus, check_workers,
+    resolve_listen, url,
 };
 use crate::address::is_loopback;
 use crate::books::block::Block;
@@ -314,7 +314,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map(|make| Questions::new(make.make(index), config.framing, config.max_line_bytes));
         let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
         let cpus = config.cpus.clone();
-        let serve = move |control: &Arc<Control>| match settle_on_cpu(&cpus, index) {
+        let serve = move |control: &Arc<Control>| match bind_to_cpu(&cpus, index) {
             Ok(()) => worker.run(control),
             Err(error) => Finish::Failed(error),
         };

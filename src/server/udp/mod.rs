@@ -14,7 +14,7 @@ use self::idle::Idle;
 use self::judge::Judge;
 use self::setting::{Impairing, Setting};
 use self::worker::{Service, Worker};
-use super::{Listen, Parts, Stats, resolve_listen, settle_on_cpu, url};
+use super::{Listen, Parts, Stats, bind_to_cpu, resolve_listen, url};
 use crate::books::udp::{self as books, Counters, Totals};
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer, Queue};
@@ -26,7 +26,7 @@ use crate::net::udp::offload::Offload;
 use crate::net::udp::waiting::{Receiver, Sleep, Wake};
 use crate::net::udp::{is_one_address, report_destinations};
 pub use crate::proto::Broadcast;
-use crate::proto::{Echo, Protocol, Responding, Turns};
+use crate::proto::{BroadcastRate, Echo, Protocol, Responding};
 use crate::respond::{MakeResponder, Respond};
 use crate::socket::{self, Bound};
 use crate::sys::Waker;
@@ -57,7 +57,7 @@ struct Shared {
     offload: Arc<Offload>,
     impairing: Arc<Impairing>,
     rates: Option<Arc<Rates>>,
-    turns: Option<Arc<Turns>>,
+    broadcast_rate: Option<Arc<BroadcastRate>>,
     counters: Vec<Counters>,
     /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
     final_drops: Vec<AtomicU64>,
@@ -156,7 +156,11 @@ impl Shared {
         let workers = config.workers;
         let is_wanted = engine != PORTABLE && config.max_datagram_bytes.is_none();
         let (per_source, total) = (config.guard.rate_per_source, config.guard.rate_total);
-        let turns = config.broadcast.as_ref().map(Turns::new).transpose()?;
+        let broadcast_rate = config
+            .broadcast
+            .as_ref()
+            .map(BroadcastRate::new)
+            .transpose()?;
         let setting = Setting::of(std::mem::take(&mut config.impair));
         Ok(Self {
             name: name.to_owned(),
@@ -165,7 +169,7 @@ impl Shared {
             offload: Arc::new(Offload::of(first, is_wanted)),
             impairing: Arc::new(Impairing::new(setting, wakers.to_vec())),
             rates: Rates::new(per_source, total, workers).map(Arc::new),
-            turns: turns.map(Arc::new),
+            broadcast_rate: broadcast_rate.map(Arc::new),
             counters: (0..workers).map(|_| Counters::new()).collect(),
             final_drops: (0..workers).map(|_| AtomicU64::new(OPEN)).collect(),
             config,
@@ -201,7 +205,7 @@ impl Shared {
             observer,
             policy: config.guard.clone(),
             protocol,
-            broadcast: config.broadcast.zip(self.turns.clone()),
+            broadcast: config.broadcast.zip(self.broadcast_rate.clone()),
             impairing: Arc::clone(&self.impairing),
             sleep_time: config.sleep_time(),
             counts_timeouts: config.socket.recv_timeout.is_some(),
@@ -304,7 +308,7 @@ fn task(
     around: Option<MakeResponder>,
 ) -> Task {
     let serve = move |control: &Arc<Control>| {
-        if let Err(error) = settle_on_cpu(&shared.config.cpus, index) {
+        if let Err(error) = bind_to_cpu(&shared.config.cpus, index) {
             return Finish::Failed(error);
         }
         let Prepared {

@@ -22,7 +22,7 @@ use crate::guard::Policy;
 use crate::net::udp::engine::Engine;
 use crate::net::udp::waiting::Arrival;
 use crate::net::udp::{Endpoint, shut_down};
-use crate::proto::{Broadcast, Echo, Impaired, Lines, Progress, Protocol, Turns};
+use crate::proto::{Broadcast, BroadcastRate, Echo, Impaired, Lines, Progress, Protocol};
 use crate::worker::{Control, Finish};
 
 /// How long a server that ends by itself waits for what it holds back, and for answers that were
@@ -39,7 +39,7 @@ pub(super) struct Service {
     pub(super) policy: Policy,
     pub(super) protocol: Box<dyn Protocol>,
     /// Answers what was sent to a broadcast address.
-    pub(super) broadcast: Option<(Broadcast, Arc<Turns>)>,
+    pub(super) broadcast: Option<(Broadcast, Arc<BroadcastRate>)>,
     /// What is impaired; may change at any time.
     pub(super) impairing: Arc<Impairing>,
     /// How long a sleep lasts that ends without a datagram.
@@ -89,7 +89,7 @@ pub(super) struct Worker<'a, E> {
     /// The state of `impairing` that `serving` has.
     generation: u32,
     policy: Policy,
-    broadcast: Option<(Broadcast, Arc<Turns>)>,
+    broadcast: Option<(Broadcast, Arc<BroadcastRate>)>,
     messages: Vec<Message>,
     outbox: Outbox,
     books: Books<'a>,
