@@ -445,6 +445,10 @@ class Answers:
     def fail(self, ticket: int, error_reply: bytes | None, /) -> None:
         """End a request that failed."""
 
+def figures(protocol: Literal["udp", "tcp"], /) -> list[tuple[str, bool]]:
+    """What a server of this protocol tells, beside the reasons and what the kernel dropped: names,
+    and whether each says how many there are now rather than how many there were."""
+
 @final
 class Server:
     """A UDP or TCP server: bound when made, then started, stopped, waited for, asked.

@@ -2,13 +2,14 @@
 //! writes and anyone may read.
 
 pub(crate) mod block;
+pub(crate) mod tcp;
 pub(crate) mod udp;
 
-pub use udp::{DropReason, table as udp_table};
+pub use udp::DropReason;
 
 /// How a figure behaves from one moment to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// How many there were: it only grows.
     Counter,
     /// How many there are now.
@@ -17,11 +18,30 @@ pub enum Kind {
 
 /// A figure that a server tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name, with the unit.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// How it behaves.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
+}
+
+impl Row {
+    pub(crate) fn counter(name: &'static str) -> Self {
+        let kind = Kind::Counter;
+        Self { name, kind }
+    }
+
+    pub(crate) fn gauge(name: &'static str) -> Self {
+        let kind = Kind::Gauge;
+        Self { name, kind }
+    }
+}
+
+/// The figures of several workers together, by name.
+pub(crate) struct Totals {
+    pub(crate) counters: Vec<(&'static str, u64)>,
+    /// Why datagrams were dropped, or connections ended.
+    pub(crate) reasons: Vec<(&'static str, u64)>,
 }
 
 /// Declares an enum of what is counted, each with the name by which it is counted and logged.

@@ -4,7 +4,7 @@
 //! received + duplicated + produced = sent + Σ dropped + consumed + pending.
 
 use super::block::{self, Block, Writer};
-use super::{Kind, Row, counted};
+use super::{Row, Totals, counted};
 use crate::sys::RawAddress;
 
 counted! {
@@ -122,18 +122,11 @@ pub(crate) type Counters = Block<COUNTERS>;
 const PENDING: &str = "pending_packets";
 
 /// What a UDP server tells, beside the reasons.
-pub fn table() -> Vec<Row> {
-    let row = |name, kind| Row { name, kind };
-    let counters = Count::ALL.map(|count| row(count.name(), Kind::Counter));
-    let mut rows = counters.to_vec();
-    rows.push(row(PENDING, Kind::Gauge));
+#[cfg_attr(not(feature = "python"), allow(dead_code))]
+pub(crate) fn table() -> Vec<Row> {
+    let mut rows = Count::ALL.map(|count| Row::counter(count.name())).to_vec();
+    rows.push(Row::gauge(PENDING));
     rows
-}
-
-/// The figures of several workers together, by name.
-pub(crate) struct Totals {
-    pub(crate) counters: Vec<(&'static str, u64)>,
-    pub(crate) dropped: Vec<(&'static str, u64)>,
 }
 
 /// Adds several workers' counters up.
@@ -150,7 +143,7 @@ pub(crate) fn totals(blocks: &[Counters]) -> Totals {
     counters.push((PENDING, came - gone));
     Totals {
         counters,
-        dropped: dropped.into(),
+        reasons: dropped.into(),
     }
 }
 
@@ -275,9 +268,9 @@ mod tests {
         }
         // 100 received, 108 duplicated and 113 produced; 102 sent, 112 consumed and 2 dropped.
         assert!(totals.counters.contains(&(PENDING, 105)));
-        assert!(totals.dropped.contains(&("send_failed", 2)));
+        assert!(totals.reasons.contains(&("send_failed", 2)));
         assert_eq!(
-            totals.dropped.iter().map(|(_, value)| value).sum::<u64>(),
+            totals.reasons.iter().map(|(_, value)| value).sum::<u64>(),
             2
         );
     }

@@ -39,7 +39,7 @@ mod native {
     #[pymodule_export]
     use super::responder::{Answers, Responder, upper_case};
     #[pymodule_export]
-    use super::server::Server;
+    use super::server::{Server, figures};
     #[pymodule_export]
     use super::signals::SignalWatch;
     #[pymodule_export]

@@ -14,11 +14,25 @@ use super::guard::GuardPolicy;
 use super::responder::Responder;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
+use crate::books::{self, Kind, Row};
 use crate::error::{Error, Result};
 use crate::impair::{Tape, parse_trace, print_trace};
 use crate::server::udp::Broadcast;
 use crate::server::{self, Change, Listen, tcp, udp};
 use crate::worker::Finish;
+
+/// What a server of this protocol (`udp`, `tcp`) tells, beside the reasons: names, and whether each
+/// says how many there are now rather than how many there were.
+#[pyfunction]
+#[pyo3(signature = (protocol, /))]
+pub(super) fn figures(protocol: &str) -> Vec<(&'static str, bool)> {
+    let rows = match protocol {
+        "udp" => books::udp::table(),
+        _ => books::tcp::table(),
+    };
+    let is_gauge = |row: &Row| row.kind == Kind::Gauge;
+    rows.iter().map(|row| (row.name, is_gauge(row))).collect()
+}
 
 /// A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
 #[pyclass(frozen, module = "rsecho._rsecho")]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::address::{self, Family};
+use crate::books::Totals;
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer, Queue};
 use crate::impair::Tape;
@@ -71,6 +72,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub(crate) fn new(totals: Totals, kernel_drops: Option<u64>) -> Self {
+        let Totals { counters, reasons } = totals;
+        Self {
+            counters,
+            reasons,
+            kernel_drops,
+        }
+    }
+
     /// A counter's value; 0 for a name that is not there.
     pub fn get(&self, name: &str) -> u64 {
         self.counters

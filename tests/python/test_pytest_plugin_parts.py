@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rsecho import Peer, TcpStats, UdpStats
+from rsecho import Peer, TcpStats, UdpStats, _rsecho
 from rsecho.pytest_plugin import counted, ports, script, seeds
 from rsecho.pytest_plugin.inbox import Inbox
 
@@ -271,19 +271,18 @@ def test_nobody_else_can_take_a_port_that_is_held(
         other.bind(("127.0.0.1", port))
 
 
-def test_all_that_says_how_many_there_are_is_a_level() -> None:
-    kinds: list[Any] = [UdpStats, TcpStats]
-    for kind in kinds:
-        names = {
-            field.name for field in fields(kind) if field.name.startswith(("active", "pending"))
-        }
-        assert names
-        before, now = kind(**dict.fromkeys(names, 7)), kind(**dict.fromkeys(names, 2))
-        assert counted.since(now, before) == now
-        # Everything else is counted from one moment to the other.
-        others = {f.name for f in fields(kind) if f.type == "int"} - names
-        before, now = kind(**dict.fromkeys(others, 7)), kind(**dict.fromkeys(others, 9))
-        assert counted.since(now, before) == kind(**dict.fromkeys(others, 2))
+@pytest.mark.parametrize(("protocol", "kind"), [("udp", UdpStats), ("tcp", TcpStats)])
+def test_the_fields_are_those_of_the_one_table(protocol: Any, kind: Any) -> None:
+    told = dict(_rsecho.figures(protocol))
+    assert told.keys() == {field.name for field in fields(kind) if field.type == "int"}
+    levels = {name for name, is_level in told.items() if is_level}
+    assert levels
+    before, now = kind(**dict.fromkeys(levels, 7)), kind(**dict.fromkeys(levels, 2))
+    assert counted.since(now, before) == now
+    # Everything else is counted from one moment to the other.
+    others = told.keys() - levels
+    before, now = kind(**dict.fromkeys(others, 7)), kind(**dict.fromkeys(others, 9))
+    assert counted.since(now, before) == kind(**dict.fromkeys(others, 2))
 
 
 def test_f49_what_a_predicate_raises_stays_on_its_line() -> None:

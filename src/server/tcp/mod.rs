@@ -7,7 +7,7 @@
 //! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
 //! lifetime.rs how long one may live, how much has to come   order.rs  by a time of each
 //! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
-//! records.rs  a stream cut into records                 count.rs   counters, and their names
+//! records.rs  a stream cut into records
 //! refusals.rs telling of those that are closed at once
 //!
 //! Where somebody answers (DESIGN.md, "One turn, one question"):
@@ -23,7 +23,6 @@ mod accept;
 mod buffer;
 mod conversation;
 mod converse;
-mod count;
 mod echo;
 mod gate;
 mod lifetime;
@@ -52,11 +51,12 @@ use self::questions::Questions;
 use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
-    Descriptor, EngineChoice, Listen, Parts, Wait, bind_to_cpu, check_cpus, check_workers,
+    Descriptor, EngineChoice, Listen, Parts, Stats, Wait, bind_to_cpu, check_cpus, check_workers,
     resolve_listen, url,
 };
 use crate::address::is_loopback;
 use crate::books::block::Block;
+use crate::books::tcp as count;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::{Connections, Policy};
@@ -353,7 +353,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         stats: Box::new(move || {
             let _ = &sets;
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
-            count::stats(&shared.blocks, drops.sum())
+            Stats::new(count::totals(&shared.blocks), drops.sum())
         }),
         has_responder: config.responder.is_some(),
         impaired,

@@ -15,7 +15,7 @@ use self::judge::Judge;
 use self::setting::{Impairing, Setting};
 use self::worker::{Service, Worker};
 use super::{Listen, Parts, Stats, bind_to_cpu, resolve_listen, url};
-use crate::books::udp::{self as books, Counters, Totals};
+use crate::books::udp::{self as books, Counters};
 use crate::error::{Error, Result};
 use crate::event::{Level, Observer, Queue};
 use crate::guard::sources::Sources;
@@ -184,12 +184,8 @@ impl Shared {
                 (drops, _) => drops,
             }
         });
-        let Totals { counters, dropped } = books::totals(&self.counters);
-        Stats {
-            counters,
-            reasons: dropped,
-            kernel_drops: cfg!(target_os = "linux").then(|| drops.sum()),
-        }
+        let drops = cfg!(target_os = "linux").then(|| drops.sum());
+        Stats::new(books::totals(&self.counters), drops)
     }
 
     /// What a worker serves with, beside its endpoint and its protocol.

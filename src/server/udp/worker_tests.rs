@@ -12,7 +12,8 @@ use socket2::Socket;
 
 use super::Worker;
 use crate::books::DropReason;
-use crate::books::udp::{Totals, totals};
+use crate::books::Totals;
+use crate::books::udp::totals;
 use crate::datagram::{Destination, Outbox, RawAddress, Received, Slots};
 use crate::guard::{Policy, Rate};
 use crate::net::udp::Endpoint;
@@ -120,7 +121,7 @@ impl Outcome {
     }
 
     fn dropped(&self, reason: DropReason) -> u64 {
-        value(&self.totals.dropped, reason.name())
+        value(&self.totals.reasons, reason.name())
     }
 }
 
@@ -295,7 +296,7 @@ fn the_ghost_of_a_shut_down_socket_counts_as_nothing() {
     assert_eq!(
         outcome
             .totals
-            .dropped
+            .reasons
             .iter()
             .map(|(_, value)| value)
             .sum::<u64>(),
