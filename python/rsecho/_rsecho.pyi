@@ -23,6 +23,7 @@ __all__ = [
     "UdpClient",
     "__version__",
     "after_fork",
+    "figures",
     "is_debug_build",
     "kernel_limits",
     "resolve",

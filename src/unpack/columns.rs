@@ -118,6 +118,19 @@ impl Columns {
     }
 }
 
+impl Layout {
+    /// Decodes any number of records, one contiguous array per field.
+    ///
+    /// # Errors
+    /// When `data` is not a whole number of records, a record has no size, or there is no memory
+    /// for the columns.
+    pub fn decode_columns(&self, data: &[u8]) -> Result<Columns, DataError> {
+        let mut builder = ColumnsBuilder::new(self, self.records_in(data.len())?)?;
+        builder.push(data);
+        Ok(builder.finish())
+    }
+}
+
 /// Fills columns from records that come piece by piece.
 #[derive(Debug)]
 pub struct ColumnsBuilder<'l> {

@@ -1,5 +1,6 @@
 //! Bytes to values, one record at a time.
 
+use super::error::DataError;
 use super::format::{Code, Order, Slots};
 use super::half;
 use super::layout::Layout;
@@ -13,14 +14,19 @@ pub struct Values<'l, 'd> {
     record: &'d [u8],
 }
 
-impl<'l, 'd> Values<'l, 'd> {
-    /// `record` is as long as the layout says.
-    pub(super) fn new(layout: &'l Layout, record: &'d [u8]) -> Self {
-        Self {
-            slots: layout.slots(),
-            order: layout.plan.order,
-            record,
-        }
+impl Layout {
+    /// The values of one record, without allocating.
+    ///
+    /// # Errors
+    /// When `data` is not exactly one record.
+    #[inline]
+    pub fn decode<'d>(&self, data: &'d [u8]) -> Result<Values<'_, 'd>, DataError> {
+        self.check(data)?;
+        Ok(Values {
+            slots: self.slots(),
+            order: self.plan.order,
+            record: data,
+        })
     }
 }
 

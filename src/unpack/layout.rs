@@ -2,8 +2,6 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::columns::{Columns, ColumnsBuilder};
-use super::decode::Values;
 use super::encode;
 use super::error::{DataError, FormatError};
 use super::format::{self, Plan, Slot, Slots};
@@ -136,16 +134,6 @@ impl Layout {
             .ok_or(DataError::offset(self.plan.size, bytes, offset))
     }
 
-    /// The values of one record, without allocating.
-    ///
-    /// # Errors
-    /// When `data` is not exactly one record.
-    #[inline]
-    pub fn decode<'d>(&self, data: &'d [u8]) -> Result<Values<'_, 'd>, DataError> {
-        self.check(data)?;
-        Ok(Values::new(self, data))
-    }
-
     /// Appends one record to `out`; on error `out` is as it was.
     ///
     /// # Errors
@@ -184,17 +172,6 @@ impl Layout {
     /// When `record` is shorter than a record of the layout the slot came from.
     pub fn put(&self, slot: Slot, value: &Value<'_>, record: &mut [u8]) -> Result<(), DataError> {
         encode::put(self.plan.order, slot, value, record)
-    }
-
-    /// Decodes any number of records, one contiguous array per field.
-    ///
-    /// # Errors
-    /// When `data` is not a whole number of records, a record has no size, or there is no memory
-    /// for the columns.
-    pub fn decode_columns(&self, data: &[u8]) -> Result<Columns, DataError> {
-        let mut builder = ColumnsBuilder::new(self, self.records_in(data.len())?)?;
-        builder.push(data);
-        Ok(builder.finish())
     }
 }
 
