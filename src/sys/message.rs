@@ -35,6 +35,58 @@ pub(super) fn number(returned: isize) -> io::Result<usize> {
     usize::try_from(returned).map_err(|_| io::Error::last_os_error())
 }
 
+/// recvmsg(2), past the C library: there it is a cancellation point, which costs two locked
+/// instructions in a process with threads. Nobody cancels threads here.
+///
+/// # Safety
+///
+/// As for recvmsg(2): all that `header` points to is live, of the lengths given, and nobody else's.
+#[cfg(target_os = "linux")]
+pub(super) unsafe fn receive_message(
+    fd: RawFd,
+    header: *mut libc::msghdr,
+    flags: libc::c_int,
+) -> isize {
+    let (fd, flags) = (libc::c_long::from(fd), libc::c_long::from(flags));
+    // SAFETY: by the contract above; syscall(2) passes on what it is given.
+    unsafe { libc::syscall(libc::SYS_recvmsg, fd, header, flags) as isize }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use libc::recvmsg as receive_message;
+
+/// sendto(2), as [`receive_message`].
+///
+/// # Safety
+///
+/// As for sendto(2): the bytes and the name are live and of the lengths given.
+#[cfg(target_os = "linux")]
+pub(super) unsafe fn send_to(
+    fd: RawFd,
+    bytes: *const libc::c_void,
+    length: usize,
+    name: *const libc::c_void,
+    name_length: libc::socklen_t,
+) -> isize {
+    let (fd, flags) = (libc::c_long::from(fd), libc::c_long::from(SEND_FLAGS));
+    let name_length = name_length as libc::c_long;
+    let call = libc::SYS_sendto;
+    // SAFETY: by the contract above; syscall(2) passes on what it is given.
+    unsafe { libc::syscall(call, fd, bytes, length, flags, name, name_length) as isize }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) unsafe fn send_to(
+    fd: RawFd,
+    bytes: *const libc::c_void,
+    length: usize,
+    name: *const libc::c_void,
+    name_length: libc::socklen_t,
+) -> isize {
+    // SAFETY: by the contract above.
+    unsafe { libc::sendto(fd, bytes, length, SEND_FLAGS, name.cast(), name_length) }
+}
+
 /// Receives one datagram.
 pub(crate) fn receive(fd: RawFd, buffer: &mut [u8], mode: Mode) -> io::Result<Received> {
     let mut source = RawAddress::empty();
@@ -53,7 +105,7 @@ pub(crate) fn receive(fd: RawFd, buffer: &mut [u8], mode: Mode) -> io::Result<Re
     message.msg_controllen = Room::BYTES as _;
     // SAFETY: recvmsg(2): name, iov and control point to live, exclusively borrowed memory
     // of the lengths given, which outlives the call.
-    let length = number(unsafe { libc::recvmsg(fd, &raw mut message, mode.flags()) })?;
+    let length = number(unsafe { receive_message(fd, &raw mut message, mode.flags()) })?;
     Ok(describe(length, source, &room, &message))
 }
 
@@ -97,9 +149,7 @@ pub(crate) fn send(fd: RawFd, data: &[u8], transmit: &Transmit) -> io::Result<us
         let bytes = data.as_ptr().cast();
         // SAFETY: sendto(2) only reads the bytes and the address, both alive and of the
         // lengths given.
-        return number(unsafe {
-            libc::sendto(fd, bytes, data.len(), SEND_FLAGS, to.cast(), to_length)
-        });
+        return number(unsafe { send_to(fd, bytes, data.len(), to, to_length) });
     }
     let mut part = libc::iovec {
         iov_base: data.as_ptr().cast_mut().cast(),

@@ -116,7 +116,7 @@ impl Inbox {
         // SAFETY: recvmsg(2): as above, for one header.
         let length = number(unsafe {
             let header = &raw mut (*self.headers.ptr(slot)).msg_hdr;
-            libc::recvmsg(fd, header, mode.flags())
+            message::receive_message(fd, header, mode.flags())
         })?;
         self.headers.get_mut(slot).msg_len = length as libc::c_uint;
         Ok(1)
@@ -231,16 +231,9 @@ impl<'a> Filling<'a> {
             }
             let one = &(*headers).msg_hdr;
             if one.msg_iovlen == 1 && one.msg_controllen == 0 {
-                let (data, name) = (&*one.msg_iov, one.msg_name.cast());
+                let (data, name) = (&*one.msg_iov, one.msg_name);
                 let (base, length) = (data.iov_base, data.iov_len);
-                number(libc::sendto(
-                    fd,
-                    base,
-                    length,
-                    SEND_FLAGS,
-                    name,
-                    one.msg_namelen,
-                ))?;
+                number(message::send_to(fd, base, length, name, one.msg_namelen))?;
             } else {
                 number(libc::sendmsg(fd, one, SEND_FLAGS))?;
             }

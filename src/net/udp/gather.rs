@@ -14,7 +14,7 @@ const LEAN_BATCHES: u32 = 32;
 const LONELY_BATCHES: u32 = 4;
 
 /// One receive in so many asks for a full batch all the same.
-const LOOK_ROUND: u32 = 8;
+const LOOK_ROUND: u32 = 32;
 
 /// What the last batches taught.
 #[derive(Debug, Default)]
