@@ -181,9 +181,14 @@ proptest! {
         let client = Client { per_second, from: 4 * SECOND };
         let found = run(&rates, &[client], flood, 0, 10 * SECOND);
         let newcomer = found.clients[0];
-        // Where it has to return before its entry is another's, it may take it some attempts; and
-        // where the flood alone is just what the total bears, its sources are known as well.
-        prop_assert!(newcomer.asked - newcomer.answered <= 20, "{newcomer:?} of {flood:?}");
+        let most = match flood {
+            // Just what the total bears: it takes some time to sink to where each has its part.
+            Flood { per_second: ..2_100, .. } => 80,
+            Flood { sources: ..500, .. } => 3,
+            // Where it has to return before its entry is another's, it may take it some attempts.
+            _ => 10,
+        };
+        prop_assert!(newcomer.asked - newcomer.answered <= most, "{newcomer:?} of {flood:?}");
     }
 }
 
