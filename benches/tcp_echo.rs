@@ -7,7 +7,6 @@ use std::net::TcpStream;
 use std::thread;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rsecho::address::Family;
 use rsecho::server::{EngineChoice, Listen, Server, tcp};
 
 const ENGINES: [(&str, EngineChoice); 2] = [
@@ -16,12 +15,10 @@ const ENGINES: [(&str, EngineChoice); 2] = [
 ];
 
 fn serve(name: &str, engine: EngineChoice) -> Server {
-    let mut config = tcp::Config::new(Listen::At {
-        host: "127.0.0.1".into(),
-        port: 0,
-        family: Family::Any,
-    });
-    config.engine = engine;
+    let config = tcp::Config {
+        engine,
+        ..tcp::Config::new(Listen::at("127.0.0.1", 0))
+    };
     let server = Server::tcp(config, None).unwrap();
     assert_eq!(server.engine(), name);
     server.start().unwrap();

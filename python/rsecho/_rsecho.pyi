@@ -651,8 +651,20 @@ class UdpClient:
     def receive(self, timeout: float | None, /) -> bytes:
         """Wait for one datagram."""
 
-    def request(self, data: Buffer, timeout: float | None, /) -> tuple[bytes, int]:
-        """Drop what has come, send one datagram, wait for one; and the nanoseconds between."""
+    def request(
+        self,
+        data: Buffer,
+        timeout: float | None,
+        /,
+        *,
+        expected: Buffer | None = None,
+        takes_any: bool = False,
+    ) -> tuple[bytes, int, bool]:
+        """Drop what has come, send one datagram, wait for one.
+
+        Returns that, the nanoseconds it took, and whether it is right: equal to `expected`, or
+        to `data` without it, or any. Raises ValueError when told both.
+        """
 
     def close(self) -> None:
         """Close the socket and end waits in other threads."""
@@ -700,10 +712,33 @@ class TcpClient:
     def receive_exactly(self, count: int, timeout: float | None, /) -> bytes:
         """Wait for `count` bytes. Raises `EndOfStreamError` when the stream ends before."""
 
-    def request(self, data: Buffer, timeout: float | None, /) -> tuple[bytes, int]:
-        """Send all and read as many bytes back, both at once; and the nanoseconds it took.
+    def request(
+        self,
+        data: Buffer,
+        timeout: float | None,
+        /,
+        *,
+        expected: Buffer | None = None,
+        takes_any: bool = False,
+    ) -> tuple[bytes, int, bool]:
+        """Send all; read as many bytes as the right reply has, or whatever comes first.
 
-        Raises `EndOfStreamError` when the stream ends before.
+        Returns as `UdpClient.request`. Raises `EndOfStreamError` when the stream ends before.
+        """
+
+    def request_line(
+        self,
+        line: Buffer,
+        timeout: float | None,
+        /,
+        *,
+        expected: Buffer | None = None,
+        takes_any: bool = False,
+    ) -> tuple[bytes, int, bool]:
+        """Send a line and read one, both without their newlines.
+
+        Returns as `UdpClient.request`. Raises `EndOfStreamError` when the stream ends before,
+        and OSError with EMSGSIZE for a line that does not end.
         """
 
     def finish(self) -> None:

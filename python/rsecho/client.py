@@ -36,7 +36,7 @@ class Reply:
     """From before the first byte was sent until the last one was here, measured without the
     GIL, in nanoseconds."""
     is_equal: bool
-    """True when what came back is what was sent."""
+    """True when what came back is what was sent, or what was expected instead."""
 
 
 class Client(Generic[_Native]):
@@ -77,11 +77,25 @@ class Client(Generic[_Native]):
         with self._turn:
             return self._native.request(data, self._timeout)[0]
 
-    def exchange(self, data: Buffer) -> Reply:
-        """`request`, with the time it took and whether the reply is equal."""
+    def exchange(
+        self, data: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
+    ) -> Reply:
+        """`request`, with the time it took and whether the reply is right.
+
+        Args:
+            data: What to send.
+            expected: The reply that is right; None: what was sent. Over TCP as many bytes are
+                waited for as it has.
+            takes_any: Any reply is right. Over TCP, whatever comes first, 64 KiB at most.
+
+        Raises:
+            ValueError: both `expected` and `takes_any`.
+        """
         with self._turn:
-            reply, rtt_ns = self._native.request(data, self._timeout)
-        return Reply(reply, rtt_ns, reply == data)
+            reply = self._native.request(
+                data, self._timeout, expected=expected, takes_any=takes_any
+            )
+        return Reply(*reply)
 
     async def request_async(self, data: Buffer) -> bytes:
         """`request` on a thread; cancelling does not end it, its timeout does."""
@@ -89,11 +103,13 @@ class Client(Generic[_Native]):
 
         return await asyncio.to_thread(self.request, data)
 
-    async def exchange_async(self, data: Buffer) -> Reply:
+    async def exchange_async(
+        self, data: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
+    ) -> Reply:
         """`exchange` on a thread; cancelling does not end it, its timeout does."""
         import asyncio
 
-        return await asyncio.to_thread(self.exchange, data)
+        return await asyncio.to_thread(self.exchange, data, expected=expected, takes_any=takes_any)
 
     def close(self) -> None:
         """Closes the socket; a wait in another thread ends. Does nothing the second time."""
@@ -239,6 +255,22 @@ class TcpClient(Client[_rsecho.TcpClient]):
         """Waits for `count` bytes."""
         return self._native.receive_exactly(count, self._timeout)
 
+    def exchange_line(
+        self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
+    ) -> Reply:
+        """Sends `line` and a newline, and waits for a line, which the reply has without its
+        newline. Otherwise as `exchange`; what follows the line can be received.
+
+        Raises:
+            EndOfStreamError: the stream ended before the newline.
+            OSError: with EMSGSIZE: no newline came within 64 MiB more than `line` has.
+        """
+        with self._turn:
+            reply = self._native.request_line(
+                line, self._timeout, expected=expected, takes_any=takes_any
+            )
+        return Reply(*reply)
+
     def finish(self) -> None:
         """Tells the peer that nothing more will be sent; what it still sends can be
         received."""
@@ -249,6 +281,16 @@ class TcpClient(Client[_rsecho.TcpClient]):
         import asyncio
 
         await asyncio.to_thread(self.send_all, data)
+
+    async def exchange_line_async(
+        self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
+    ) -> Reply:
+        """`exchange_line` on a thread; cancelling does not end it, its timeout does."""
+        import asyncio
+
+        return await asyncio.to_thread(
+            self.exchange_line, line, expected=expected, takes_any=takes_any
+        )
 
     async def receive_async(self, max_bytes: int = 65_536) -> bytes:
         """`receive` on a thread; cancelling does not end it, its timeout does."""

@@ -64,9 +64,10 @@ counted! {
 
 impl From<Broken> for Reason {
     fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Reset => Reason::Reset,
-            Broken::Error => Reason::Error,
+        if broken.is_reset() {
+            Reason::Reset
+        } else {
+            Reason::Error
         }
     }
 }

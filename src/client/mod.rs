@@ -1,9 +1,18 @@
 //! Clients that ask an echo server: small, blocking, and never deaf to their caller.
+//!
+//! Imports run one way: `udp → driver → {patience, ends}`, `tcp → {patience, ends}`;
+//! `expectation` stands alone.
 
+mod driver;
+mod ends;
+mod expectation;
 mod patience;
 mod tcp;
 mod udp;
 
+pub use driver::Driver;
+pub use ends::Ends;
+pub use expectation::Expectation;
 pub use patience::Patience;
 pub use tcp::TcpClient;
-pub use udp::UdpClient;
+pub use udp::{Reply, UdpClient};

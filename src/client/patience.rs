@@ -1,7 +1,7 @@
 //! How long a caller waits, and who may end the wait early.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -10,10 +10,11 @@ use crate::sys::{self, Ready};
 /// The longest sleep without asking the caller whether to go on: Ctrl-C feels immediate.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// A time limit and a question, asked at least ten times a second during a wait: is the
+/// A time limit and a question, asked at least ten times a second during a call: is the
 /// caller's interest gone?
 pub struct Patience<'a> {
     start: Instant,
+    asked_at: Instant,
     limit: Option<Duration>,
     is_cancelled: &'a (dyn Fn() -> bool + 'a),
 }
@@ -37,30 +38,39 @@ pub(super) enum Until {
 impl<'a> Patience<'a> {
     /// From now on for `limit` (`None`: for ever), unless `is_cancelled` says true.
     pub fn new(limit: Option<Duration>, is_cancelled: &'a (dyn Fn() -> bool + 'a)) -> Self {
+        let now = Instant::now();
         Self {
-            start: Instant::now(),
+            start: now,
+            asked_at: now,
             limit,
             is_cancelled,
         }
     }
 
-    /// Starts the time anew: something moved.
-    pub(super) fn renew(&mut self) {
-        self.start = Instant::now();
-    }
-
     /// The same question with this share of the time that is left.
     pub(super) fn share(&self, of: u32) -> Self {
-        Self {
-            start: Instant::now(),
-            limit: self.left().map(|left| left / of.max(1)),
-            is_cancelled: self.is_cancelled,
-        }
+        let share = self.left().map(|left| left / of.max(1));
+        Self::new(share, self.is_cancelled)
     }
 
     fn left(&self) -> Option<Duration> {
         self.limit
             .map(|limit| limit.saturating_sub(self.start.elapsed()))
+    }
+
+    /// Starts the time anew: something moved. A peer that never lets the caller wait for
+    /// long must not make it deaf, so the question is asked here as well.
+    ///
+    /// # Errors
+    ///
+    /// A state error when the caller gave up.
+    pub(super) fn renew(&mut self, operation: &'static str, subject: &str) -> Result<()> {
+        self.start = Instant::now();
+        if self.start - self.asked_at < SLICE {
+            return Ok(());
+        }
+        self.asked_at = self.start;
+        self.ask(operation, subject)
     }
 
     /// Sleeps until `socket` is ready.
@@ -71,16 +81,31 @@ impl<'a> Patience<'a> {
     /// when the caller gave up.
     pub(super) fn wait(
         &self,
-        socket: &impl AsFd,
+        socket: &impl AsRawFd,
         until: Until,
         operation: &'static str,
         subject: &str,
         missing: &str,
     ) -> Result<()> {
-        let fd = socket.as_fd().as_raw_fd();
+        self.wait_until(None, socket, until, operation, subject, missing)
+    }
+
+    /// The same until `due` at most, which is no error.
+    pub(super) fn wait_until(
+        &self,
+        due: Option<Instant>,
+        socket: &impl AsRawFd,
+        until: Until,
+        operation: &'static str,
+        subject: &str,
+        missing: &str,
+    ) -> Result<()> {
+        let fd = socket.as_raw_fd();
         loop {
             let left = self.left();
-            let slice = Some(left.map_or(SLICE, |left| left.min(SLICE)));
+            let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let shortest = [left, until_due].into_iter().flatten().min();
+            let slice = Some(shortest.map_or(SLICE, |shortest| shortest.min(SLICE)));
             let ready = match until {
                 Until::Readable => sys::wait_readable(fd, None, slice),
                 Until::Writable => sys::wait_writable(fd, None, slice),
@@ -91,21 +116,54 @@ impl<'a> Patience<'a> {
                 Ok(Ready::Socket | Ready::Woken) => return Ok(()),
                 Err(error) => return Err(Error::system(operation, subject, &error)),
             }
-            if (self.is_cancelled)() {
-                return Err(Error::state(operation, subject, "the wait was cancelled"));
-            }
+            self.ask(operation, subject)?;
+            // What comes while the question is asked is looked at once more.
             if let (Some(limit), Some(left)) = (self.limit, left)
                 && left <= SLICE
                 && self.left() == Some(Duration::ZERO)
             {
-                return Err(Error::timeout(
-                    operation,
-                    subject,
-                    format!("{missing} within {limit:?}"),
-                ));
+                return Err(timeout(operation, subject, missing, limit));
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Ok(());
             }
         }
     }
+
+    /// For who never waits: whether there is time left, and now and then the question.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Patience::wait`].
+    pub(super) fn check(
+        &mut self,
+        operation: &'static str,
+        subject: &str,
+        missing: &str,
+    ) -> Result<()> {
+        let now = Instant::now();
+        if now - self.asked_at >= SLICE {
+            self.asked_at = now;
+            self.ask(operation, subject)?;
+        }
+        match self.limit {
+            Some(limit) if now - self.start >= limit => {
+                Err(timeout(operation, subject, missing, limit))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ask(&self, operation: &'static str, subject: &str) -> Result<()> {
+        if (self.is_cancelled)() {
+            return Err(Error::state(operation, subject, "the wait was cancelled"));
+        }
+        Ok(())
+    }
+}
+
+fn timeout(operation: &'static str, subject: &str, missing: &str, limit: Duration) -> Error {
+    Error::timeout(operation, subject, format!("{missing} within {limit:?}"))
 }
 
 #[cfg(test)]
@@ -147,5 +205,13 @@ mod tests {
         let error = wait(&Patience::new(None, &is_cancelled));
         assert!(error.is_state(), "{error}");
         assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn a_peer_that_keeps_moving_does_not_make_it_deaf() {
+        let mut patience = Patience::new(None, &|| true);
+        patience.renew("receive from", "x").unwrap();
+        std::thread::sleep(SLICE);
+        assert!(patience.renew("receive from", "x").unwrap_err().is_state());
     }
 }

@@ -1,29 +1,57 @@
 //! A client with one TCP connection.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
+use super::ends::Ends;
 use super::patience::{Patience, Until};
 use crate::address::{self, Family};
 use crate::error::{Error, Result};
-use crate::socket::{self, SocketOptions, SocketReport};
+use crate::socket::{self, SocketOptions};
+use crate::sys::stream::{Moved, Stream};
 
-/// A connection that does not block; waits are [`Patience`]'s.
+/// A connection whose waits are [`Patience`]'s.
 ///
 /// Once connected, a time limit is one without progress: a large transfer takes as long as
-/// it moves.
+/// it moves. A request sends and receives at the same time: a peer that cannot send its
+/// reply stops reading, so whoever sends everything first waits for ever. What follows a
+/// reply stays for the next call.
 #[derive(Debug)]
 pub struct TcpClient {
-    stream: TcpStream,
-    name: String,
-    peer: SocketAddr,
-    address: SocketAddr,
-    report: SocketReport,
+    stream: Stream,
+    ends: Ends,
 }
 
 const CONNECT: &str = "connect to";
 const EXCHANGE: &str = "exchange with";
+
+/// How much of a line is looked for its end at once.
+const LINE_STEP: usize = 16 << 10;
+
+/// How much longer than its request a line may be: no peer fills the caller's memory.
+const LINE_EXCESS: usize = 64 << 20;
+
+/// What came of receiving a part of a reply.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    /// Nothing has come.
+    Blocked,
+    /// Something has, and more belongs to the reply.
+    Moved,
+    Complete,
+}
+
+impl Progress {
+    fn complete_if(is_complete: bool) -> Self {
+        if is_complete {
+            Self::Complete
+        } else {
+            Self::Moved
+        }
+    }
+}
 
 impl TcpClient {
     /// Tries every address of `host` in turn, each for its share of the time that is left.
@@ -60,49 +88,34 @@ impl TcpClient {
         patience: &Patience<'_>,
     ) -> Result<Self> {
         let bound = socket::begin_connect_tcp(peer, options)?;
-        let stream = TcpStream::from(bound.socket);
-        let name = format!("tcp://{peer}");
+        let (socket, name) = (bound.socket, format!("tcp://{peer}"));
         patience
-            .wait(&stream, Until::Writable, CONNECT, &name, "no answer")
-            .map_err(|error| {
-                if error.is_timeout() {
-                    error.or("check the address, and firewalls on the way")
-                } else {
-                    error
-                }
+            .wait(&socket, Until::Writable, CONNECT, &name, "no answer")
+            .map_err(|error| match error.is_timeout() {
+                true => error.or("check the address, and firewalls on the way"),
+                false => error,
             })?;
-        let fail = |error: &io::Error| Error::system(CONNECT, &name, error);
-        if let Some(refusal) = stream.take_error().map_err(|error| fail(&error))? {
-            return Err(fail(&refusal));
-        }
-        let address = stream.local_addr().map_err(|error| fail(&error))?;
+        let outcome = socket.take_error().and_then(|refusal| match refusal {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        });
+        outcome.map_err(|error| Error::system(CONNECT, &name, &error))?;
+        let stream = Stream::from(OwnedFd::from(socket));
         Ok(Self {
+            ends: Ends {
+                name,
+                // The route is known since connect(2) began; the peer's answer changes nothing.
+                address: bound.address,
+                peer,
+                report: bound.report,
+            },
             stream,
-            name,
-            peer,
-            address,
-            report: bound.report,
         })
     }
 
-    /// As in `tcp://127.0.0.1:9999`: whom it talks to.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whom it talks to.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// Its own address.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What the socket was to get and what it got.
-    pub fn report(&self) -> &SocketReport {
-        &self.report
+    /// Who talks to whom.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Sends all of `data`.
@@ -110,17 +123,8 @@ impl TcpClient {
     /// # Errors
     ///
     /// The connection was reset, or nothing moved in time.
-    pub fn send_all(&self, data: &[u8], mut patience: Patience<'_>) -> Result<()> {
-        let mut sent = 0;
-        while sent < data.len() {
-            match self.write(&data[sent..])? {
-                0 => self.wait(&patience, Until::Writable, "the peer took nothing")?,
-                count => {
-                    sent += count;
-                    patience.renew();
-                }
-            }
-        }
+    pub fn send_all(&self, data: &[u8], patience: Patience<'_>) -> Result<()> {
+        self.exchange(data, patience, |_| Ok(Progress::Complete))?;
         Ok(())
     }
 
@@ -129,16 +133,8 @@ impl TcpClient {
     /// # Errors
     ///
     /// The connection was reset, or nothing came in time.
-    pub fn receive(&self, room: &mut [u8], patience: &Patience<'_>) -> Result<usize> {
-        if room.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            match self.read(room)? {
-                Some(count) => return Ok(count),
-                None => self.wait(patience, Until::Readable, "nothing came")?,
-            }
-        }
+    pub fn receive(&self, room: &mut [u8], patience: Patience<'_>) -> Result<usize> {
+        Ok(self.request_any(&[], room, patience)?.0)
     }
 
     /// Fills `room`.
@@ -147,12 +143,11 @@ impl TcpClient {
     ///
     /// The stream ended before, the connection was reset, or nothing came in time.
     pub fn receive_exactly(&self, room: &mut [u8], patience: Patience<'_>) -> Result<()> {
-        self.exchange(&[], room, patience)
+        self.request(&[], room, patience)?;
+        Ok(())
     }
 
-    /// Sends all of `data` and fills `reply`, both at the same time: a peer that cannot send
-    /// its reply stops reading, so whoever sends everything first waits for ever. Says how
-    /// long it took.
+    /// Sends all of `data` and fills `reply`. Says how long it took.
     ///
     /// # Errors
     ///
@@ -163,42 +158,67 @@ impl TcpClient {
         reply: &mut [u8],
         patience: Patience<'_>,
     ) -> Result<Duration> {
-        let start = Instant::now();
-        self.exchange(data, reply, patience)?;
-        Ok(start.elapsed())
-    }
-
-    fn exchange(&self, data: &[u8], reply: &mut [u8], mut patience: Patience<'_>) -> Result<()> {
-        let (mut sent, mut received) = (0, 0);
-        while sent < data.len() || received < reply.len() {
-            let before = (sent, received);
-            if sent < data.len() {
-                sent += self.write(&data[sent..])?;
-            }
+        let mut received = 0;
+        self.exchange(data, patience, |_| {
             if received < reply.len() {
                 match self.read(&mut reply[received..])? {
+                    None => return Ok(Progress::Blocked),
                     Some(0) => return Err(self.ended(received, reply.len())),
                     Some(count) => received += count,
-                    None => {}
                 }
             }
-            if (sent, received) != before {
-                patience.renew();
-                continue;
-            }
-            let (until, missing) = match (sent < data.len(), received < reply.len()) {
-                (true, true) => (Until::Either, "nothing moved"),
-                (true, false) => (Until::Writable, "the peer took nothing"),
-                (false, _) => (Until::Readable, "nothing came back"),
-            };
-            self.wait(&patience, until, missing)?;
-        }
-        Ok(())
+            Ok(Progress::complete_if(received == reply.len()))
+        })
     }
 
-    fn ended(&self, received: usize, wanted: usize) -> Error {
-        let reason = format!("the peer ended the stream after {received} of {wanted} bytes");
-        Error::ended(EXCHANGE, &self.name, reason)
+    /// Sends all of `data` and takes whatever comes back, as far as there is `room`, until
+    /// there is something and all is sent. Says how many bytes came, 0 when the peer ended the
+    /// stream, and how long it took.
+    ///
+    /// # Errors
+    ///
+    /// The connection was reset, or nothing moved in time.
+    pub fn request_any(
+        &self,
+        data: &[u8],
+        room: &mut [u8],
+        patience: Patience<'_>,
+    ) -> Result<(usize, Duration)> {
+        let mut received = 0;
+        let rtt = self.exchange(data, patience, |is_sent| {
+            if received < room.len() && (received == 0 || !is_sent) {
+                match self.read(&mut room[received..])? {
+                    None => return Ok(Progress::Blocked),
+                    Some(0) => return Ok(Progress::Complete),
+                    Some(count) => received += count,
+                }
+            }
+            Ok(Progress::complete_if(is_sent || received == room.len()))
+        })?;
+        Ok((received, rtt))
+    }
+
+    /// Sends `line` and a newline, and receives a line, which is returned without its newline.
+    /// Says how long it took.
+    ///
+    /// # Errors
+    ///
+    /// As of [`TcpClient::request`]; EMSGSIZE for a line that does not end.
+    pub fn request_line(&self, line: &[u8], patience: Patience<'_>) -> Result<(Vec<u8>, Duration)> {
+        let data = [line, b"\n"].concat();
+        let mut reply = Vec::new();
+        let longest = data.len() + LINE_EXCESS;
+        let rtt = self.exchange(&data, patience, |_| {
+            match self.read_line(&mut reply)? {
+                None => return Ok(Progress::Blocked),
+                Some(0) => return Err(self.ended(reply.len(), "a line's")),
+                Some(_) if reply.len() > longest => return Err(self.too_long(longest)),
+                Some(_) => {}
+            }
+            Ok(Progress::complete_if(reply.ends_with(b"\n")))
+        })?;
+        reply.pop();
+        Ok((reply, rtt))
     }
 
     /// Tells the peer that nothing more will be sent; what it still sends can be received.
@@ -208,41 +228,97 @@ impl TcpClient {
     /// The connection is gone.
     pub fn finish(&self) -> Result<()> {
         self.stream
-            .shutdown(Shutdown::Write)
-            .map_err(|error| Error::system("finish sending to", &self.name, &error))
+            .try_finish()
+            .map_err(|error| Error::system("finish sending to", &self.ends.name, &error))
     }
 
-    /// How many bytes the kernel took; 0: it has no room now.
-    fn write(&self, data: &[u8]) -> Result<usize> {
-        match (&self.stream).write(data) {
-            Ok(count) => Ok(count),
-            Err(error) if is_not_yet(&error) => Ok(0),
-            Err(error) => Err(Error::system(EXCHANGE, &self.name, &error)),
+    /// Sends all of `data` and has `take` receive until it says that the reply is complete;
+    /// it is told whether all is sent. Says how long both took.
+    fn exchange(
+        &self,
+        data: &[u8],
+        mut patience: Patience<'_>,
+        mut take: impl FnMut(bool) -> Result<Progress>,
+    ) -> Result<Duration> {
+        let start = Instant::now();
+        let (mut sent, mut is_complete) = (0, false);
+        while sent < data.len() || !is_complete {
+            let before = sent;
+            if sent < data.len() {
+                sent += self.moved(self.stream.send(&data[sent..]))?.unwrap_or(0);
+            }
+            let is_sent = sent == data.len();
+            let progress = if is_complete {
+                Progress::Blocked
+            } else {
+                take(is_sent)?
+            };
+            is_complete |= progress == Progress::Complete;
+            if sent > before || progress != Progress::Blocked {
+                patience.renew(EXCHANGE, &self.ends.name)?;
+                continue;
+            }
+            let (until, missing) = match (is_sent, is_complete) {
+                (false, false) => (Until::Either, "nothing moved"),
+                (false, true) => (Until::Writable, "the peer took nothing"),
+                (true, _) if data.is_empty() => (Until::Readable, "nothing came"),
+                (true, _) => (Until::Readable, "nothing came back"),
+            };
+            patience.wait(&self.stream, until, EXCHANGE, &self.ends.name, missing)?;
         }
+        Ok(start.elapsed())
     }
 
     /// How many bytes came, 0 at the end of the stream; `None`: none yet.
     fn read(&self, room: &mut [u8]) -> Result<Option<usize>> {
-        match (&self.stream).read(room) {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if is_not_yet(&error) => Ok(None),
-            Err(error) => Err(Error::system(EXCHANGE, &self.name, &error)),
+        self.moved(self.stream.receive(room))
+    }
+
+    /// The same, added to `line` and not beyond its end: what follows stays in the kernel.
+    fn read_line(&self, line: &mut Vec<u8>) -> Result<Option<usize>> {
+        let start = line.len();
+        line.resize(start + LINE_STEP, 0);
+        let step = &mut line[start..];
+        let came = match self.moved(self.stream.peek(step))? {
+            Some(seen @ 1..) => {
+                let end = step[..seen].iter().position(|byte| *byte == b'\n');
+                self.read(&mut step[..end.map_or(seen, |at| at + 1)])?
+            }
+            nothing => nothing,
+        };
+        line.truncate(start + came.unwrap_or(0));
+        Ok(came)
+    }
+
+    fn moved(&self, moved: Moved) -> Result<Option<usize>> {
+        match moved {
+            Moved::Bytes(count) => Ok(Some(count)),
+            Moved::Blocked => Ok(None),
+            Moved::Failed(broken) => Err(self.refused(&broken.into())),
         }
     }
 
-    fn wait(&self, patience: &Patience<'_>, until: Until, missing: &str) -> Result<()> {
-        patience.wait(&self.stream, until, EXCHANGE, &self.name, missing)
+    fn refused(&self, error: &io::Error) -> Error {
+        Error::system(EXCHANGE, &self.ends.name, error)
     }
-}
 
-fn is_not_yet(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+    fn ended(&self, received: usize, wanted: impl fmt::Display) -> Error {
+        let reason = format!("the peer ended the stream after {received} of {wanted} bytes");
+        Error::ended(EXCHANGE, &self.ends.name, reason)
+    }
+
+    fn too_long(&self, longest: usize) -> Error {
+        let error = io::Error::from_raw_os_error(libc::EMSGSIZE);
+        self.refused(&error)
+            .or(format!("the reply has no newline within {longest} bytes"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
 
     fn patience() -> Patience<'static> {
@@ -273,7 +349,7 @@ mod tests {
         with_peer(echo, |client| {
             client.request(&data, &mut reply, patience()).unwrap();
             client.finish().unwrap();
-            assert_eq!(client.receive(&mut [0; 8], &patience()).unwrap(), 0);
+            assert_eq!(client.receive(&mut [0; 8], patience()).unwrap(), 0);
         });
         assert!(reply == data);
     }

@@ -194,6 +194,26 @@ impl Outbox {
         }
     }
 
+    /// Copies what lies in slots, which are to be used again.
+    pub(crate) fn keep(&mut self, slots: Slots<'_>) {
+        for entry in &mut self.entries {
+            if let Place::Slot(slot, start) = entry.place {
+                let data = slots.data(slot.into(), start as usize, entry.length);
+                entry.place = Place::Page(self.page.len() as u32);
+                self.page.extend_from_slice(data);
+            }
+        }
+    }
+
+    /// Forgets what comes before this entry; `None`: all.
+    pub(crate) fn forget(&mut self, before: Option<usize>) {
+        match before {
+            // Their bytes stay until the rest is gone.
+            Some(entry) => drop(self.entries.drain(..entry)),
+            None => self.clear(),
+        }
+    }
+
     /// Forgets what was to be sent, which it has been, or has been counted.
     #[inline]
     pub fn clear(&mut self) {

@@ -10,6 +10,7 @@
 
 mod broadcast;
 mod echo;
+mod exchange;
 mod impair;
 mod respond;
 pub mod simulated;
@@ -18,6 +19,7 @@ pub use crate::datagram::{Batch, Datagram, Outbox};
 pub use broadcast::Broadcast;
 pub(crate) use broadcast::BroadcastRate;
 pub use echo::Echo;
+pub use exchange::Exchange;
 pub(crate) use impair::{Impaired, Lines};
 pub use respond::Responding;
 

@@ -12,20 +12,20 @@ use super::blocking::{Caller, blocking};
 use super::buffer::Input;
 use super::socket::{self, SocketOptions};
 use super::values::{Seconds, Whole, checked, family, port};
-use crate::client::{self, Patience};
+use crate::client::{self, Ends, Expectation, Patience};
 use crate::error::{Error, Result};
 
 /// A client until it is closed; a thread that waits meanwhile ends its wait.
 struct Handle<C> {
-    name: String,
+    ends: Ends,
     client: Mutex<Option<Arc<C>>>,
     is_closed: AtomicBool,
 }
 
 impl<C: Send + Sync> Handle<C> {
-    fn new(name: String, client: C) -> Self {
+    fn new(ends: Ends, client: C) -> Self {
         Self {
-            name,
+            ends,
             client: Mutex::new(Some(Arc::new(client))),
             is_closed: AtomicBool::new(false),
         }
@@ -34,12 +34,13 @@ impl<C: Send + Sync> Handle<C> {
     fn get(&self) -> Result<Arc<C>> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         client.clone().ok_or_else(|| {
-            Error::state("use", &self.name, "this client is closed").or("make a new one")
+            Error::state("use", &self.ends.name, "this client is closed").or("make a new one")
         })
     }
 
-    fn peek<R>(&self, py: Python<'_>, look: impl FnOnce(&C) -> R) -> PyResult<R> {
-        checked(py, self.get()).map(|client| look(&client))
+    /// Who talks to whom, until it is closed.
+    fn ends(&self, py: Python<'_>) -> PyResult<&Ends> {
+        checked(py, self.get().map(|_| &self.ends))
     }
 
     /// Runs `work` without the GIL and with the patience of `timeout`.
@@ -82,6 +83,38 @@ fn with_data<R>(data: &Bound<'_, PyAny>, with: impl FnOnce(&[u8]) -> R) -> PyRes
     Ok(input.with(py, 0, length, with))
 }
 
+/// What a caller wants back.
+struct Wanted {
+    bytes: Option<Vec<u8>>,
+    takes_any: bool,
+}
+
+impl Wanted {
+    fn get(expected: Option<&Bound<'_, PyAny>>, takes_any: bool) -> PyResult<Self> {
+        if let (true, Some(expected)) = (takes_any, expected) {
+            let reason = "expected says already which reply is right";
+            let error = Error::argument("use", "takes_any=True", reason);
+            return checked(expected.py(), Err(error));
+        }
+        let bytes = expected.map(|expected| with_data(expected, <[u8]>::to_vec));
+        Ok(Self {
+            bytes: bytes.transpose()?,
+            takes_any,
+        })
+    }
+
+    fn expectation(&self) -> Expectation<'_> {
+        match &self.bytes {
+            Some(bytes) => Expectation::Bytes(bytes),
+            None if self.takes_any => Expectation::Any,
+            None => Expectation::Echo,
+        }
+    }
+}
+
+/// The reply, how many nanoseconds it took, and whether it is right.
+type Answer<'py> = (Bound<'py, PyBytes>, u64, bool);
+
 /// A socket that talks to one UDP peer.
 #[pyclass(frozen, module = "rsecho._rsecho")]
 pub(super) struct UdpClient(Handle<client::UdpClient>);
@@ -101,29 +134,27 @@ impl UdpClient {
             let (port, family) = (self::port(port)?, self::family(family)?);
             client::UdpClient::connect(host, port, family, &options.0)
         })?;
-        Ok(Self(Handle::new(client.name().to_owned(), client)))
+        Ok(Self(Handle::new(client.ends().clone(), client)))
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.0.name
+        &self.0.ends.name
     }
 
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<(String, u16)> {
-        self.0.peek(py, |client| pair(client.address()))
+        Ok(pair(self.0.ends(py)?.address))
     }
 
     #[getter]
     fn peer(&self, py: Python<'_>) -> PyResult<(String, u16)> {
-        self.0.peek(py, |client| pair(client.peer()))
+        Ok(pair(self.0.ends(py)?.peer))
     }
 
     #[getter]
     fn socket_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0
-            .peek(py, |client| socket::report(py, client.report()))??
-            .into_pyobject(py)
+        socket::report(py, &self.0.ends(py)?.report)?.into_pyobject(py)
     }
 
     #[pyo3(signature = (data, timeout, /))]
@@ -132,7 +163,7 @@ impl UdpClient {
         let timeout = limit(py, timeout)?;
         with_data(data, |data| {
             self.0
-                .run(py, timeout, |client, patience| client.send(data, &patience))
+                .run(py, timeout, |client, patience| client.send(data, patience))
         })?
     }
 
@@ -145,25 +176,32 @@ impl UdpClient {
         let timeout = limit(py, timeout)?;
         let data = self
             .0
-            .run(py, timeout, |client, patience| client.receive(&patience))?;
+            .run(py, timeout, |client, patience| client.receive(patience))?;
         Ok(PyBytes::new(py, &data))
     }
 
-    /// The reply, and how many nanoseconds it took.
-    #[pyo3(signature = (data, timeout, /))]
+    /// Sends a datagram and takes the next one as its reply.
+    #[pyo3(signature = (data, timeout, /, *, expected=None, takes_any=false))]
     fn request<'py>(
         &self,
         data: &Bound<'py, PyAny>,
         timeout: Option<Seconds>,
-    ) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+        expected: Option<&Bound<'py, PyAny>>,
+        takes_any: bool,
+    ) -> PyResult<Answer<'py>> {
         let py = data.py();
         let timeout = limit(py, timeout)?;
-        let (reply, rtt) = with_data(data, |data| {
+        let wanted = Wanted::get(expected, takes_any)?;
+        let reply = with_data(data, |data| {
             self.0.run(py, timeout, |client, patience| {
-                client.request(data, &patience)
+                client.request(data, wanted.expectation(), patience)
             })
         })??;
-        Ok((PyBytes::new(py, &reply), nanoseconds(rtt)))
+        Ok((
+            PyBytes::new(py, &reply.data),
+            nanoseconds(reply.rtt),
+            reply.is_right,
+        ))
     }
 
     fn close(&self, py: Python<'_>) {
@@ -177,6 +215,9 @@ pub(super) struct TcpClient(Handle<client::TcpClient>);
 
 /// What one receive makes room for at most, whatever the caller would take.
 const RECEIVE_BYTES: usize = 1 << 20;
+
+/// What of a reply that may be any is taken at most.
+const ANY_REPLY_BYTES: usize = 1 << 16;
 
 #[pymethods]
 impl TcpClient {
@@ -197,29 +238,27 @@ impl TcpClient {
             let patience = Patience::new(timeout, &is_cancelled);
             client::TcpClient::connect(host, port, family, &options.0, &patience)
         })?;
-        Ok(Self(Handle::new(client.name().to_owned(), client)))
+        Ok(Self(Handle::new(client.ends().clone(), client)))
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.0.name
+        &self.0.ends.name
     }
 
     #[getter]
     fn address(&self, py: Python<'_>) -> PyResult<(String, u16)> {
-        self.0.peek(py, |client| pair(client.address()))
+        Ok(pair(self.0.ends(py)?.address))
     }
 
     #[getter]
     fn peer(&self, py: Python<'_>) -> PyResult<(String, u16)> {
-        self.0.peek(py, |client| pair(client.peer()))
+        Ok(pair(self.0.ends(py)?.peer))
     }
 
     #[getter]
     fn socket_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0
-            .peek(py, |client| socket::report(py, client.report()))??
-            .into_pyobject(py)
+        socket::report(py, &self.0.ends(py)?.report)?.into_pyobject(py)
     }
 
     #[pyo3(signature = (data, timeout, /))]
@@ -244,7 +283,7 @@ impl TcpClient {
         let room = checked(py, number_of_bytes("max_bytes", max_bytes))?.min(RECEIVE_BYTES);
         let data = self.0.run(py, timeout, |client, patience| {
             let mut data = vec![0; room];
-            let length = client.receive(&mut data, &patience)?;
+            let length = client.receive(&mut data, patience)?;
             data.truncate(length);
             Ok(data)
         })?;
@@ -267,26 +306,61 @@ impl TcpClient {
         })
     }
 
-    /// As many bytes back as were sent, and how many nanoseconds that took.
-    #[pyo3(signature = (data, timeout, /))]
+    /// Sends all of `data`; takes as many bytes back as the right reply has, where there is one.
+    #[pyo3(signature = (data, timeout, /, *, expected=None, takes_any=false))]
     fn request<'py>(
         &self,
         data: &Bound<'py, PyAny>,
         timeout: Option<Seconds>,
-    ) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+        expected: Option<&Bound<'py, PyAny>>,
+        takes_any: bool,
+    ) -> PyResult<Answer<'py>> {
         let py = data.py();
         let timeout = limit(py, timeout)?;
+        let wanted = Wanted::get(expected, takes_any)?;
         with_data(data, |data| {
+            let Some(right) = wanted.expectation().right_reply(data) else {
+                let (reply, rtt) = self.0.run(py, timeout, |client, patience| {
+                    let mut reply = vec![0; ANY_REPLY_BYTES];
+                    let (length, rtt) = client.request_any(data, &mut reply, patience)?;
+                    reply.truncate(length);
+                    Ok((reply, rtt))
+                })?;
+                return Ok((PyBytes::new(py, &reply), nanoseconds(rtt), true));
+            };
             let mut rtt = Duration::ZERO;
             // Straight into the object that is returned: nobody else has it yet.
-            let reply = PyBytes::new_with(py, data.len(), |reply| {
+            let reply = PyBytes::new_with(py, right.len(), |reply| {
                 rtt = self.0.run(py, timeout, |client, patience| {
                     client.request(data, reply, patience)
                 })?;
                 Ok(())
             })?;
-            Ok((reply, nanoseconds(rtt)))
+            let is_right = reply.as_bytes() == right;
+            Ok((reply, nanoseconds(rtt), is_right))
         })?
+    }
+
+    /// Sends a line and takes the next one as its reply, both without their newlines.
+    #[pyo3(signature = (line, timeout, /, *, expected=None, takes_any=false))]
+    fn request_line<'py>(
+        &self,
+        line: &Bound<'py, PyAny>,
+        timeout: Option<Seconds>,
+        expected: Option<&Bound<'py, PyAny>>,
+        takes_any: bool,
+    ) -> PyResult<Answer<'py>> {
+        let py = line.py();
+        let timeout = limit(py, timeout)?;
+        let wanted = Wanted::get(expected, takes_any)?;
+        let (reply, rtt, is_right) = with_data(line, |line| {
+            self.0.run(py, timeout, |client, patience| {
+                let (reply, rtt) = client.request_line(line, patience)?;
+                let is_right = wanted.expectation().is_met(line, &reply);
+                Ok((reply, rtt, is_right))
+            })
+        })??;
+        Ok((PyBytes::new(py, &reply), nanoseconds(rtt), is_right))
     }
 
     /// Tells the peer that nothing more will be sent.

@@ -22,13 +22,25 @@ pub(crate) enum Moved {
     Failed(Broken),
 }
 
-/// How a connection broke.
+/// How a connection broke: the system's error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
-    /// The peer reset it (RST), or had closed it while there was something to send.
-    Reset,
-    /// Anything else: the peer is unreachable, does not answer any more, no memory.
-    Error,
+pub(crate) struct Broken(i32);
+
+impl Broken {
+    /// The peer reset it (RST), or had closed it while there was something to send; otherwise
+    /// the peer is unreachable or does not answer any more, or memory is lacking.
+    ///
+    /// EPIPE: after the peer's end of stream a reset says so (net/ipv4/tcp_input.c,
+    /// `tcp_reset`), as does a send after one.
+    pub(crate) fn is_reset(self) -> bool {
+        matches!(self.0, libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED)
+    }
+}
+
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> Self {
+        io::Error::from_raw_os_error(broken.0)
+    }
 }
 
 impl Moved {
@@ -36,24 +48,38 @@ impl Moved {
         if let Ok(count) = usize::try_from(count) {
             return Moved::Bytes(count);
         }
-        match io::Error::last_os_error().raw_os_error() {
+        // It has a number: it came from the system.
+        match io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO)
+        {
             // A signal: readiness brings the caller back.
-            Some(libc::EAGAIN | libc::EINTR) => Moved::Blocked,
+            libc::EAGAIN | libc::EINTR => Moved::Blocked,
             #[allow(unreachable_patterns)] // the same number on most systems
-            Some(libc::EWOULDBLOCK) => Moved::Blocked,
-            // EPIPE: after the peer's end of stream a reset says so (net/ipv4/tcp_input.c,
-            // `tcp_reset`), as does a send after one.
-            Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED) => {
-                Moved::Failed(Broken::Reset)
-            }
-            _ => Moved::Failed(Broken::Error),
+            libc::EWOULDBLOCK => Moved::Blocked,
+            errno => Moved::Failed(Broken(errno)),
         }
     }
 }
 
-/// One end of a TCP connection, shut down and closed when dropped.
+/// One end of a TCP connection: closed when dropped, an accepted one shut down before.
 #[derive(Debug)]
-pub(crate) struct Stream(OwnedFd);
+pub(crate) struct Stream(OwnedFd, Side);
+
+/// Who asked for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Accepted,
+    Connected,
+}
+
+impl From<OwnedFd> for Stream {
+    /// Takes over a connection that was made with connect(2). Its end is close(2)'s alone, so
+    /// that SO_LINGER with no time resets it, without an end of stream (FIN) before.
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd, Side::Connected)
+    }
+}
 
 impl Stream {
     /// Takes what has come, as much as there is room for.
@@ -133,8 +159,14 @@ impl Stream {
     }
 
     /// Ends our direction of the stream once all that was sent is delivered: SHUT_WR.
+    /// A failure means that the peer is gone already: there is nothing left to end.
     pub(crate) fn finish(&self) {
-        self.shutdown(libc::SHUT_WR);
+        let _ = self.try_finish();
+    }
+
+    /// [`Stream::finish`] for who wants to know.
+    pub(crate) fn try_finish(&self) -> io::Result<()> {
+        self.shutdown(libc::SHUT_WR)
     }
 
     /// Makes the close that follows a reset, so that the kernel does not go on for minutes
@@ -193,11 +225,11 @@ impl Stream {
         let _ = set_int(self.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
     }
 
-    fn shutdown(&self, how: i32) {
-        // SAFETY: shutdown(2) takes two integers. It fails where the peer is gone already,
-        // and then there is nothing left to end.
-        unsafe {
-            libc::shutdown(self.0.as_raw_fd(), how);
+    fn shutdown(&self, how: i32) -> io::Result<()> {
+        // SAFETY: shutdown(2) takes two integers.
+        match unsafe { libc::shutdown(self.0.as_raw_fd(), how) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 }
@@ -210,8 +242,11 @@ impl AsRawFd for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // While a child of `fork` holds a copy, close alone would keep the connection up.
-        self.shutdown(libc::SHUT_RDWR);
+        if self.1 == Side::Accepted {
+            // While a child of `fork` holds a copy, close alone would keep the connection up.
+            // A failure means that there is nothing left to end.
+            let _ = self.shutdown(libc::SHUT_RDWR);
+        }
     }
 }
 
@@ -267,7 +302,7 @@ pub(crate) fn accept(listener: RawFd) -> Result<(Stream, SocketAddr), NotAccepte
     let mut length = RawAddress::CAPACITY;
     let fd = accept_with_flags(listener, &mut address, &mut length)?;
     // SAFETY: accept(2) returned a new descriptor that nobody else owns.
-    let stream = Stream(unsafe { OwnedFd::from_raw_fd(fd) });
+    let stream = Stream(unsafe { OwnedFd::from_raw_fd(fd) }, Side::Accepted);
     address.set_length(length);
     // An address of another family cannot come from an IPv4 or IPv6 listener.
     let peer = address.to_std().ok_or(NotAccepted::Connection)?;

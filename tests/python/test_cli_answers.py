@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import rsecho as package
+from click.testing import CliRunner
 from command import PATIENCE, rsecho, serving
+from rsecho.cli import send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,3 +154,30 @@ def test_send_expects_what_it_is_told() -> None:
         assert done.returncode == 0 and b'"LONGER"' in done.stdout
     for words in (["--line"], ["--any", "--expect", "x"]):
         assert rsecho("send", target, "x", *words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "data"),
+    [
+        (["--line"], b"hello"),
+        (["--line", "--any"], b"hello"),
+        (["--any"], b"hello"),
+        (["--expect", "hel"], b"hel"),
+        ([], b"hello"),
+    ],
+)
+def test_send_has_each_reply_timed_by_one_native_call(
+    words: list[str], data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piecewise(*_: object) -> NoReturn:
+        raise AssertionError("timed piece by piece")
+
+    for name in ("send_all", "receive", "receive_exactly"):
+        monkeypatch.setattr(package.TcpClient, name, piecewise)
+    with package.TcpServer("127.0.0.1") as server:
+        target = "{}:{}".format(*server.address)
+        done = CliRunner().invoke(send.command, [target, "hello", "--tcp", "--json", *words])
+    assert done.exit_code == 0, done.output
+    (reply,) = json.loads(done.output)["replies"]
+    assert bytes.fromhex(reply["data_hex"]) == data
+    assert reply["rtt_ns"] > 0

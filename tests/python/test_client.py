@@ -151,6 +151,80 @@ def test_tcp_round_trip_and_finish() -> None:
         assert client.receive() == b""
 
 
+def test_tcp_takes_as_much_as_what_is_expected_has() -> None:
+    def serve(connection: socket.socket) -> None:
+        assert connection.recv(100) == b"a"
+        connection.sendall(b"A and more")
+        assert connection.recv(100) == b"b"
+        connection.sendall(b"B")
+
+    with (
+        tcp_peer(serve) as address,
+        rsecho.TcpClient(*address, timeout=PATIENCE) as client,
+    ):
+        reply = client.exchange(b"a", expected=bytearray(b"A and"))
+        assert (reply.data, reply.is_equal) == (b"A and", True)
+        assert client.receive() == b" more"
+        reply = client.exchange(b"b", takes_any=True)
+        assert (reply.data, reply.is_equal) == (b"B", True)
+        with pytest.raises(rsecho.EndOfStreamError, match="0 of 1 bytes"):
+            client.exchange(b"c", expected=b"C")
+
+
+def test_tcp_lines_of_any_length_come_whole_and_leave_what_follows() -> None:
+    line = bytes(range(11, 256)) * (4 << 10)
+
+    def serve(connection: socket.socket) -> None:
+        with connection.makefile("rb") as lines:
+            assert lines.readline() == line + b"\n"
+            connection.sendall(line + b"\nnext")
+            assert lines.readline() == b"\n"
+            connection.sendall(b" one\nno end")
+
+    with (
+        tcp_peer(serve) as address,
+        rsecho.TcpClient(*address, timeout=PATIENCE) as client,
+    ):
+        reply = client.exchange_line(line)
+        assert reply.data == line and reply.is_equal
+        assert 0 < reply.rtt_ns < PATIENCE * 1e9
+        reply = client.exchange_line(b"", expected=b"next one")
+        assert (reply.data, reply.is_equal) == (b"next one", True)
+        with pytest.raises(rsecho.EndOfStreamError, match="after 6 of a line's bytes"):
+            client.exchange_line(b"")
+
+
+def test_udp_judges_a_reply_by_what_is_expected(udp_peer: socket.socket) -> None:
+    def serve() -> None:
+        for _ in range(3):
+            data, peer = udp_peer.recvfrom(100)
+            udp_peer.sendto(data.upper(), peer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with rsecho.UdpClient(*udp_peer.getsockname(), timeout=PATIENCE) as client:
+        assert client.exchange(b"a", expected=memoryview(b"A")).is_equal
+        assert not client.exchange(b"a").is_equal
+        assert client.exchange(b"a", takes_any=True).is_equal
+        with pytest.raises(ValueError, match="expected says already"):
+            client.exchange(b"a", expected=b"A", takes_any=True)
+    thread.join(PATIENCE)
+
+
+def test_a_thread_sends_while_another_one_waits(udp_peer: socket.socket) -> None:
+    with rsecho.UdpClient(*udp_peer.getsockname(), timeout=PATIENCE) as client:
+        received: list[bytes] = []
+        thread = threading.Thread(target=lambda: received.append(client.receive()))
+        thread.start()
+        time.sleep(0.05)
+        client.send(b"meanwhile")
+        assert udp_peer.recv(100) == b"meanwhile"
+        assert not received
+        udp_peer.sendto(b"at last", client.address)
+        thread.join(PATIENCE)
+        assert received == [b"at last"]
+
+
 def test_tcp_requests_larger_than_all_buffers_do_not_deadlock() -> None:
     data = bytes(range(256)) * (64 << 12)
     assert len(data) == 64 << 20
@@ -289,7 +363,10 @@ def test_other_threads_run_during_a_wait(udp_peer: socket.socket) -> None:
         assert client.receive() == b"at last"
 
 
-@pytest.mark.parametrize("wait", ["udp.receive()", "udp.request(b'x')", "tcp.receive()"])
+WAITS = ["udp.receive()", "udp.request(b'x')", "tcp.receive()", "tcp.exchange_line(b'x')"]
+
+
+@pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c_ends_every_wait(wait: str) -> None:
     with spawn(f"""
         import socket

@@ -49,6 +49,8 @@ pub(crate) struct Options {
 
 /// The largest UDP payload over IPv4.
 const MAX_DATAGRAM: usize = 65_507;
+/// Digits at the head of each datagram that tell it from all others.
+pub(crate) const HEADER: usize = 12;
 /// What one receive of a TCP connection can bring.
 pub(crate) const MAX_MESSAGE: usize = 256 << 10;
 
@@ -112,7 +114,7 @@ pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Options, S
 fn check(options: &Options) -> Result<(), String> {
     let lengths = match options.protocol {
         // With letters to turn into upper case, where that is asked for.
-        Protocol::Udp => crate::udp::HEADER + usize::from(options.upper)..=MAX_DATAGRAM,
+        Protocol::Udp => HEADER + usize::from(options.upper)..=MAX_DATAGRAM,
         Protocol::Tcp => 1..=MAX_MESSAGE,
     };
     if !lengths.contains(&options.length) {

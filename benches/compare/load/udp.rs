@@ -13,15 +13,13 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use crate::meter::{Histogram, Outcome, Reading};
-use crate::options::Options;
+use crate::options::{HEADER, Options};
 use crate::pattern::Pattern;
 use crate::sys::{self, Epoll, Inbox};
 
-/// Client's number and sequence number, in digits.
-pub(crate) const HEADER: usize = NUMBER_DIGITS + SEQUENCE_DIGITS;
-/// Room for 262,144 clients, and for 2^54 datagrams of each.
+/// Of the header, the client's number, with room for 262,144 of them; the rest is a sequence
+/// number, with room for 2^54 datagrams of each.
 const NUMBER_DIGITS: usize = 3;
-const SEQUENCE_DIGITS: usize = 9;
 
 /// Silence of a socket after which nothing more is expected of what it sent. It doubles each
 /// time, up to a limit, until there is a good echo: a server that is slow for want of CPU

@@ -137,27 +137,12 @@ def _exchange(
     given: dict[str, Any],
     expected: bytes | None,
 ) -> Reply:
-    from rsecho import UdpClient
-    from rsecho.client import Reply
+    from rsecho import TcpClient
 
-    right = payload if expected is None else expected
-    start = time.perf_counter_ns()
-    if isinstance(client, UdpClient):
-        reply = client.exchange(payload)
-        data, rtt_ns = reply.data, reply.rtt_ns
-    elif given["line"]:
-        client.send_all(payload + b"\n")
-        data = b""
-        while not data.endswith(b"\n"):
-            data += client.receive_exactly(1)
-        data, rtt_ns = data[:-1], time.perf_counter_ns() - start
-    elif expected is None and not given["takes_any"]:
-        return client.exchange(payload)
-    else:
-        client.send_all(payload)
-        data = client.receive() if expected is None else client.receive_exactly(len(expected))
-        rtt_ns = time.perf_counter_ns() - start
-    return Reply(data, rtt_ns, given["takes_any"] or data == right)
+    takes_any: bool = given["takes_any"]
+    if given["line"] and isinstance(client, TcpClient):
+        return client.exchange_line(payload, expected=expected, takes_any=takes_any)
+    return client.exchange(payload, expected=expected, takes_any=takes_any)
 
 
 def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:

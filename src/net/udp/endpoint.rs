@@ -13,15 +13,14 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::engine::Engine;
+use super::link::Link;
 use super::offload::Offload;
-use super::plan::{Item, Plan};
 use super::refused::Patience;
 use super::reporting::{self, Hops};
 use super::waiting::{Arrival, Receiver, tolerate};
 use crate::books::udp::{Count, Tally};
 use crate::datagram::{Destination, Outbox, RawAddress, Received, Slots};
 use crate::event::{Level, Observer};
-use crate::sys::message::Mode;
 use crate::worker::Control;
 
 /// What an endpoint is made of, beside its engine.
@@ -47,9 +46,8 @@ pub(crate) struct Parts {
 pub(crate) struct Endpoint<E> {
     // Dropped first: it puts back what the socket was set to.
     hops: Option<Hops>,
-    pub(super) engine: E,
+    pub(super) link: Link<E>,
     pub(super) parts: Parts,
-    pub(super) plan: Plan,
     pub(super) patience: Patience,
     /// Peers to whom the path refuses trains (a segment above its MTU).
     pub(super) refuse_trains: Vec<RawAddress>,
@@ -62,8 +60,7 @@ impl<E: Engine> Endpoint<E> {
     pub(crate) fn new(parts: Parts, engine: E) -> Self {
         Self {
             hops: None,
-            plan: Plan::new(engine.slots()),
-            engine,
+            link: Link::new(engine),
             parts,
             patience: Patience::default(),
             refuse_trains: Vec::new(),
@@ -108,7 +105,7 @@ impl<E: Engine> Endpoint<E> {
             return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
         }
         let receiver = &mut self.parts.receiver;
-        receiver.receive(&mut self.engine, control, due)
+        receiver.receive(&mut self.link.engine, control, due)
     }
 
     /// What is there now. Breaks where nothing is.
@@ -117,8 +114,7 @@ impl<E: Engine> Endpoint<E> {
     ///
     /// As for [`Endpoint::receive`].
     pub(crate) fn receive_now(&mut self, control: &Control) -> io::Result<ControlFlow<(), usize>> {
-        let slots = 0..self.engine.slots();
-        match self.engine.receive(slots, Mode::DontWait) {
+        match self.link.receive_now() {
             Ok(count) => Ok(ControlFlow::Continue(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ControlFlow::Break(())),
             // What is no reason to end is no reason to stop either.
@@ -135,7 +131,7 @@ impl<E: Engine> Endpoint<E> {
     /// What came into a slot. Once a receive.
     #[inline]
     pub(crate) fn take(&mut self, slot: usize) -> Received {
-        let received = self.engine.take(slot);
+        let received = self.link.take(slot);
         if let Some(hops) = &mut self.hops {
             hops.look(received.hop_limit);
         }
@@ -145,12 +141,12 @@ impl<E: Engine> Endpoint<E> {
     /// Where the bytes of what came lie.
     #[inline]
     pub(crate) fn slots(&self) -> Slots<'_> {
-        self.engine.memory()
+        self.link.slots()
     }
 
     /// Whether receives may bring trains.
     pub(crate) fn has_trains(&self) -> bool {
-        self.engine.max_segments() > 1
+        self.link.engine.max_segments() > 1
     }
 
     /// Told what a batch came to: so many messages, some of them trains, and so many sends.
@@ -222,12 +218,12 @@ impl<E: Engine> Endpoint<E> {
         mut publish: impl FnMut(&mut Tally),
     ) -> usize {
         self.plan_sends(outbox);
-        let groups = self.plan.groups().len();
+        let groups = self.link.plan.groups().len();
         let mut next = 0;
         while next < groups {
-            match self.engine.send(&self.plan, outbox, next) {
+            match self.link.engine.send(&self.link.plan, outbox, next) {
                 Ok(sent) => {
-                    for group in &self.plan.groups()[next..next + sent] {
+                    for group in &self.link.plan.groups()[next..next + sent] {
                         outbox.tally.add(Count::SentPackets, group.datagrams.into());
                         outbox.tally.add(Count::SentBytes, group.bytes.into());
                     }
@@ -252,25 +248,6 @@ impl<E: Engine> Endpoint<E> {
                 entry.transmit.hop_limit = hops.socket.ask(entry.transmit.hop_limit);
             }
         }
-        self.plan.clear();
-        let entries = outbox.entries();
-        assert!(
-            entries.len() <= usize::from(u16::MAX),
-            "an outbox is bounded"
-        );
-        let most = self.engine.max_segments();
-        for (index, entry) in entries.iter().enumerate() {
-            let to = &entry.transmit.to;
-            let refuses = !self.refuse_trains.is_empty() && self.refuse_trains.contains(to);
-            let item = Item {
-                entry: index as u16,
-                peer: to,
-                length: entry.length,
-                segment_bytes: entry.segment_bytes,
-                max_segments: if refuses { 1 } else { most },
-            };
-            let same = |other: u16| entries[usize::from(other)].transmit == entry.transmit;
-            self.plan.add(item, same);
-        }
+        self.link.plan_sends(outbox, &self.refuse_trains);
     }
 }

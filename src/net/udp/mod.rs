@@ -1,12 +1,13 @@
 //! A UDP socket's datagrams, in and out.
 //!
-//! Imports run one way: `endpoint → {flush → plan, waiting → {gather, pace, owner}, reporting}
+//! Imports run one way: `endpoint → {link → plan, waiting → {gather, pace, owner}, reporting}
 //! → engine`, and `offload` is what an endpoint tells of trains.
 
 pub(crate) mod endpoint;
 pub(crate) mod engine;
 mod gather;
 mod hops;
+pub(crate) mod link;
 pub(crate) mod offload;
 mod owner;
 pub(crate) mod plan;

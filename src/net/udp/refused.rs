@@ -63,11 +63,11 @@ impl<E: Engine> Endpoint<E> {
         control: &Control,
         publish: &mut impl FnMut(&mut Tally),
     ) {
-        let group = self.plan.groups()[group];
+        let group = self.link.plan.groups()[group];
         let transmit = outbox.entries()[usize::from(group.entry)].transmit;
         let size = group.segment_bytes.max(1) as usize;
         let mut any_sent = false;
-        let pieces: Vec<_> = self.plan.pieces(&group).collect();
+        let pieces: Vec<_> = self.link.plan.pieces(&group).collect();
         for piece in pieces {
             let index = usize::from(piece.entry);
             let (start, all) = (piece.offset as usize, piece.length as usize);
@@ -107,8 +107,10 @@ impl<E: Engine> Endpoint<E> {
             }
             // The kernel or the driver does not do it at all, or no longer.
             Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
-                self.engine.limit_segments(usize::from(group.datagrams));
-                let most = self.engine.max_segments();
+                self.link
+                    .engine
+                    .limit_segments(usize::from(group.datagrams));
+                let most = self.link.engine.max_segments();
                 self.parts.offload.limit_segments(most, error)
             }
             _ => None,
@@ -132,7 +134,7 @@ impl<E: Engine> Endpoint<E> {
         let mut stale_error_taken = false;
         loop {
             let entry = &outbox.entries()[index];
-            let data = outbox.data(self.engine.memory(), entry, offset, length);
+            let data = outbox.data(self.link.slots(), entry, offset, length);
             let Err(error) = message::send(fd, data, transmit) else {
                 return Ok(());
             };
