@@ -365,6 +365,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_ends_where_its_newline_is_and_any_reply_where_it_stops() {
+        let serve = |mut stream: TcpStream| {
+            stream.write_all(b"one\ntwo").unwrap();
+            io::copy(&mut stream, &mut io::sink()).unwrap();
+        };
+        let mut room = [0; 8];
+        with_peer(serve, |client| {
+            let (line, rtt) = client.request_line(b"a line", patience()).unwrap();
+            assert_eq!(line, b"one");
+            assert!(rtt > Duration::ZERO);
+            let (length, _) = client.request_any(b"x", &mut room, patience()).unwrap();
+            assert_eq!(&room[..length], b"two");
+        });
+    }
+
+    #[test]
     fn nobody_there_is_refused_by_name() {
         let port = {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();

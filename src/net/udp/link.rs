@@ -96,3 +96,34 @@ impl Link<Portable> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::Transmit;
+    use crate::guard::Policy;
+    use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn an_error_takes_its_own_datagram_away_and_no_other() {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Transmit::to(RawAddress::from(peer.local_addr().unwrap()));
+        let mut link = Link::new(Portable::new(socket.as_raw_fd(), 0));
+        let mut outbox = Outbox::new(Policy::default());
+        for data in [&b"first"[..], &[0; 65_508], b"last"] {
+            outbox.send(to, data);
+        }
+        let error = link.send_now(&mut outbox).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(outbox.entries().len(), 1);
+        link.send_now(&mut outbox).unwrap();
+        assert!(outbox.is_empty());
+        let mut room = [0; 10];
+        for data in [&b"first"[..], b"last"] {
+            let length = peer.recv(&mut room).unwrap();
+            assert_eq!(&room[..length], data);
+        }
+    }
+}
