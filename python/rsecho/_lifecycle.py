@@ -15,21 +15,12 @@ import os
 import sys
 import time
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
-from rsecho import _rsecho
+from rsecho import _rsecho, _servers
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from rsecho._pump import Pump
     from rsecho.server import Server
-
-# By id, since `valuerefs` copies in one step: other threads may add meanwhile.
-_servers: WeakValueDictionary[int, Server] = WeakValueDictionary()
-
-# Of servers that were collected: those whose worker stays in its responder.
-_left: list[_rsecho.Server] = []
 
 # A program that ends with servers running has not asked for more: enough for replies that
 # are due, not enough to be felt.
@@ -40,23 +31,6 @@ _GRACE_AT_EXIT = 1.0
 
 # A log handler that hangs must not keep the process from ending.
 _LOG_AT_EXIT = 2.0
-
-
-def register(server: Server) -> None:
-    """Remembers a server for as long as it lives."""
-    _servers[id(server)] = server
-
-
-def leave(native: _rsecho.Server) -> None:
-    """Remembers a server that is collected with a worker in its responder."""
-    _left[:] = [other for other in _left if other.is_running]
-    _left.append(native)
-
-
-def live_servers() -> list[Server]:
-    """Every server that has not been collected."""
-    found = (reference() for reference in _servers.valuerefs())
-    return [server for server in found if server is not None]
 
 
 def pump() -> Pump:
@@ -72,7 +46,7 @@ def pump() -> Pump:
 
 
 def _at_exit() -> None:
-    servers = [server for server in live_servers() if server.is_running]
+    servers = [server for server in _servers.live_servers() if server.is_running]
     try:
         _stop_all(servers)
     finally:
@@ -102,7 +76,7 @@ def _tell_left(servers: list[Server]) -> None:
     """Names the workers that stay in their responder, on standard error."""
     for server in servers:
         server._is_past_exit = True
-    for native in [*(server._native for server in servers), *_left]:
+    for native in _servers.natives(servers):
         names = native.dismiss() if native.is_running else []
         if not native.is_running:
             continue
@@ -119,62 +93,11 @@ def _tell_left(servers: list[Server]) -> None:
             sys.stderr.flush()
 
 
-def end_child(raised: BaseException | None, what: str = "a responder") -> NoReturn:
-    """Ends a child that a callable forked, where it would go on in its parent's place.
-
-    It has a copy of a thread of its parent's, and of the connections that this serves: what the
-    callable returned in it must go to nobody, and what it raised into no log but its own standard
-    error. SystemExit ends it as it would any program; another exception by status 1 and its
-    traceback, having returned by status 1 and a line that says so. Neither runs the handlers of
-    atexit, which are for its parent to run.
-    """
-    status = 1
-    try:
-        if isinstance(raised, SystemExit):
-            status = _exit_as_asked(raised)
-        elif raised is not None:
-            sys.excepthook(type(raised), raised, raised.__traceback__)
-        else:
-            sys.stderr.write(
-                f"rsecho: process {os.getpid()}, which {what} forked, has returned from it and "
-                "was ended: what it returned goes nowhere; end it by sys.exit() or os._exit()\n"
-            )
-    except BaseException as error:
-        # Whatever it is: the parent's connections must not see this process any more.
-        with contextlib.suppress(BaseException):
-            sys.excepthook(type(error), error, error.__traceback__)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(BaseException):
-                stream.flush()
-        os._exit(status)
-
-
-def _exit_as_asked(exit: SystemExit) -> int:
-    """What Python does at the end of a program, in a process whose main thread is not here."""
-    import threading
-
-    code = exit.code
-    if code is None:
-        status = 0
-    elif isinstance(code, int):
-        status = code & 0xFF
-    else:
-        sys.stderr.write(f"{code}\n")
-        status = 1
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    atexit._run_exitfuncs()
-    return status
-
-
 def _after_fork_in_child() -> None:
     _rsecho.after_fork()
-    for native in [*(server._native for server in live_servers()), *_left]:
+    for native in _servers.natives(_servers.live_servers()):
         native.abandon()
-    _servers.clear()
-    _left.clear()
+    _servers.forget()
     if module := sys.modules.get("rsecho._pump"):
         module.forget()
 

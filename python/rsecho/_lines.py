@@ -1,4 +1,4 @@
-"""A line in a log: one line whatever is in it, and one a second at most.
+"""A line in a log: one line whatever is in it.
 
 What comes from outside (a payload in an exception's text, say) must not end a line, begin one
 that passes for another record, or steer a terminal. So what does not print is written as an
@@ -7,16 +7,12 @@ escape, before any formatter sees it: whoever configures logging need not know o
 
 from __future__ import annotations
 
-import threading
-import time
 import traceback
 from typing import TYPE_CHECKING
 
-from rsecho._rsecho import Throttle
-
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import TypeAlias
 
@@ -61,6 +57,20 @@ def escaped(character: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def escape_payload(data: bytes, length: int | None = None) -> str:
+    r"""One printable line for any bytes: `"ping\x1b\r\n"`.
+
+    Bytes that are no UTF-8 appear as `\xff`, characters that print nothing or move the
+    cursor as `\x1b` or `\u202e`. `length` says how many bytes there were, where `data` is
+    only their beginning; the line then ends with `(128 of 1400 bytes)`.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    text = printable(text.replace("\\", "\\\\").replace('"', '\\"'))
+    if length is None or length <= len(data):
+        return f'"{text}"'
+    return f'"{text}" ({len(data)} of {length} bytes)'
 
 
 def said(error: BaseException) -> str:
@@ -132,49 +142,3 @@ def emit(
     record.created = seconds
     record.msecs = float(time_ns // 1_000_000 % 1000)
     logger.handle(record)
-
-
-class Limiter:
-    """Lines of one kind, one a second at most: the first at once, the last of a burst when that
-    second is over, by the thread that logs. May be used on any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._throttle = Throttle()
-        self._write: Callable[[str], None] = lambda _: None
-
-    def offer(self, write: Callable[[str], None]) -> None:
-        """Calls `write` with what to append to its line, now or, if it is the last, later."""
-        with self._lock:
-            left_out = self._throttle.offer(time.monotonic())
-            if left_out is None:
-                self._write = write
-        if left_out is not None:
-            write(_more(left_out))
-            return
-        from rsecho import _pump
-
-        _pump.remind(self)
-
-    @property
-    def due(self) -> float | None:
-        """When, by `time.monotonic`, the last line is due that was held back; None: none was."""
-        return self._throttle.due()
-
-    def flush(self) -> None:
-        """Writes the last line that was held back, if it is due."""
-        with self._lock:
-            write, left_out = self._write, self._throttle.take_due(time.monotonic())
-        if left_out is not None:
-            write(_more(left_out))
-
-    def finish(self) -> None:
-        """Writes it whether it is due or not."""
-        with self._lock:
-            write, left_out = self._write, self._throttle.finish()
-        if left_out is not None:
-            write(_more(left_out))
-
-
-def _more(left_out: int) -> str:
-    return f" ({left_out} more like it)" if left_out else ""

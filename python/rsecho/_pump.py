@@ -18,10 +18,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from rsecho._lifecycle import end_child, live_servers
-from rsecho._lines import Limiter, emit, host_port, marked
+from rsecho._child import end_child
+from rsecho._limiter import Limiter, remind_by
+from rsecho._lines import emit, escape_payload, host_port, marked
 from rsecho._rsecho import EventQueue
-from rsecho.logs import escape_payload
+from rsecho._servers import live_servers
 from rsecho.records import Record
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from rsecho import _rsecho
     from rsecho.layout import RecordLayout
+
+# Silent until the program configures logging.
+logging.getLogger("rsecho").addHandler(logging.NullHandler())
 
 SERVER = logging.getLogger("rsecho.server")
 ACCESS = logging.getLogger("rsecho.access")
@@ -361,6 +365,9 @@ def remind(limiter: Limiter) -> None:
     """Has the line written that is held back there, when it is due."""
     if _pump is not None:
         _pump.remind(limiter)
+
+
+remind_by(remind)
 
 
 def finish(timeout: float) -> None:

@@ -26,25 +26,10 @@ import logging
 import math
 from typing import Any
 
-from rsecho._lines import marked, printable, trace, unmarked
+from rsecho import _pump
+from rsecho._lines import escape_payload, marked, printable, trace, unmarked
 
 __all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
-
-logging.getLogger("rsecho").addHandler(logging.NullHandler())
-
-
-def escape_payload(data: bytes, length: int | None = None) -> str:
-    r"""One printable line for any bytes: `"ping\x1b\r\n"`.
-
-    Bytes that are no UTF-8 appear as `\xff`, characters that print nothing or move the
-    cursor as `\x1b` or `\u202e`. `length` says how many bytes there were, where `data` is
-    only their beginning; the line then ends with `(128 of 1400 bytes)`.
-    """
-    text = data.decode("utf-8", "surrogateescape")
-    text = printable(text.replace("\\", "\\\\").replace('"', '\\"'))
-    if length is None or length <= len(data):
-        return f'"{text}"'
-    return f'"{text}" ({len(data)} of {length} bytes)'
 
 
 def flush_logs(timeout: float = 5.0) -> bool:
@@ -54,8 +39,6 @@ def flush_logs(timeout: float = 5.0) -> bool:
     False when that took longer than `timeout` seconds, or when called by a handler or an
     `on_record`, which would wait for itself.
     """
-    from rsecho import _pump
-
     return _pump.flush(timeout)
 
 

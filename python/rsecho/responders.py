@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rsecho import _rsecho
 from rsecho._errors import RecordError, StateError
-from rsecho._lines import Limiter, emit, host_port, said
+from rsecho._limiter import Limiter
+from rsecho._lines import emit, host_port, said
 
 if TYPE_CHECKING:
     import asyncio

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
-from rsecho import _lifecycle, _rsecho, responders, sockets, stats
+from rsecho import _lifecycle, _rsecho, _servers, responders, sockets, stats
 from rsecho import guard as guards
 from rsecho._errors import ServerError, StopTimeoutError
 from rsecho.layout import RecordLayout
@@ -88,7 +88,7 @@ class Server(ABC):
         self._is_left = False
         # The interpreter ends without it, and whatever else there was to use.
         self._is_past_exit = False
-        _lifecycle.register(self)
+        _servers.register(self)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -358,14 +358,14 @@ class Server(ABC):
         if native is None or not native.is_running or self._is_past_exit:
             return None
         if self._is_left:
-            return _lifecycle.leave(native)
+            return _servers.leave(native)
         try:
             text = f"unclosed {self!r}: stop it, or use a `with` block"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
         finally:
             # Whoever collects must not wait for a responder.
             if native.dismiss():
-                _lifecycle.leave(native)
+                _servers.leave(native)
 
 
 class UdpServer(Server):

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::buffer::{Exported, export};
-use super::layout::{Decoded, take};
-use crate::unpack::{self, Code, Layout};
+use crate::unpack::{self, Code, Layout, Value};
 
 /// Many records, as one column per field.
 #[pyclass(frozen, module = "rsecho")]
@@ -249,4 +248,31 @@ fn position(index: isize, length: usize) -> Option<usize> {
         index.unsigned_abs()
     };
     (position < length).then_some(position)
+}
+
+/// A decoded value on its way to Python.
+pub(super) struct Decoded<'d>(pub(super) Value<'d>);
+
+impl<'py> IntoPyObject<'py> for Decoded<'_> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(match self.0 {
+            Value::Int(number) => number.into_pyobject(py)?.into_any(),
+            Value::Uint(number) => number.into_pyobject(py)?.into_any(),
+            Value::Float(number) => PyFloat::new(py, number).into_any(),
+            Value::Bool(truth) => PyBool::new(py, truth).to_owned().into_any(),
+            Value::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
+        })
+    }
+}
+
+/// The next index below `end`; each is given out once, whichever threads ask.
+pub(super) fn take(next: &AtomicUsize, end: usize) -> Option<usize> {
+    next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |index| {
+        (index < end).then_some(index + 1)
+    })
+    .ok()
 }

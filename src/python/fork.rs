@@ -24,7 +24,7 @@ pub(super) fn begin_generation() {
 /// Ends this process, which a callable forked: by what it raised, or because it returned.
 pub(super) fn end_child(py: Python<'_>, raised: Option<PyErr>) -> ! {
     let ended = py
-        .import("rsecho._lifecycle")
+        .import("rsecho._child")
         .and_then(|module| module.call_method1("end_child", (raised,)));
     // That does not return; without it there is nobody to tell.
     drop(ended);

@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::{PyKeyError, PyMemoryError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyMapping, PyString, PyTuple, PyType,
-};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTuple, PyType};
 
 use super::buffer::{Input, copy_out};
-use super::columns::Columns;
+use super::columns::{Columns, Decoded, take};
 use super::errors::{format_error, record_error};
 use crate::unpack::{
     Code, ColumnsBuilder, DataError, FormatError, Layout, MAX_FIELDS, MAX_FORMAT_BYTES, Slot, Value,
@@ -354,25 +352,6 @@ fn integer(value: &Bound<'_, PyAny>, slot: Slot) -> PyResult<Result<Value<'stati
     Ok(found.map_err(|_| DataError::out_of_range(slot.index, slot.letter, None)))
 }
 
-/// A decoded value on its way to Python.
-pub(super) struct Decoded<'d>(pub(super) Value<'d>);
-
-impl<'py> IntoPyObject<'py> for Decoded<'_> {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.0 {
-            Value::Int(number) => number.into_pyobject(py)?.into_any(),
-            Value::Uint(number) => number.into_pyobject(py)?.into_any(),
-            Value::Float(number) => PyFloat::new(py, number).into_any(),
-            Value::Bool(truth) => PyBool::new(py, truth).to_owned().into_any(),
-            Value::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
-        })
-    }
-}
-
 /// The text of a `str` or `bytes` format. What is no text becomes U+FFFD, which no format
 /// holds; what is too long is not even copied.
 fn format_text(format: &Bound<'_, PyAny>) -> PyResult<String> {
@@ -460,12 +439,4 @@ impl RecordIterator {
     fn __length_hint__(&self) -> usize {
         self.records - self.next.load(Ordering::Relaxed)
     }
-}
-
-/// The next index below `end`; each is given out once, whichever threads ask.
-pub(super) fn take(next: &AtomicUsize, end: usize) -> Option<usize> {
-    next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |index| {
-        (index < end).then_some(index + 1)
-    })
-    .ok()
 }
