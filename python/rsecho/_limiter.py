@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_remind: Callable[[Limiter], None] = lambda _: None
+_remind: Callable[[Limiter], None] | None = None
 
 
 def remind_by(remind: Callable[[Limiter], None]) -> None:
@@ -38,7 +38,7 @@ class Limiter:
                 self._write = write
         if left_out is not None:
             write(_more(left_out))
-        else:
+        elif _remind is not None:
             _remind(self)
 
     @property

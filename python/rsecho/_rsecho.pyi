@@ -265,26 +265,7 @@ class SocketOptions:
     Raises ValueError for a value that no kernel takes, by the keyword's name.
     """
 
-    def __new__(
-        cls,
-        *,
-        reuse_address: bool | None = None,
-        reuse_port: bool | None = None,
-        recv_buffer_bytes: int | None = None,
-        send_buffer_bytes: int | None = None,
-        force_buffers: bool = False,
-        broadcast: bool | None = None,
-        recv_timeout: float | None = None,
-        send_timeout: float | None = None,
-        ttl: int | None = None,
-        dscp: int | None = None,
-        ipv6_only: bool | None = None,
-        no_delay: bool | None = None,
-        keep_alive: bool | tuple[float | None, float | None, int | None] | None = None,
-        linger: float | None = None,
-        congestion: str | None = None,
-        bind_to_device: str | None = None,
-    ) -> SocketOptions: ...
+    def __new__(cls, **given: Any) -> SocketOptions: ...
 
 @final
 class GuardPolicy:
@@ -296,18 +277,7 @@ class GuardPolicy:
     Raises ValueError for a rule that can never work.
     """
 
-    def __new__(
-        cls,
-        *,
-        allow: Sequence[str] | None = None,
-        deny: Sequence[str] | None = None,
-        answer_service_ports: bool = False,
-        loop_guard: bool = True,
-        rate_per_source: tuple[float, int | None] | None = None,
-        rate_total: tuple[float, int | None] | None = None,
-        max_amplification: float | None = None,
-        connections_per_source: int | None = None,
-    ) -> GuardPolicy: ...
+    def __new__(cls, **given: Any) -> GuardPolicy: ...
 
 def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
     """The kernel's ceilings as they are now: name, sysctl, values, meaning.
@@ -458,68 +428,20 @@ class Server:
     """
 
     @staticmethod
-    def udp(
-        host: str,
-        port: int,
-        options: SocketOptions,
-        queue: EventQueue,
-        *,
-        family: int,
-        descriptor: int | None,
-        idle_timeout: float | None,
-        max_datagram_bytes: int | None,
-        stop_on_empty: bool,
-        workers: int,
-        cpus: Sequence[int],
-        engine: str,
-        wait: str,
-        record_bytes: int | None,
-        responder: Responder | None,
-        broadcast: tuple[float, float] | None,
-        impair: str,
-        guard: GuardPolicy,
-    ) -> Server:
-        """Bind a UDP server. See `rsecho.UdpServer`.
+    def udp(given: dict[str, Any], queue: EventQueue, /) -> Server:
+        """Bind a UDP server, with the options of `rsecho.UdpServer` by name, where given.
 
-        `family`: 0 (either), 4 or 6. `descriptor`: a bound socket to duplicate and serve on
-        instead of `host` and `port`. `record_bytes`: report datagrams of this length as
-        records, others as unfit. `responder`: None for echo. `broadcast`: answer group
-        addresses after up to so many seconds, so often a second.
+        Beside those: `host`, `port`; `sock` is a descriptor; `record_bytes`: report datagrams of
+        this length as records, others as unfit; `responder` and `guard` are native ones.
 
-        Raises OSError by errno, socket.gaierror, ValueError.
+        Raises OSError by errno, socket.gaierror, ValueError; TypeError for a name it has not.
         """
 
     @staticmethod
-    def tcp(
-        host: str,
-        port: int,
-        options: SocketOptions,
-        queue: EventQueue,
-        *,
-        family: int,
-        descriptor: int | None,
-        idle_timeout: float | None,
-        backlog: int | None,
-        max_connections: int | None,
-        max_connection_seconds: float | None,
-        min_bytes_per_second: float | None,
-        min_rate_window: float,
-        workers: int,
-        cpus: Sequence[int],
-        engine: str,
-        wait: str,
-        record_bytes: int | None,
-        responder: Responder | None,
-        framing: str,
-        max_line_bytes: int,
-        impair: str,
-        guard: GuardPolicy,
-    ) -> Server:
-        """Bind a TCP server, which listens from now on. See `rsecho.TcpServer`.
+    def tcp(given: dict[str, Any], queue: EventQueue, /) -> Server:
+        """Bind a TCP server, which listens from now on. See `udp` and `rsecho.TcpServer`.
 
         `framing`: what a request to the responder is: `lines`, `chunks` or `records=N`.
-
-        Raises OSError by errno, socket.gaierror, ValueError.
         """
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from rsecho import _rsecho
@@ -74,19 +74,4 @@ def native(guard: Guard | None) -> _rsecho.GuardPolicy:
     """What the native servers take; None is all defaults."""
     if guard is None:
         return _rsecho.GuardPolicy()
-    return _rsecho.GuardPolicy(
-        allow=list(map(str, guard.allow)),
-        deny=list(map(str, guard.deny)),
-        answer_service_ports=guard.answer_service_ports,
-        loop_guard=guard.loop_guard,
-        rate_per_source=_rate(guard.rate_per_source),
-        rate_total=_rate(guard.rate_total),
-        max_amplification=guard.max_amplification,
-        connections_per_source=guard.connections_per_source,
-    )
-
-
-def _rate(rate: Rate | None) -> tuple[float, int | None] | None:
-    if rate is None or isinstance(rate, tuple):
-        return rate
-    return rate, None
+    return _rsecho.GuardPolicy(**{each.name: getattr(guard, each.name) for each in fields(guard)})

@@ -10,21 +10,19 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rsecho import _lifecycle, _rsecho, _servers, responders, sockets, stats
+from rsecho import _lifecycle, _options, _rsecho, _servers, responders, sockets, stats
 from rsecho import guard as guards
 from rsecho._errors import ServerError, StopTimeoutError
+from rsecho._options import Engine, Wait
 from rsecho.layout import RecordLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Protocol, Self, TypeAlias, Unpack
+    from typing import Protocol, Self, Unpack
 
-    from rsecho.guard import Guard
-    from rsecho.records import Record
-    from rsecho.responders import OnFields, OnRequest
+    from rsecho._options import OnRecord, ServerOptions
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
     from rsecho.stats import TcpStats, UdpStats
 
@@ -34,13 +32,8 @@ if TYPE_CHECKING:
         def fileno(self) -> int:
             """The descriptor."""
 
-    OnRecord: TypeAlias = Callable[[Record], object]
 
 __all__ = ["Engine", "Server", "StopReason", "TcpServer", "UdpServer", "Wait"]
-
-# The values of `engine=` and `wait=`.
-Engine = Literal["auto", "batch", "portable"]
-Wait = Literal["balanced", "latency", "busy"]
 
 # How long `close` and leaving a `with` block wait for what is due, as `stop` does.
 _DRAIN = 5.0
@@ -69,26 +62,46 @@ class Server(ABC):
 
     def __init__(
         self,
-        native: _rsecho.Server,
-        layout: RecordLayout | None,
-        on_record: OnRecord | None,
-        log_payload_bytes: int,
-        setup: responders.Setup,
+        host: str,
+        port: int,
+        sock: HasFileno | int | None,
+        options: ServerOptions,
+        known: type,
     ) -> None:
-        self._native = native
-        self._setup = setup
+        _options.check(options, known, self)
+        given: dict[str, Any] = dict(options)
+        self._on_record = given.pop("on_record", None)
+        self._layout = layout = _layout(given.pop("unpack", None), self._on_record)
+        self._setup = setup = responders.Setup(
+            given.pop("responder", None),
+            upper=given.pop("upper", False),
+            error_reply=given.pop("error_reply", None),
+            layout=layout,
+            takes_fields=_takes_fields(given.pop("responder_takes", "bytes")),
+        )
+        self._log_payload_bytes = _payload_bytes(given.pop("log_payload_bytes", 128))
+        given |= {
+            "host": host,
+            "port": port,
+            "sock": _descriptor(sock, host, port),
+            "record_bytes": None if layout is None else layout.size,
+            "responder": setup.native,
+            "guard": guards.native(options.get("guard")),
+        }
+        self._native = self._bind(given)
         # What only the server itself needs: a callable that knows its server would keep it.
         setup.native = None
-        setup.failures.url = native.name
-        self._layout = layout
-        self._on_record = on_record
-        self._log_payload_bytes = log_payload_bytes
+        setup.failures.url = self._native.name
         self._is_started = False
         # It was told to stop, and a worker stays in its responder, as somebody was told.
         self._is_left = False
         # The interpreter ends without it, and whatever else there was to use.
         self._is_past_exit = False
         _servers.register(self)
+
+    @abstractmethod
+    def _bind(self, given: dict[str, Any]) -> _rsecho.Server:
+        """The native server with these options."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -375,41 +388,11 @@ class UdpServer(Server):
         host: A name or a numeric address; "" for all interfaces. A name's IPv4 address is
             taken before its IPv6 address.
         port: 0 picks a free one.
-        family: 4 or 6 for that family of addresses only.
         sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and
             `port`. It is duplicated: the caller's own stays open and is the caller's to close.
             Whether that blocks does not matter; once it is shut down, the server has failed;
             once it is connected, the server answers that peer only, and says so.
-        idle_timeout: The server ends when nothing came for this many seconds.
-        max_datagram_bytes: Longer datagrams are answered with this many of their bytes.
-        stop_on_empty: An empty datagram ends the server, once answered.
-        workers: Threads, each with a socket of its own (SO_REUSEPORT).
-        cpus: The CPUs that the workers are bound to, in turn; none: any.
-        engine: "auto", "batch" (Linux), or "portable".
-        wait: What a worker does while nothing comes. "balanced" sleeps, and naps for 50 us
-            under load to gather more for a send: the least CPU time. "latency" asks for up
-            to 50 us before it sleeps. "busy" never sleeps, for a whole core.
-        unpack: The layout of records, or a format for one; each datagram of that length is
-            decoded and logged to `rsecho.records`.
-        on_record: Called with each `Record`, on the thread that logs. What it raises is
-            logged.
-        responder: What to answer instead of what came: "upper", "prefix=TEXT", "discard",
-            "daytime", "time", "command", "python=module:function", or a callable of
-            `(data: bytes, peer: Peer)` that returns the reply or None for none; a coroutine
-            function runs on the event loop in which the server is started. See
-            `rsecho.responders`.
-        upper: With "echo" or "prefix=TEXT": in upper case.
-        error_reply: What is answered when a callable raises; None: nothing.
-        responder_takes: "fields": the callable gets the fields of `unpack` by name instead of
-            the bytes.
-        answer_broadcast: Answers also what was sent to a broadcast or multicast address, after
-            a random time of up to `broadcast_delay` seconds and at most `broadcast_rate` times
-            a second; otherwise such datagrams are never answered (RFC 1122).
-        impair: What to spoil on purpose, in netem's terms, as in "delay 50ms 10ms loss 1%": see
-            `Server.impair`.
-        log_payload_bytes: How much of a payload `rsecho.access` shows.
-        guard: Whom not to answer; None: all defaults. See `Guard`.
-        **options: See `UdpServerOptions`.
+        **options: See `rsecho.sockets.UdpServerOptions`.
 
     Raises:
         OSError: the address cannot be bound, or the kernel refuses an option; its subclass
@@ -422,58 +405,13 @@ class UdpServer(Server):
         host: str = "localhost",
         port: int = 0,
         *,
-        family: Literal[0, 4, 6] = 0,
         sock: HasFileno | int | None = None,
-        idle_timeout: float | None = None,
-        max_datagram_bytes: int | None = None,
-        stop_on_empty: bool = False,
-        workers: int = 1,
-        cpus: Sequence[int] = (),
-        engine: Engine = "auto",
-        wait: Wait = "balanced",
-        unpack: RecordLayout | str | None = None,
-        on_record: OnRecord | None = None,
-        responder: str | OnRequest | OnFields | None = None,
-        upper: bool = False,
-        error_reply: bytes | None = None,
-        responder_takes: Literal["bytes", "fields"] = "bytes",
-        answer_broadcast: bool = False,
-        broadcast_delay: float = 0.1,
-        broadcast_rate: float = 10.0,
-        impair: str = "",
-        log_payload_bytes: int = 128,
-        guard: Guard | None = None,
         **options: Unpack[UdpServerOptions],
     ) -> None:
-        layout = _layout(unpack, on_record)
-        setup = responders.Setup(
-            responder,
-            upper=upper,
-            error_reply=error_reply,
-            layout=layout,
-            takes_fields=_takes_fields(responder_takes),
-        )
-        native = _rsecho.Server.udp(
-            host,
-            port,
-            sockets.options(options, sockets.UdpServerOptions, self),
-            _lifecycle.pump().queue,
-            family=family,
-            descriptor=_descriptor(sock, host, port),
-            idle_timeout=idle_timeout,
-            max_datagram_bytes=max_datagram_bytes,
-            stop_on_empty=stop_on_empty,
-            workers=workers,
-            cpus=cpus,
-            engine=engine,
-            wait=wait,
-            record_bytes=None if layout is None else layout.size,
-            responder=setup.native,
-            broadcast=(broadcast_delay, broadcast_rate) if answer_broadcast else None,
-            impair=impair,
-            guard=guards.native(guard),
-        )
-        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
+        super().__init__(host, port, sock, options, _options.UdpServerOptions)
+
+    def _bind(self, given: dict[str, Any]) -> _rsecho.Server:
+        return _rsecho.Server.udp(given, _lifecycle.pump().queue)
 
     def stats(self) -> UdpStats:
         """What it has counted so far, all of one moment."""
@@ -488,43 +426,9 @@ class TcpServer(Server):
     Args:
         host: As for `UdpServer`.
         port: 0 picks a free one.
-        family: 4 or 6 for that family of addresses only.
         sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. It
             is made non-blocking, and is so again where its owner makes it blocking.
-        idle_timeout: A connection over which nothing came or went for this many seconds is
-            closed; 0: never. None: an hour where others than this machine can connect, never
-            on loopback.
-        backlog: Connections that may wait to be accepted; None: as many as the kernel
-            allows (net.core.somaxconn).
-        max_connections: Connections at a time; more wait in the backlog.
-        max_connection_seconds: A connection that has lived for this many seconds is closed,
-            whatever came over it, and counted as `expired`; None or 0: never.
-        min_bytes_per_second: A connection over which less came, on average over each window of
-            `min_rate_window` seconds since it was accepted, is closed and counted as `slow`; so
-            a silent one is. Time in which an answer is made or held back here does not count.
-            None: never.
-        min_rate_window: Seconds over which that is measured; the first are a new connection's
-            grace.
-        workers: Threads, each with a listener of its own (SO_REUSEPORT).
-        cpus: As for `UdpServer`.
-        engine: "auto", "batch" (epoll, Linux), or "portable".
-        wait: What a worker does while nothing comes: "balanced" sleeps; "latency" and "busy"
-            as for `UdpServer`.
-        unpack: As for `UdpServer`; the stream is cut into records of the layout's length.
-        on_record: As for `UdpServer`.
-        responder: As for `UdpServer`. Each request on a connection is answered in order, with the
-            line end that it had; "daytime" and "time" answer a connection and end it.
-        framing: What a request is: "lines"; "records", of the layout's length; or "chunks",
-            what was read. None: lines for a named responder, records with `unpack`, chunks
-            for any other callable.
-        max_line_bytes: A longer line is answered with an error, and the connection ends.
-        upper: As for `UdpServer`.
-        error_reply: As for `UdpServer`.
-        responder_takes: As for `UdpServer`.
-        impair: What to spoil on purpose, in Toxiproxy's terms: see `Server.impair`.
-        log_payload_bytes: As for `UdpServer`.
-        guard: As for `UdpServer`.
-        **options: See `TcpServerOptions`.
+        **options: See `rsecho.sockets.TcpServerOptions`.
 
     Raises:
         OSError: as for `UdpServer`.
@@ -536,64 +440,14 @@ class TcpServer(Server):
         host: str = "localhost",
         port: int = 0,
         *,
-        family: Literal[0, 4, 6] = 0,
         sock: HasFileno | int | None = None,
-        idle_timeout: float | None = None,
-        backlog: int | None = None,
-        max_connections: int | None = None,
-        max_connection_seconds: float | None = None,
-        min_bytes_per_second: float | None = None,
-        min_rate_window: float = 10.0,
-        workers: int = 1,
-        cpus: Sequence[int] = (),
-        engine: Engine = "auto",
-        wait: Wait = "balanced",
-        unpack: RecordLayout | str | None = None,
-        on_record: OnRecord | None = None,
-        responder: str | OnRequest | OnFields | None = None,
-        framing: Literal["lines", "records", "chunks"] | None = None,
-        max_line_bytes: int = 65_536,
-        upper: bool = False,
-        error_reply: bytes | None = None,
-        responder_takes: Literal["bytes", "fields"] = "bytes",
-        impair: str = "",
-        log_payload_bytes: int = 128,
-        guard: Guard | None = None,
         **options: Unpack[TcpServerOptions],
     ) -> None:
-        layout = _layout(unpack, on_record)
-        setup = responders.Setup(
-            responder,
-            upper=upper,
-            error_reply=error_reply,
-            layout=layout,
-            takes_fields=_takes_fields(responder_takes),
-        )
-        native = _rsecho.Server.tcp(
-            host,
-            port,
-            sockets.options(options, sockets.TcpServerOptions, self),
-            _lifecycle.pump().queue,
-            family=family,
-            descriptor=_descriptor(sock, host, port),
-            idle_timeout=idle_timeout,
-            backlog=backlog,
-            max_connections=max_connections,
-            max_connection_seconds=max_connection_seconds,
-            min_bytes_per_second=min_bytes_per_second,
-            min_rate_window=min_rate_window,
-            workers=workers,
-            cpus=cpus,
-            engine=engine,
-            wait=wait,
-            record_bytes=None if layout is None else layout.size,
-            responder=setup.native,
-            framing=_framing(framing, setup, layout),
-            max_line_bytes=max_line_bytes,
-            impair=impair,
-            guard=guards.native(guard),
-        )
-        super().__init__(native, layout, on_record, _payload_bytes(log_payload_bytes), setup)
+        super().__init__(host, port, sock, options, _options.TcpServerOptions)
+
+    def _bind(self, given: dict[str, Any]) -> _rsecho.Server:
+        given["framing"] = _framing(given.get("framing"), self._setup, self._layout)
+        return _rsecho.Server.tcp(given, _lifecycle.pump().queue)
 
     def stats(self) -> TcpStats:
         """What it has counted so far, all of one moment."""

@@ -9,6 +9,7 @@ mod columns;
 mod errors;
 mod event;
 mod fork;
+mod given;
 mod guard;
 mod layout;
 mod responder;

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,15 +10,19 @@ use pyo3::types::PyDict;
 use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
 use super::event::EventQueue;
+use super::given::Given;
 use super::guard::GuardPolicy;
 use super::responder::Responder;
-use super::socket::{self, SocketOptions};
+use super::socket;
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
+use crate::address::Family;
 use crate::books::{self, Kind, Row};
 use crate::error::{Error, Result};
+use crate::guard::Policy;
 use crate::impair::{Tape, parse_trace, print_trace};
+use crate::respond::MakeResponder;
 use crate::server::udp::Broadcast;
-use crate::server::{self, Change, Listen, tcp, udp};
+use crate::server::{self, Change, EngineChoice, Listen, Wait, tcp, udp};
 use crate::worker::Finish;
 
 /// What a server of this protocol (`udp`, `tcp`) tells, beside the reasons: names, and whether each
@@ -42,173 +46,65 @@ pub(super) struct Server(Arc<server::Server>, Mutex<Option<Arc<Tape>>>);
 impl Server {
     /// Binds a UDP server.
     #[staticmethod]
-    #[pyo3(signature = (
-        host,
-        port,
-        options,
-        queue,
-        *,
-        family,
-        descriptor,
-        idle_timeout,
-        max_datagram_bytes,
-        stop_on_empty,
-        workers,
-        cpus,
-        engine,
-        wait,
-        record_bytes,
-        responder,
-        broadcast,
-        impair,
-        guard,
-    ))]
-    #[allow(clippy::too_many_arguments)]
-    fn udp(
-        py: Python<'_>,
-        host: String,
-        port: Whole,
-        options: &SocketOptions,
-        queue: &EventQueue,
-        family: Whole,
-        descriptor: Option<Whole>,
-        idle_timeout: Option<Seconds>,
-        max_datagram_bytes: Option<Whole>,
-        stop_on_empty: bool,
-        workers: Whole,
-        cpus: Vec<Whole>,
-        engine: &str,
-        wait: &str,
-        record_bytes: Option<usize>,
-        responder: Option<&Responder>,
-        broadcast: Option<(Seconds, f64)>,
-        impair: &str,
-        guard: &GuardPolicy,
-    ) -> PyResult<Self> {
-        let responder = responder.and_then(|responder| responder.0.clone());
-        let socket = options.0.clone();
-        let guard = guard.0.clone();
+    #[pyo3(signature = (given, queue, /))]
+    fn udp(py: Python<'_>, given: &Bound<'_, PyDict>, queue: &EventQueue) -> PyResult<Self> {
+        let given = Given::new(given)?;
+        let common = Common::take(&given)?;
+        let bytes = "a number of bytes is not negative";
+        let config = udp::Config {
+            socket: socket::options(&given)?,
+            idle_timeout: given.positive_time("idle_timeout")?,
+            max_datagram_bytes: given.number("max_datagram_bytes", bytes)?,
+            stop_on_empty: given.flag("stop_on_empty")?,
+            broadcast: broadcast(&given)?,
+            impair: given.parsed("impair")?.unwrap_or_default(),
+            workers: common.workers,
+            cpus: common.cpus,
+            engine: common.engine,
+            wait: common.wait,
+            record_bytes: common.record_bytes,
+            responder: common.responder,
+            guard: common.guard,
+            ..udp::Config::new(common.listen)
+        };
+        given.finish()?;
         let queue = Arc::clone(&queue.0);
-        blocking(py, |_| {
-            let config = udp::Config {
-                socket,
-                idle_timeout: idle(idle_timeout)?,
-                max_datagram_bytes: max_datagram_bytes
-                    .map(|n| n.to("max_datagram_bytes", "a number of bytes is not negative"))
-                    .transpose()?,
-                stop_on_empty,
-                workers: count(workers)?,
-                cpus: self::cpus(cpus)?,
-                engine: self::engine(engine)?,
-                wait: self::wait(wait)?,
-                record_bytes,
-                responder,
-                broadcast: broadcast.map(self::broadcast).transpose()?,
-                guard,
-                impair: impair.parse()?,
-                ..udp::Config::new(listen(host, port, family, descriptor)?)
-            };
-            server::Server::udp(config, Some(queue))
-        })
-        .map(Self::new)
+        blocking(py, |_| server::Server::udp(config, Some(queue))).map(Self::new)
     }
 
     /// Binds a TCP server, which listens from now on.
     #[staticmethod]
-    #[pyo3(signature = (
-        host,
-        port,
-        options,
-        queue,
-        *,
-        family,
-        descriptor,
-        idle_timeout,
-        backlog,
-        max_connections,
-        max_connection_seconds,
-        min_bytes_per_second,
-        min_rate_window,
-        workers,
-        cpus,
-        engine,
-        wait,
-        record_bytes,
-        responder,
-        framing,
-        max_line_bytes,
-        impair,
-        guard,
-    ))]
-    #[allow(clippy::too_many_arguments)]
-    fn tcp(
-        py: Python<'_>,
-        host: String,
-        port: Whole,
-        options: &SocketOptions,
-        queue: &EventQueue,
-        family: Whole,
-        descriptor: Option<Whole>,
-        idle_timeout: Option<Seconds>,
-        backlog: Option<Whole>,
-        max_connections: Option<Whole>,
-        max_connection_seconds: Option<Seconds>,
-        min_bytes_per_second: Option<f64>,
-        min_rate_window: Seconds,
-        workers: Whole,
-        cpus: Vec<Whole>,
-        engine: &str,
-        wait: &str,
-        record_bytes: Option<usize>,
-        responder: Option<&Responder>,
-        framing: &str,
-        max_line_bytes: Whole,
-        impair: &str,
-        guard: &GuardPolicy,
-    ) -> PyResult<Self> {
-        let responder = responder.and_then(|responder| responder.0.clone());
-        let socket = options.0.clone();
-        let guard = guard.0.clone();
+    #[pyo3(signature = (given, queue, /))]
+    fn tcp(py: Python<'_>, given: &Bound<'_, PyDict>, queue: &EventQueue) -> PyResult<Self> {
+        let given = Given::new(given)?;
+        let common = Common::take(&given)?;
+        let defaults = tcp::Config::new(common.listen);
+        let bytes = "a number of bytes is not negative";
+        let config = tcp::Config {
+            socket: socket::options(&given)?,
+            backlog: given.number("backlog", "it is a number of connections, 0 or more")?,
+            // 0: never (see `tcp::Config`).
+            idle_timeout: given.time("idle_timeout")?,
+            max_connections: given.number("max_connections", "it is a number of connections")?,
+            max_connection_time: given.time("max_connection_seconds")?,
+            min_rate: min_rate(&given)?,
+            framing: given.parsed("framing")?.unwrap_or(defaults.framing),
+            max_line_bytes: given
+                .number("max_line_bytes", bytes)?
+                .unwrap_or(defaults.max_line_bytes),
+            impair: given.parsed("impair")?.unwrap_or_default(),
+            workers: common.workers,
+            cpus: common.cpus,
+            engine: common.engine,
+            wait: common.wait,
+            record_bytes: common.record_bytes,
+            responder: common.responder,
+            guard: common.guard,
+            ..defaults
+        };
+        given.finish()?;
         let queue = Arc::clone(&queue.0);
-        blocking(py, |_| {
-            let config = tcp::Config {
-                socket,
-                backlog: backlog
-                    .map(|n| n.to("backlog", "it is a number of connections, 0 or more"))
-                    .transpose()?,
-                // 0: never (see `tcp::Config`).
-                idle_timeout: idle_timeout
-                    .map(|timeout| timeout.to("idle_timeout"))
-                    .transpose()?,
-                max_connections: max_connections
-                    .map(|n| n.to("max_connections", "it is a number of connections"))
-                    .transpose()?,
-                max_connection_time: max_connection_seconds
-                    .map(|time| time.to("max_connection_seconds"))
-                    .transpose()?,
-                min_rate: match min_bytes_per_second {
-                    Some(bytes_per_second) => Some(tcp::MinRate {
-                        bytes_per_second,
-                        window: min_rate_window.to("min_rate_window")?,
-                    }),
-                    None => None,
-                },
-                workers: count(workers)?,
-                cpus: self::cpus(cpus)?,
-                engine: self::engine(engine)?,
-                wait: self::wait(wait)?,
-                record_bytes,
-                responder,
-                framing: framing.parse()?,
-                max_line_bytes: max_line_bytes
-                    .to("max_line_bytes", "a number of bytes is not negative")?,
-                impair: impair.parse()?,
-                guard,
-                ..tcp::Config::new(listen(host, port, family, descriptor)?)
-            };
-            server::Server::tcp(config, Some(queue))
-        })
-        .map(Self::new)
+        blocking(py, |_| server::Server::tcp(config, Some(queue))).map(Self::new)
     }
 
     #[getter]
@@ -414,34 +310,68 @@ fn finish_pair(finish: &Finish) -> (&'static str, String) {
     (finish.name(), finish.to_string())
 }
 
-fn listen(host: String, number: Whole, family: Whole, descriptor: Option<Whole>) -> Result<Listen> {
-    match descriptor {
-        Some(descriptor) => {
-            let fd: RawFd =
-                descriptor.to("sock", "a descriptor is a small number, not negative")?;
-            Ok(Listen::On(crate::socket::adopt(fd)?))
-        }
-        None => Ok(Listen::At {
-            host,
-            port: port(number)?,
-            family: self::family(family)?,
-        }),
+/// The options of both servers.
+struct Common {
+    listen: Listen,
+    workers: usize,
+    cpus: Vec<usize>,
+    engine: EngineChoice,
+    wait: Wait,
+    record_bytes: Option<usize>,
+    responder: Option<MakeResponder>,
+    guard: Policy,
+}
+
+impl Common {
+    fn take(given: &Given<'_>) -> PyResult<Self> {
+        let responder = given.take::<Bound<'_, Responder>>("responder")?;
+        let guard = given.take::<Bound<'_, GuardPolicy>>("guard")?;
+        let workers = given.number("workers", "a server has 1 worker or more")?;
+        Ok(Self {
+            listen: listen(given)?,
+            workers: workers.unwrap_or(1),
+            cpus: given.convert("cpus", cpus)?.unwrap_or_default(),
+            engine: given
+                .convert("engine", |name: String| engine(&name))?
+                .unwrap_or(EngineChoice::Auto),
+            wait: given
+                .convert("wait", |name: String| wait(&name))?
+                .unwrap_or(Wait::Balanced),
+            record_bytes: given.take("record_bytes")?,
+            responder: responder.and_then(|responder| responder.get().0.clone()),
+            guard: guard.map_or_else(Policy::default, |guard| guard.get().0.clone()),
+        })
     }
 }
 
-fn idle(timeout: Option<Seconds>) -> Result<Option<std::time::Duration>> {
-    timeout
-        .map(|timeout| timeout.to_positive("idle_timeout"))
-        .transpose()
-}
-
-fn broadcast((max_delay, per_second): (Seconds, f64)) -> Result<Broadcast> {
-    Ok(Broadcast {
-        max_delay: max_delay.to("broadcast_delay")?,
-        per_second,
+fn listen(given: &Given<'_>) -> PyResult<Listen> {
+    let host = given.take("host")?.unwrap_or_default();
+    let port = given.convert("port", port)?.unwrap_or_default();
+    let family = given.convert("family", family)?.unwrap_or(Family::Any);
+    let rule = "a descriptor is a small number, not negative";
+    let descriptor: Option<RawFd> = given.number("sock", rule)?;
+    Ok(match descriptor {
+        Some(descriptor) => Listen::On(checked(given.py(), crate::socket::adopt(descriptor))?),
+        None => Listen::At { host, port, family },
     })
 }
 
-fn count(workers: Whole) -> Result<usize> {
-    workers.to("workers", "a server has 1 worker or more")
+fn broadcast(given: &Given<'_>) -> PyResult<Option<Broadcast>> {
+    let is_answered = given.flag("answer_broadcast")?;
+    let broadcast = Broadcast {
+        max_delay: given
+            .time("broadcast_delay")?
+            .unwrap_or(Duration::from_millis(100)),
+        per_second: given.take("broadcast_rate")?.unwrap_or(10.0),
+    };
+    Ok(is_answered.then_some(broadcast))
+}
+
+fn min_rate(given: &Given<'_>) -> PyResult<Option<tcp::MinRate>> {
+    let bytes_per_second = given.take("min_bytes_per_second")?;
+    let window = given.time("min_rate_window")?;
+    Ok(bytes_per_second.map(|bytes_per_second| tcp::MinRate {
+        bytes_per_second,
+        window: window.unwrap_or(Duration::from_secs(10)),
+    }))
 }

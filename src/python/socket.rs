@@ -2,10 +2,10 @@
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyDict};
 
+use super::given::Given;
 use super::values::{Seconds, Whole, checked};
-use crate::error::Result;
 use crate::socket::{self, KeepAlive, OptionReport, Severity, SocketReport, Value, limits};
 
 /// What a socket is to be; what is left out stays as the system has it.
@@ -15,85 +15,47 @@ pub(super) struct SocketOptions(pub(super) socket::SocketOptions);
 #[pymethods]
 impl SocketOptions {
     #[new]
-    #[pyo3(signature = (
-        *,
-        reuse_address = None,
-        reuse_port = None,
-        recv_buffer_bytes = None,
-        send_buffer_bytes = None,
-        force_buffers = false,
-        broadcast = None,
-        recv_timeout = None,
-        send_timeout = None,
-        ttl = None,
-        dscp = None,
-        ipv6_only = None,
-        no_delay = None,
-        keep_alive = None,
-        linger = None,
-        congestion = None,
-        bind_to_device = None,
-    ))]
-    // One parameter an option, as Python has them.
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        py: Python<'_>,
-        reuse_address: Option<bool>,
-        reuse_port: Option<bool>,
-        recv_buffer_bytes: Option<Whole>,
-        send_buffer_bytes: Option<Whole>,
-        force_buffers: bool,
-        broadcast: Option<bool>,
-        recv_timeout: Option<Seconds>,
-        send_timeout: Option<Seconds>,
-        ttl: Option<Whole>,
-        dscp: Option<Whole>,
-        ipv6_only: Option<bool>,
-        no_delay: Option<bool>,
-        keep_alive: Option<&Bound<'_, PyAny>>,
-        linger: Option<Seconds>,
-        congestion: Option<String>,
-        bind_to_device: Option<String>,
-    ) -> PyResult<Self> {
-        let keep_alive = keep_alive.map(keep_alive_times).transpose()?.flatten();
-        let build = || {
-            let options = socket::SocketOptions {
-                reuse_address,
-                reuse_port,
-                recv_buffer_bytes: bytes("recv_buffer_bytes", recv_buffer_bytes)?,
-                send_buffer_bytes: bytes("send_buffer_bytes", send_buffer_bytes)?,
-                force_buffers,
-                broadcast,
-                recv_timeout: recv_timeout
-                    .map(|t| t.to_positive("recv_timeout"))
-                    .transpose()?,
-                send_timeout: send_timeout
-                    // 0 turns a TCP server's deadline off; a UDP server refuses it.
-                    .map(|t| t.to("send_timeout"))
-                    .transpose()?,
-                ttl: ttl
-                    .map(|n| n.to("ttl", "a time to live is 1 to 255"))
-                    .transpose()?,
-                dscp: dscp
-                    .map(|n| n.to("dscp", "a code point is 0 to 63 (RFC 2474)"))
-                    .transpose()?,
-                ipv6_only,
-                no_delay,
-                keep_alive,
-                linger: linger.map(|t| t.to("linger")).transpose()?,
-                congestion,
-                bind_to_device,
-            };
-            options.validate()?;
-            Ok(options)
-        };
-        checked(py, build()).map(Self)
+    #[pyo3(signature = (**given))]
+    fn new(py: Python<'_>, given: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let given = Given::new(given.unwrap_or(&PyDict::new(py)))?;
+        let options = options(&given)?;
+        given.finish()?;
+        Ok(Self(options))
     }
 }
 
-fn bytes(name: &str, number: Option<Whole>) -> Result<Option<usize>> {
-    let rule = "a number of bytes is not negative";
-    number.map(|number| number.to(name, rule)).transpose()
+/// Takes the options of a socket.
+pub(super) fn options(given: &Given<'_>) -> PyResult<socket::SocketOptions> {
+    let bytes = "a number of bytes is not negative";
+    let options = socket::SocketOptions {
+        reuse_address: given.take("reuse_address")?,
+        reuse_port: given.take("reuse_port")?,
+        recv_buffer_bytes: given.number("recv_buffer_bytes", bytes)?,
+        send_buffer_bytes: given.number("send_buffer_bytes", bytes)?,
+        force_buffers: given.flag("force_buffers")?,
+        broadcast: given.take("broadcast")?,
+        recv_timeout: given.positive_time("recv_timeout")?,
+        // 0 turns a TCP server's deadline off; a UDP server refuses it.
+        send_timeout: given.time("send_timeout")?,
+        ttl: given.number("ttl", "a time to live is 1 to 255")?,
+        dscp: given.number("dscp", "a code point is 0 to 63 (RFC 2474)")?,
+        ipv6_only: given.take("ipv6_only")?,
+        no_delay: given.take("no_delay")?,
+        keep_alive: keep_alive(given)?,
+        linger: given.time("linger")?,
+        congestion: given.take("congestion")?,
+        bind_to_device: given.take("bind_to_device")?,
+    };
+    checked(given.py(), options.validate())?;
+    Ok(options)
+}
+
+fn keep_alive(given: &Given<'_>) -> PyResult<Option<KeepAlive>> {
+    let times = given.take::<Bound<'_, PyAny>>("keep_alive")?;
+    Ok(times
+        .map(|times| keep_alive_times(&times))
+        .transpose()?
+        .flatten())
 }
 
 /// True: with the system's times; a tuple (idle, interval, count) of seconds, seconds and a
