@@ -8,32 +8,19 @@ from typing import Any
 
 import click
 
-from rsecho.cli.options import option, stacked
+from rsecho.cli.options import BOTH, TCP, UDP, option, stacked
 from rsecho.cli.types import DURATION, SIZE
-
-# From options to keyword arguments: of both servers, and of one kind.
-NAMES = {
-    "responder": "responder",
-    "upper": "upper",
-    "responder_takes": "responder_takes",
-    "impair": "impair",
-}
-UDP_NAMES = {
-    "broadcast": "answer_broadcast",
-    "broadcast_delay": "broadcast_delay",
-    "broadcast_rate": "broadcast_rate",
-}
-TCP_NAMES = {"framing": "framing", "max_line": "max_line_bytes"}
 
 answer_options = stacked(
     option(
         "--responder",
         metavar="NAME",
+        of=BOTH,
         help="What to answer: echo, upper, prefix=TEXT, discard (RFC 863), daytime (RFC 867), time "
         "(RFC 868), command (TIME, ECHO text, HOSTNAME, CLIENTIP, SERVERADDRESS), or "
         "python=module:function, called with (data, peer).  [default: echo]",
     ),
-    option("--upper", is_flag=True, help="With echo or prefix=TEXT: in upper case."),
+    option("--upper", is_flag=True, of=BOTH, help="With echo or prefix=TEXT: in upper case."),
     option(
         "--error-reply",
         metavar="TEXT",
@@ -44,11 +31,13 @@ answer_options = stacked(
         type=click.Choice(["bytes", "fields"]),
         default="bytes",
         show_default=True,
+        of=BOTH,
         help="What python=… is called with: the bytes, or the fields of --unpack by name.",
     ),
     option(
         "--framing",
         type=click.Choice(["lines", "records", "chunks"]),
+        of=TCP,
         help="TCP: what a request is: a line, a record of --unpack, or what was read.  [default: "
         "lines for a named responder, records with --unpack, chunks for python=…]",
     ),
@@ -57,11 +46,15 @@ answer_options = stacked(
         type=SIZE,
         default=65_536,
         show_default="64K",
+        of=TCP,
+        sets="max_line_bytes",
         help="TCP: a longer line is answered with an error, and the connection ends.",
     ),
     option(
         "--broadcast",
         is_flag=True,
+        of=UDP,
+        sets="answer_broadcast",
         help="UDP: answer what was sent to a broadcast or multicast address as well, from the "
         "interface's own, late and seldom.",
     ),
@@ -70,6 +63,7 @@ answer_options = stacked(
         type=DURATION,
         default=0.1,
         show_default="100ms",
+        of=UDP,
         help="UDP: answer a broadcast after a random time of at most so long.",
     ),
     option(
@@ -77,30 +71,28 @@ answer_options = stacked(
         type=click.FloatRange(min=0, min_open=True),
         default=10.0,
         show_default=True,
+        of=UDP,
         help="UDP: answer so many broadcasts a second at most.",
     ),
     option(
         "--impair",
         metavar="SPEC",
         default="",
+        of=BOTH,
         help="Spoil on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss 1% seed 7', 'in loss "
         "20%; out duplicate 1%'. TCP, as Toxiproxy: 'latency 100 jitter 20, bandwidth 64', "
         "'reset_peer 500'. Both kinds of listeners take what both grammars have, as in 'delay "
         "50ms'.",
     ),
-    option("--impair-udp", metavar="SPEC", help="The same for UDP, where that is another."),
-    option("--impair-tcp", metavar="SPEC", help="The same for TCP."),
+    option(
+        "--impair-udp",
+        metavar="SPEC",
+        of=UDP,
+        sets="impair",
+        help="The same for UDP, where that is another.",
+    ),
+    option("--impair-tcp", metavar="SPEC", of=TCP, sets="impair", help="The same for TCP."),
 )
-
-
-def udp_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """What holds for UDP instead."""
-    return {} if given["impair_udp"] is None else {"impair": given["impair_udp"]}
-
-
-def tcp_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """What holds for TCP instead."""
-    return {} if given["impair_tcp"] is None else {"impair": given["impair_tcp"]}
 
 
 def settings(given: dict[str, Any]) -> dict[str, Any]:

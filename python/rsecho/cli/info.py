@@ -29,7 +29,7 @@ def command(as_json: bool, **given: Any) -> None:
     document = {
         "version": _version(),
         "limits": _limits(),
-        "sockets": _sockets(shared.socket_settings(given, shared.BUFFER_NAMES)),
+        "sockets": _sockets(shared.keywords("client")),
     }
     if as_json:
         from rsecho.cli.output import print_json

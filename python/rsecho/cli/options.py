@@ -14,12 +14,52 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
+# Whose keyword an option sets: a server's of one protocol or of both, that of whatever has a
+# socket, a `Guard`'s.
+UDP = frozenset({"udp"})
+TCP = frozenset({"tcp"})
+BOTH = UDP | TCP
+SOCKETS = BOTH | {"client"}
+GUARD = frozenset({"guard"})
+
+
+class Option(click.Option):
+    """An option that knows which keyword it sets, and of what."""
+
+    def __init__(
+        self,
+        *names: Any,
+        sets: str | None = None,
+        of: frozenset[str] = frozenset(),
+        **settings: Any,
+    ) -> None:
+        super().__init__(*names, **settings)
+        self.keyword = sets or self.name or ""
+        self.owners = of
+
+
 def option(*names: str, help: str, **settings: Any) -> Callable[[_F], _F]:
-    """An option that also comes from RSECHO_NAME, or `envvar`, and says so in its help."""
+    """An option that also comes from RSECHO_NAME, or `envvar`, and says so in its help.
+
+    `of` says whose keyword it sets, `sets` which one, where that has another name.
+    """
     long = next(name.split("/")[0] for name in names if name.startswith("--"))
     variable = "RSECHO_" + long.removeprefix("--").replace("-", "_").upper()
     settings = {"envvar": variable, **settings}
-    return click.option(*names, help=help, show_envvar=True, **settings)
+    return click.option(*names, cls=Option, help=help, show_envvar=True, **settings)
+
+
+def keywords(owner: str) -> dict[str, Any]:
+    """The keyword arguments of `owner` from the options of the command that runs."""
+    context = click.get_current_context()
+    return {
+        each.keyword: value
+        for each in context.command.params
+        if isinstance(each, Option)
+        and owner in each.owners
+        and each.name
+        and (value := context.params[each.name]) is not None
+    }
 
 
 def stacked(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -49,41 +89,66 @@ buffer_options = stacked(
     option(
         "--recv-buffer",
         type=SIZE,
+        of=SOCKETS,
+        sets="recv_buffer_bytes",
         help="SO_RCVBUF; the kernel doubles it.  [default: the system's]",
     ),
     option(
         "--send-buffer",
         type=SIZE,
+        of=SOCKETS,
+        sets="send_buffer_bytes",
         help="SO_SNDBUF; the kernel doubles it.  [default: the system's]",
     ),
     option(
         "--force-buffers",
         is_flag=True,
+        of=SOCKETS,
         help="Pass net.core.rmem_max and wmem_max where the process may (CAP_NET_ADMIN).",
     ),
 )
 
 ip_options = stacked(
-    option("--ttl", type=click.IntRange(1, 255), help="IP_TTL, IPV6_UNICAST_HOPS: 1 to 255."),
-    option("--dscp", type=click.IntRange(0, 63), help="Code point of replies, 0 to 63 (RFC 2474)."),
-    option("--bind-to-device", metavar="INTERFACE", help="SO_BINDTODEVICE: this interface only."),
+    option(
+        "--ttl",
+        type=click.IntRange(1, 255),
+        of=SOCKETS,
+        help="IP_TTL, IPV6_UNICAST_HOPS: 1 to 255.",
+    ),
+    option(
+        "--dscp",
+        type=click.IntRange(0, 63),
+        of=SOCKETS,
+        help="Code point of replies, 0 to 63 (RFC 2474).",
+    ),
+    option(
+        "--bind-to-device",
+        metavar="INTERFACE",
+        of=SOCKETS,
+        help="SO_BINDTODEVICE: this interface only.",
+    ),
 )
 
 tcp_options = stacked(
     option(
         "--no-delay/--delay",
         default=None,
+        of=TCP,
         help="TCP_NODELAY: send small segments at once, or gather them.  [default: no-delay]",
     ),
     option(
-        "--keep-alive", type=KeepAlive(), help="TCP keep-alive probes, as in 30s,5s,3 (tcp(7))."
+        "--keep-alive",
+        type=KeepAlive(),
+        of=TCP,
+        help="TCP keep-alive probes, as in 30s,5s,3 (tcp(7)).",
     ),
     option(
         "--linger",
         type=DURATION,
+        of=TCP,
         help="SO_LINGER: 0 resets connections at their end. More is refused: close would wait.",
     ),
-    option("--congestion", metavar="NAME", help="TCP_CONGESTION, as in cubic or reno."),
+    option("--congestion", metavar="NAME", of=TCP, help="TCP_CONGESTION, as in cubic or reno."),
 )
 
 
@@ -92,17 +157,20 @@ guard_options = stacked(
         "--allow",
         metavar="CIDR",
         multiple=True,
+        of=GUARD,
         help="Answer this network only, as in 192.0.2.0/24; may be given several times.",
     ),
     option(
         "--deny",
         metavar="CIDR",
         multiple=True,
+        of=GUARD,
         help="Do not answer this network, even where --allow names it; several times.",
     ),
     option(
         "--answer-service-ports",
         is_flag=True,
+        of=GUARD,
         help="UDP: answer source ports below 1024, 2049 and 11211 beyond loopback as well: "
         "forged, they are those of servers that answer back.",
     ),
@@ -110,6 +178,7 @@ guard_options = stacked(
         "--loop-guard/--no-loop-guard",
         default=True,
         show_default=True,
+        of=GUARD,
         help="UDP: end what goes round and round between this server and another one: replies "
         "have a smaller hop limit than their requests, and beyond loopback few datagrams are "
         "answered whose bytes their sender was sent before.",
@@ -117,63 +186,36 @@ guard_options = stacked(
     option(
         "--rate-limit",
         type=RATE,
+        of=GUARD,
+        sets="rate_per_source",
         help="UDP: datagrams a second that one source is answered, and how many at once "
         "(a tenth of it, at least 5). A source is an IPv4 address or an IPv6 /64.",
     ),
-    option("--rate-limit-total", type=RATE, help="UDP: the same for all sources together."),
+    option(
+        "--rate-limit-total",
+        type=RATE,
+        of=GUARD,
+        sets="rate_total",
+        help="UDP: the same for all sources together.",
+    ),
     option(
         "--max-amplification",
         type=float,
         metavar="X",
+        of=GUARD,
         help="UDP: a reply is at most so many times its request on the wire.  "
         "[default: 3 beyond loopback]",
     ),
     option(
         "--max-connections-per-source",
         type=click.IntRange(0),
+        of=GUARD,
+        sets="connections_per_source",
         help="TCP: connections of one source at a time, 0 for any number.  "
         "[default: 4096 beyond loopback]",
     ),
 )
 
-
-def guard_settings(given: dict[str, Any]) -> Any:
-    """The `Guard` that was asked for."""
-    from rsecho.guard import Guard
-
-    return Guard(
-        allow=given["allow"],
-        deny=given["deny"],
-        answer_service_ports=given["answer_service_ports"],
-        loop_guard=given["loop_guard"],
-        rate_per_source=given["rate_limit"],
-        rate_total=given["rate_limit_total"],
-        max_amplification=given["max_amplification"],
-        connections_per_source=given["max_connections_per_source"],
-    )
-
-
-def socket_settings(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Keyword arguments for a server or client from the options that were given."""
-    return {
-        keyword: given[option_name]
-        for option_name, keyword in names.items()
-        if given.get(option_name) is not None
-    }
-
-
-BUFFER_NAMES = {
-    "recv_buffer": "recv_buffer_bytes",
-    "send_buffer": "send_buffer_bytes",
-    "force_buffers": "force_buffers",
-}
-IP_NAMES = {"ttl": "ttl", "dscp": "dscp", "bind_to_device": "bind_to_device"}
-TCP_NAMES = {
-    "no_delay": "no_delay",
-    "keep_alive": "keep_alive",
-    "linger": "linger",
-    "congestion": "congestion",
-}
 
 log_options = stacked(
     option(
@@ -200,6 +242,8 @@ log_options = stacked(
         type=SIZE,
         default=128,
         show_default=True,
+        of=BOTH,
+        sets="log_payload_bytes",
         help="Bytes of each payload that debug shows.",
     ),
 )

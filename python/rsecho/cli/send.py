@@ -148,7 +148,7 @@ def _exchange(
 def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:
     from rsecho import TcpClient, UdpClient
 
-    settings = shared.socket_settings(given, {**shared.BUFFER_NAMES, **shared.IP_NAMES})
+    settings = shared.keywords("client")
     family = shared.family(given["ipv4"], given["ipv6"])
     client = TcpClient if given["tcp"] else UdpClient
     with failing_with(RUN_TIME):

@@ -16,7 +16,7 @@ from rsecho._lines import host_port, printable
 from rsecho.cli import answers
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
-from rsecho.cli.options import option
+from rsecho.cli.options import BOTH, TCP, UDP, option
 from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
 if TYPE_CHECKING:
@@ -33,37 +33,6 @@ _FLUSH_SECONDS = 2.0
 
 # At a second signal: how long is waited for workers that can end, and for log lines.
 _LAST_SECONDS = 0.2
-
-_UDP_NAMES = {
-    **shared.BUFFER_NAMES,
-    **shared.IP_NAMES,
-    "max_datagram": "max_datagram_bytes",
-    "stop_on_empty": "stop_on_empty",
-    **answers.UDP_NAMES,
-}
-_TCP_NAMES = {
-    **shared.BUFFER_NAMES,
-    **shared.IP_NAMES,
-    **shared.TCP_NAMES,
-    "backlog": "backlog",
-    "max_connections": "max_connections",
-    "max_connection_time": "max_connection_seconds",
-    "min_rate": "min_bytes_per_second",
-    "min_rate_window": "min_rate_window",
-    **answers.TCP_NAMES,
-}
-_COMMON_NAMES = {
-    "reuse_address": "reuse_address",
-    "reuse_port": "reuse_port",
-    "ipv6_only": "ipv6_only",
-    "idle_timeout": "idle_timeout",
-    "workers": "workers",
-    "engine": "engine",
-    "wait": "wait",
-    "cpus": "cpus",
-    "log_payload": "log_payload_bytes",
-    **answers.NAMES,
-}
 
 
 @click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,15 +53,20 @@ _COMMON_NAMES = {
 @option(
     "--reuse-address/--no-reuse-address",
     default=None,
+    of=BOTH,
     help="SO_REUSEADDR. TCP: skip TIME_WAIT. UDP: lets any other process that also sets it "
     "take the port and the traffic.  [default: on for TCP, off for UDP]",
 )
 @option(
-    "--reuse-port", is_flag=True, help="SO_REUSEPORT: share the port with sockets of this user."
+    "--reuse-port",
+    is_flag=True,
+    of=BOTH,
+    help="SO_REUSEPORT: share the port with sockets of this user.",
 )
 @option(
     "--ipv6-only/--dual-stack",
     default=None,
+    of=BOTH,
     help="IPV6_V6ONLY: whether [::] answers IPv4 as well.  [default: the system's]",
 )
 @shared.ip_options
@@ -106,17 +80,24 @@ _COMMON_NAMES = {
 @option(
     "--idle-timeout",
     type=DURATION,
+    of=BOTH,
     help="UDP: end when nothing came for so long. TCP: close a connection over which nothing "
     "moved; 0: never.  [default: 1h for TCP beyond loopback]",
 )
 @option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads a listener."
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    of=BOTH,
+    help="Threads a listener.",
 )
 @option(
     "--engine",
     type=click.Choice(["auto", "batch", "portable"]),
     default="auto",
     show_default=True,
+    of=BOTH,
     help="How the kernel is asked: many datagrams or connections a call (Linux), or as every "
     "Unix can.",
 )
@@ -125,23 +106,38 @@ _COMMON_NAMES = {
     type=click.Choice(["balanced", "latency", "busy"]),
     default="balanced",
     show_default=True,
+    of=BOTH,
     help="What to do while nothing comes. Sleep; ask for 50 us first while traffic is dense; "
     "never sleep (a whole core a worker).",
 )
-@option("--cpus", type=CpuList(), help="CPUs that workers are bound to in turn, as in 0,2-3.")
 @option(
-    "--max-datagram", type=SIZE, help="UDP: answer longer datagrams with so many of their bytes."
+    "--cpus", type=CpuList(), of=BOTH, help="CPUs that workers are bound to in turn, as in 0,2-3."
 )
-@option("--stop-on-empty", is_flag=True, help="UDP: an empty datagram ends that server.")
+@option(
+    "--max-datagram",
+    type=SIZE,
+    of=UDP,
+    sets="max_datagram_bytes",
+    help="UDP: answer longer datagrams with so many of their bytes.",
+)
+@option("--stop-on-empty", is_flag=True, of=UDP, help="UDP: an empty datagram ends that server.")
 @option(
     "--backlog",
     type=click.IntRange(0),
+    of=TCP,
     help="TCP: connections that may wait.  [default: somaxconn]",
 )
-@option("--max-connections", type=click.IntRange(1), help="TCP: connections at a time; more wait.")
+@option(
+    "--max-connections",
+    type=click.IntRange(1),
+    of=TCP,
+    help="TCP: connections at a time; more wait.",
+)
 @option(
     "--max-connection-time",
     type=DURATION,
+    of=TCP,
+    sets="max_connection_seconds",
     help="TCP: close a connection that has lived for so long, whatever came over it; 0: never.  "
     "[default: never]",
 )
@@ -149,6 +145,8 @@ _COMMON_NAMES = {
     "--min-rate",
     type=SIZE,
     metavar="BYTES",
+    of=TCP,
+    sets="min_bytes_per_second",
     help="TCP: close a connection over which fewer bytes a second came, on average over each "
     "--min-rate-window; 0: never.  [default: never]",
 )
@@ -157,6 +155,7 @@ _COMMON_NAMES = {
     type=DURATION,
     default=10.0,
     show_default="10s",
+    of=TCP,
     help="TCP: how long each time is over which --min-rate is measured; the first is a new "
     "connection's grace.",
 )
@@ -182,15 +181,13 @@ def command(**given: Any) -> None:
     (LISTEN_FDS) are served as well. SIGINT or SIGTERM: answer what has come, print the
     totals, end; a second one: end at once, with status 128 + its number.
     """
-    from rsecho import FormatError, RecordLayout
+    from rsecho import FormatError, Guard, RecordLayout
     from rsecho.cli.listen import Listeners
     from rsecho.cli.log_setup import configure_logging
 
     configure_logging(given["log_level"], given["log_format"], given["log_config"])
     printer = Printer(given["as_json"], given["as_jsonl"])
-    common = shared.socket_settings(given, _COMMON_NAMES)
-    if not given["reuse_port"]:
-        del common["reuse_port"]  # several workers turn it on themselves
+    common: dict[str, Any] = {}
     if given["timeout"]:
         common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
     common |= answers.settings(given)
@@ -204,13 +201,14 @@ def command(**given: Any) -> None:
     elif given["names"] is not None:
         raise click.UsageError("--names needs --unpack: it names the fields of a format")
     try:
-        common["guard"] = shared.guard_settings(given)
+        common["guard"] = Guard(**shared.keywords("guard"))
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
-    udp = common | shared.socket_settings(given, _UDP_NAMES) | answers.udp_settings(given)
+    udp, tcp = (shared.keywords(each) | common for each in ("udp", "tcp"))
+    if not given["reuse_port"]:
+        del udp["reuse_port"], tcp["reuse_port"]  # several workers turn it on themselves
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
-    tcp = common | shared.socket_settings(given, _TCP_NAMES) | answers.tcp_settings(given)
     if given["min_rate"] == 0:
         del tcp["min_bytes_per_second"]  # as without
     if given["timeout"] == 0:
