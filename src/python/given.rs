@@ -1,5 +1,6 @@
 //! Options as Python gives them: one dict, from which each is taken by its name.
 
+use std::cell::RefCell;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use pyo3::types::PyDict;
 use super::values::{Seconds, Whole, checked};
 use crate::error::{Error, Result};
 
-/// What is not taken yet.
-pub(super) struct Given<'py>(Bound<'py, PyDict>);
+/// What is not taken yet, and the names of what could be.
+pub(super) struct Given<'py>(Bound<'py, PyDict>, RefCell<Vec<String>>);
 
 impl<'py> Given<'py> {
     pub(super) fn new(given: &Bound<'py, PyDict>) -> PyResult<Self> {
-        given.copy().map(Self)
+        Ok(Self(given.copy()?, RefCell::default()))
     }
 
     pub(super) fn py(&self) -> Python<'py> {
@@ -27,6 +28,7 @@ impl<'py> Given<'py> {
     where
         T: for<'a> FromPyObject<'a, 'py>,
     {
+        self.1.borrow_mut().push(name.to_owned());
         let Some(value) = self.0.get_item(name)? else {
             return Ok(None);
         };
@@ -86,8 +88,9 @@ impl<'py> Given<'py> {
         }
         let names: Vec<String> = self.0.keys().extract()?;
         Err(PyTypeError::new_err(format!(
-            "no such option: {}",
-            names.join(", ")
+            "no such option: {}; there are {}",
+            names.join(", "),
+            self.1.borrow().join(", "),
         )))
     }
 }

@@ -1,0 +1,60 @@
+"""An option is stated at few places, and they agree: the typed keywords, the native half, the
+flags of `rsecho serve`."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import pytest
+import rsecho
+from rsecho import _lifecycle, _rsecho, sockets
+from rsecho.cli.options import Option
+from rsecho.cli.serve import command
+
+# What Python makes something else of, and what it adds.
+PYTHON = {"unpack", "on_record", "upper", "error_reply", "responder_takes", "log_payload_bytes"}
+NATIVE = {"host", "port", "sock", "record_bytes"}
+
+# Without a flag: what only a sender has use for. What has one of another kind: -4 and -6, --timeout, --unpack with --names, a text, a `Guard`.
+OTHER_FLAGS = {"family", "recv_timeout", "send_timeout", "unpack", "on_record", "error_reply"}
+OTHER_FLAGS |= {"guard", "broadcast"}
+
+SERVERS = [("udp", sockets.UdpServerOptions), ("tcp", sockets.TcpServerOptions)]
+
+
+def native_names(make: Callable[[], object]) -> set[str]:
+    """The names that it says it has."""
+    with pytest.raises(TypeError, match="no such option: nonesuch; there are ") as raised:
+        make()
+    return set(re.split(", ", str(raised.value).partition("there are ")[2]))
+
+
+@pytest.mark.parametrize(("protocol", "typed"), SERVERS)
+def test_servers_and_their_native_halves_have_the_same_options(protocol: str, typed: type) -> None:
+    make = getattr(_rsecho.Server, protocol)
+    native = native_names(lambda: make({"nonesuch": 1}, _lifecycle.pump().queue))
+    # The options of all sockets are in one table there: those of the other protocol, too.
+    other = set(native_names(lambda: _rsecho.SocketOptions(nonesuch=1)))
+    assert set(typed.__annotations__) - PYTHON <= native - NATIVE
+    assert native - NATIVE - other <= set(typed.__annotations__)
+
+
+def test_every_socket_option_is_some_servers_keyword() -> None:
+    typed = {name for _, each in SERVERS for name in each.__annotations__}
+    assert native_names(lambda: _rsecho.SocketOptions(nonesuch=1)) <= typed
+
+
+def test_guards_and_their_native_halves_have_the_same_rules() -> None:
+    fields = {field.name for field in dataclasses.fields(rsecho.Guard)}
+    assert fields == native_names(lambda: _rsecho.GuardPolicy(nonesuch=1)) == flags("guard")
+
+
+@pytest.mark.parametrize(("protocol", "typed"), SERVERS)
+def test_every_option_of_servers_has_a_flag(protocol: str, typed: type) -> None:
+    assert flags(protocol) == set(typed.__annotations__) - OTHER_FLAGS
+
+
+def flags(owner: str) -> set[str]:
+    return {
+        each.keyword for each in command.params if isinstance(each, Option) and owner in each.owners
+    }
