@@ -117,6 +117,11 @@ impl SocketOptions {
                 "the kernel takes 68 years at most",
             );
         }
+        if !cfg!(target_os = "linux")
+            && let Some(name) = &self.congestion
+        {
+            return refuse("congestion", name, "this system has no TCP_CONGESTION");
+        }
         Ok(())
     }
 
@@ -124,384 +129,222 @@ impl SocketOptions {
     /// them back, and says what came of each.
     pub(crate) fn apply(&self, socket: &Socket, v6: bool, target: Target) -> Result<SocketReport> {
         self.validate()?;
-        let mut setter = Setter {
-            socket,
-            report: SocketReport::default(),
-        };
-        self.apply_generic(&mut setter, target)?;
-        self.apply_buffers(&mut setter)?;
-        self.apply_ip(&mut setter, v6)?;
-        if target.is_tcp() {
-            self.apply_tcp(&mut setter)?;
-        }
-        Ok(setter.report)
-    }
-
-    fn apply_generic(&self, set: &mut Setter<'_>, target: Target) -> Result<()> {
-        let socket = set.socket;
-        let reuse = self
-            .reuse_address
-            .or((target == Target::TcpListener).then_some(true));
-        set.flag(
-            "reuse_address",
-            "SO_REUSEADDR",
-            reuse,
-            Socket::set_reuse_address,
-            || socket.reuse_address(),
-        )?;
-        set.flag(
-            "reuse_port",
-            "SO_REUSEPORT",
-            self.reuse_port,
-            Socket::set_reuse_port,
-            || socket.reuse_port(),
-        )?;
-        if target == Target::Udp {
-            set.flag(
-                "broadcast",
-                "SO_BROADCAST",
-                self.broadcast,
-                Socket::set_broadcast,
-                || socket.broadcast(),
-            )?;
-        }
-        set.time(
-            "recv_timeout",
-            "SO_RCVTIMEO",
-            self.recv_timeout,
-            Socket::set_read_timeout,
-            || socket.read_timeout(),
-        )?;
-        set.time(
-            "send_timeout",
-            "SO_SNDTIMEO",
-            self.send_timeout,
-            Socket::set_write_timeout,
-            || socket.write_timeout(),
-        )?;
-        if let Some(device) = &self.bind_to_device {
-            let done = socket.bind_device(Some(device.as_bytes()));
-            let subject = format!("bind_to_device={device} (SO_BINDTODEVICE)");
-            done.map_err(|error| Error::system("set", subject, &error))?;
-            let effective = socket.device().ok().flatten();
-            set.report.add(OptionReport {
-                requested: Some(Value::Text(device.clone())),
-                effective: effective.map(|name| Value::Text(text(&name))),
-                ..plain("bind_to_device", "SO_BINDTODEVICE")
-            });
-        }
-        Ok(())
-    }
-
-    fn apply_buffers(&self, set: &mut Setter<'_>) -> Result<()> {
-        let buffers = [
-            (
-                "recv_buffer_bytes",
-                "SO_RCVBUF",
-                self.recv_buffer_bytes,
-                true,
-                "net.core.rmem_max",
-            ),
-            (
-                "send_buffer_bytes",
-                "SO_SNDBUF",
-                self.send_buffer_bytes,
-                false,
-                "net.core.wmem_max",
-            ),
-        ];
-        for (name, option, requested, receive, sysctl) in buffers {
-            let socket = set.socket;
-            if let Some(bytes) = requested {
-                let forced = self.force_buffers
-                    && sys::option::force_buffer(socket.as_raw_fd(), receive, bytes).is_ok();
-                if !forced {
-                    let done = if receive {
-                        socket.set_recv_buffer_size(bytes)
-                    } else {
-                        socket.set_send_buffer_size(bytes)
-                    };
-                    done.map_err(|e| Error::system("set", format!("{name}={bytes}"), &e))?;
-                }
+        let options = self.with_defaults(target);
+        let mut report = SocketReport::default();
+        for row in ROWS {
+            if (row.on)(&options, v6, target) {
+                report.add(row.apply(socket, &options)?);
             }
-            let effective = if receive {
-                socket.recv_buffer_size()
-            } else {
-                socket.send_buffer_size()
-            };
-            let ceiling = limits::single(sysctl);
-            let warning = match (requested, &effective) {
-                (Some(requested), Ok(effective)) => {
-                    judge_buffer(option, requested as u64, *effective as u64, ceiling, sysctl)
-                }
-                _ => None,
-            };
-            set.report.add(OptionReport {
-                requested: requested.map(|bytes| Value::Number(bytes as u64)),
-                effective: effective.ok().map(|bytes| Value::Number(bytes as u64)),
-                ceiling,
-                sysctl: ceiling.map(|_| sysctl),
-                warning,
-                ..plain(name, option)
-            });
         }
-        Ok(())
-    }
-
-    fn apply_ip(&self, set: &mut Setter<'_>, v6: bool) -> Result<()> {
-        let socket = set.socket;
-        let dscp = self.dscp.map(|dscp| u32::from(dscp) << 2);
-        let ttl = self.ttl.map(u32::from);
         if v6 {
-            // Said always: the system's default (net.ipv6.bindv6only) differs.
-            set.flag(
-                "ipv6_only",
-                "IPV6_V6ONLY",
-                self.ipv6_only,
-                Socket::set_only_v6,
-                || socket.only_v6(),
-            )?;
-            set.number(
-                "ttl",
-                "IPV6_UNICAST_HOPS",
-                ttl,
-                Socket::set_unicast_hops_v6,
-                || socket.unicast_hops_v6(),
-            )?;
-            set.shifted("dscp", "IPV6_TCLASS", dscp, Socket::set_tclass_v6, || {
-                socket.tclass_v6()
-            })?;
             // What a dual-stack socket sends as IPv4 has options of its own; an IPv6-only
             // socket may refuse them, and then nothing is lost.
-            if let Some(ttl) = ttl {
-                let _ = socket.set_ttl_v4(ttl);
-            }
-            if let Some(tos) = dscp {
-                let _ = socket.set_tos_v4(tos);
-            }
-        } else {
-            set.number("ttl", "IP_TTL", ttl, Socket::set_ttl_v4, || socket.ttl_v4())?;
-            set.shifted("dscp", "IP_TOS", dscp, Socket::set_tos_v4, || {
-                socket.tos_v4()
-            })?;
+            let _ = self.ttl.map(|ttl| socket.set_ttl_v4(ttl.into()));
+            let _ = self.dscp.map(|dscp| socket.set_tos_v4(tos(dscp)));
         }
-        Ok(())
+        Ok(report)
     }
 
-    fn apply_tcp(&self, set: &mut Setter<'_>) -> Result<()> {
-        let socket = set.socket;
-        let no_delay = Some(self.no_delay.unwrap_or(true));
-        set.flag(
-            "no_delay",
-            "TCP_NODELAY",
-            no_delay,
-            Socket::set_tcp_nodelay,
-            || socket.tcp_nodelay(),
-        )?;
-        if let Some(keep) = self.keep_alive {
-            let mut parameters = TcpKeepalive::new();
-            if let Some(idle) = keep.idle {
-                parameters = parameters.with_time(idle);
-            }
-            if let Some(interval) = keep.interval {
-                parameters = parameters.with_interval(interval);
-            }
-            if let Some(count) = keep.count {
-                parameters = parameters.with_retries(count);
-            }
-            socket
-                .set_tcp_keepalive(&parameters)
-                .map_err(|error| Error::system("set", "keep_alive", &error))?;
+    fn with_defaults(&self, target: Target) -> Self {
+        let mut options = self.clone();
+        if target == Target::TcpListener {
+            options.reuse_address.get_or_insert(true);
         }
-        set.report.add(OptionReport {
-            requested: self.keep_alive.map(|_| Value::Flag(true)),
-            effective: socket.keepalive().ok().map(Value::Flag),
-            ..plain("keep_alive", "SO_KEEPALIVE")
-        });
-        if let Some(keep) = self.keep_alive {
-            set.report.add(OptionReport {
-                requested: keep.idle.map(Value::Time),
-                effective: socket.tcp_keepalive_time().ok().map(Value::Time),
-                ..plain("keep_alive_idle", "TCP_KEEPIDLE")
-            });
-            set.report.add(OptionReport {
-                requested: keep.interval.map(Value::Time),
-                effective: socket.tcp_keepalive_interval().ok().map(Value::Time),
-                ..plain("keep_alive_interval", "TCP_KEEPINTVL")
-            });
-            set.report.add(OptionReport {
-                requested: keep.count.map(|count| Value::Number(count.into())),
-                effective: socket
-                    .tcp_keepalive_retries()
-                    .ok()
-                    .map(|n| Value::Number(n.into())),
-                ..plain("keep_alive_count", "TCP_KEEPCNT")
-            });
-        }
-        set.time(
-            "linger",
-            "SO_LINGER",
-            self.linger,
-            Socket::set_linger,
-            || socket.linger(),
-        )?;
-        self.apply_congestion(set)
+        options.no_delay.get_or_insert(true);
+        options
     }
+}
 
+/// One option: which sockets have it, how it is set and read back, what is said of it.
+struct Row {
+    name: &'static str,
+    option: &'static str,
+    on: fn(&SocketOptions, v6: bool, Target) -> bool,
+    requested: fn(&SocketOptions) -> Option<Value>,
+    set: fn(&Socket, &SocketOptions) -> io::Result<()>,
+    read: fn(&Socket) -> io::Result<Value>,
+    /// Of a buffer: the sysctl that is its ceiling.
+    sysctl: Option<&'static str>,
+    /// The way out, where the kernel refuses.
+    hint: Option<&'static str>,
+    /// The kernel keeps it in another unit.
+    is_rounded: bool,
+}
+
+/// One whose field has its name: when it is there, how a value is set, how it is read.
+macro_rules! row {
+    ($name:ident, $option:literal, $on:expr, |$socket:ident, $value:ident| $set:expr, $read:expr) => {
+        Row {
+            name: stringify!($name),
+            option: $option,
+            on: $on,
+            requested: |options| options.$name.to_owned().map(Value::from),
+            set: |$socket, options| match options.$name.to_owned() {
+                Some($value) => $set,
+                None => Ok(()),
+            },
+            read: |$socket| $read.map(Value::from),
+            sysctl: None,
+            hint: None,
+            is_rounded: false,
+        }
+    };
+}
+
+/// One of the times and numbers that `keep_alive` sets.
+macro_rules! keep_alive_row {
+    ($name:literal, $option:literal, $field:ident, $read:ident) => {
+        Row {
+            name: $name,
+            option: $option,
+            on: |options, _, target| target.is_tcp() && options.keep_alive.is_some(),
+            requested: |options| options.keep_alive?.$field.map(Value::from),
+            set: |_, _| Ok(()),
+            read: |s| s.$read().map(Value::from),
+            sysctl: None,
+            hint: None,
+            is_rounded: true,
+        }
+    };
+}
+
+type On = fn(&SocketOptions, bool, Target) -> bool;
+const ANY: On = |_, _, _| true;
+const UDP: On = |_, _, target| target == Target::Udp;
+const TCP: On = |_, _, target| target.is_tcp();
+const V4: On = |_, v6, _| !v6;
+const V6: On = |_, v6, _| v6;
+
+/// In the order in which they are set and reported.
+#[rustfmt::skip]
+static ROWS: &[Row] = &[
+    row!(reuse_address, "SO_REUSEADDR", ANY, |s, on| s.set_reuse_address(on), s.reuse_address()),
+    row!(reuse_port, "SO_REUSEPORT", ANY, |s, on| s.set_reuse_port(on), s.reuse_port()),
+    row!(broadcast, "SO_BROADCAST", UDP, |s, on| s.set_broadcast(on), s.broadcast()),
+    row!(recv_timeout, "SO_RCVTIMEO", ANY, |s, t| s.set_read_timeout(Some(t)), s.read_timeout()),
+    row!(send_timeout, "SO_SNDTIMEO", ANY, |s, t| s.set_write_timeout(Some(t)), s.write_timeout()),
+    row!(bind_to_device, "SO_BINDTODEVICE", |options, _, _| options.bind_to_device.is_some(),
+        |s, name| s.bind_device(Some(name.as_bytes())), s.device().map(Option::unwrap_or_default)),
+    Row {
+        sysctl: Some("net.core.rmem_max"),
+        ..row!(recv_buffer_bytes, "SO_RCVBUF", ANY,
+            |s, bytes| s.set_recv_buffer_size(bytes), s.recv_buffer_size())
+    },
+    Row {
+        sysctl: Some("net.core.wmem_max"),
+        ..row!(send_buffer_bytes, "SO_SNDBUF", ANY,
+            |s, bytes| s.set_send_buffer_size(bytes), s.send_buffer_size())
+    },
+    // Said always: the system's default (net.ipv6.bindv6only) differs.
+    row!(ipv6_only, "IPV6_V6ONLY", V6, |s, on| s.set_only_v6(on), s.only_v6()),
+    row!(ttl, "IPV6_UNICAST_HOPS", V6, |s, n| s.set_unicast_hops_v6(n.into()), s.unicast_hops_v6()),
+    row!(dscp, "IPV6_TCLASS", V6, |s, n| s.set_tclass_v6(tos(n)), s.tclass_v6().map(dscp)),
+    row!(ttl, "IP_TTL", V4, |s, n| s.set_ttl_v4(n.into()), s.ttl_v4()),
+    row!(dscp, "IP_TOS", V4, |s, n| s.set_tos_v4(tos(n)), s.tos_v4().map(dscp)),
+    row!(no_delay, "TCP_NODELAY", TCP, |s, on| s.set_tcp_nodelay(on), s.tcp_nodelay()),
+    Row {
+        on: TCP,
+        requested: |options| options.keep_alive.map(|_| Value::Flag(true)),
+        set: |s, o| o.keep_alive.map_or(Ok(()), |keep| s.set_tcp_keepalive(&keep.parameters())),
+        ..keep_alive_row!("keep_alive", "SO_KEEPALIVE", idle, keepalive)
+    },
+    keep_alive_row!("keep_alive_idle", "TCP_KEEPIDLE", idle, tcp_keepalive_time),
+    keep_alive_row!("keep_alive_interval", "TCP_KEEPINTVL", interval, tcp_keepalive_interval),
+    keep_alive_row!("keep_alive_count", "TCP_KEEPCNT", count, tcp_keepalive_retries),
+    row!(linger, "SO_LINGER", TCP, |s, t| s.set_linger(Some(t)), s.linger()),
     #[cfg(target_os = "linux")]
-    fn apply_congestion(&self, set: &mut Setter<'_>) -> Result<()> {
-        let socket = set.socket;
-        if let Some(name) = &self.congestion {
-            socket
-                .set_tcp_congestion(name.as_bytes())
-                .map_err(|error| {
-                    Error::system("set", format!("congestion={name} (TCP_CONGESTION)"), &error)
-                        .or("see `sysctl net.ipv4.tcp_available_congestion_control`")
-                })?;
+    Row {
+        hint: Some("see `sysctl net.ipv4.tcp_available_congestion_control`"),
+        ..row!(congestion, "TCP_CONGESTION", TCP,
+            |s, name| s.set_tcp_congestion(name.as_bytes()), s.tcp_congestion())
+    },
+];
+
+impl KeepAlive {
+    fn parameters(self) -> TcpKeepalive {
+        let mut parameters = TcpKeepalive::new();
+        if let Some(idle) = self.idle {
+            parameters = parameters.with_time(idle);
         }
-        let effective = socket.tcp_congestion().ok();
-        set.report.add(OptionReport {
-            requested: self.congestion.clone().map(Value::Text),
-            effective: effective.map(|name| Value::Text(text(&name))),
-            ..plain("congestion", "TCP_CONGESTION")
-        });
-        Ok(())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn apply_congestion(&self, _: &mut Setter<'_>) -> Result<()> {
-        match &self.congestion {
-            None => Ok(()),
-            Some(name) => Err(Error::argument(
-                "set",
-                format!("congestion={name}"),
-                "this system has no TCP_CONGESTION",
-            )),
+        if let Some(interval) = self.interval {
+            parameters = parameters.with_interval(interval);
         }
+        if let Some(count) = self.count {
+            parameters = parameters.with_retries(count);
+        }
+        parameters
     }
 }
 
-/// Kernel names end with NUL.
-fn text(name: &[u8]) -> String {
-    String::from_utf8_lossy(name)
-        .trim_end_matches('\0')
-        .to_owned()
+/// A DSCP lies in the upper six bits of its byte; the lower two are ECN's (RFC 3168).
+fn tos(dscp: u8) -> u32 {
+    u32::from(dscp) << 2
 }
 
-fn plain(name: &'static str, option: &'static str) -> OptionReport {
-    OptionReport {
-        name,
-        option,
-        requested: None,
-        effective: None,
-        ceiling: None,
-        sysctl: None,
-        warning: None,
-    }
+fn dscp(tos: u32) -> u32 {
+    tos >> 2
 }
 
-/// Sets one option, reads it back, adds its line to the report.
-struct Setter<'a> {
-    socket: &'a Socket,
-    report: SocketReport,
-}
-
-impl Setter<'_> {
-    fn one<T: Copy>(
-        &mut self,
-        name: &'static str,
-        option: &'static str,
-        requested: Option<T>,
-        set: impl FnOnce(&Socket, T) -> io::Result<()>,
-        get: impl FnOnce() -> io::Result<Value>,
-        value: impl Fn(T) -> Value,
-    ) -> Result<()> {
-        if let Some(wanted) = requested {
-            set(self.socket, wanted).map_err(|error| {
-                Error::system(
-                    "set",
-                    format!("{name}={} ({option})", value(wanted)),
-                    &error,
-                )
+impl Row {
+    /// Sets it, if that was asked for, and reads it back.
+    fn apply(&self, socket: &Socket, options: &SocketOptions) -> Result<OptionReport> {
+        let requested = (self.requested)(options);
+        if let Some(value) = &requested
+            && !self.is_forced(socket, options, value)
+        {
+            (self.set)(socket, options).map_err(|error| {
+                let subject = format!("{}={value} ({})", self.name, self.option);
+                let error = Error::system("set", subject, &error);
+                match self.hint {
+                    Some(hint) => error.or(hint),
+                    None => error,
+                }
             })?;
         }
-        let requested = requested.map(value);
-        let effective = get().ok();
+        let effective = (self.read)(socket).ok();
+        let ceiling = self.sysctl.and_then(limits::single);
         let warning = match (&requested, &effective) {
-            (Some(requested), Some(effective)) if requested != effective => Some((
+            (Some(requested), Some(effective)) => self.judge(requested, effective, ceiling),
+            _ => None,
+        };
+        Ok(OptionReport {
+            name: self.name,
+            option: self.option,
+            requested,
+            effective,
+            ceiling,
+            sysctl: ceiling.and(self.sysctl),
+            warning,
+        })
+    }
+
+    /// Sets a buffer beyond its ceiling, where that is asked for and allowed.
+    fn is_forced(&self, socket: &Socket, options: &SocketOptions, value: &Value) -> bool {
+        let (Some(_), true, Value::Number(bytes)) = (self.sysctl, options.force_buffers, value)
+        else {
+            return false;
+        };
+        let is_receive = self.option == "SO_RCVBUF";
+        sys::option::force_buffer(socket.as_raw_fd(), is_receive, *bytes as usize).is_ok()
+    }
+
+    fn judge(
+        &self,
+        requested: &Value,
+        effective: &Value,
+        ceiling: Option<u64>,
+    ) -> Option<(Severity, String)> {
+        let option = self.option;
+        match (self.sysctl, requested, effective) {
+            (Some(sysctl), Value::Number(requested), Value::Number(effective)) => {
+                judge_buffer(option, *requested, *effective, ceiling, sysctl)
+            }
+            _ if requested == effective || self.is_rounded => None,
+            _ => Some((
                 Severity::Warning,
                 format!("{option}: asked for {requested}, the kernel gave {effective}"),
             )),
-            _ => None,
-        };
-        self.report.add(OptionReport {
-            requested,
-            effective,
-            warning,
-            ..plain(name, option)
-        });
-        Ok(())
-    }
-
-    fn flag(
-        &mut self,
-        name: &'static str,
-        option: &'static str,
-        requested: Option<bool>,
-        set: impl FnOnce(&Socket, bool) -> io::Result<()>,
-        get: impl FnOnce() -> io::Result<bool>,
-    ) -> Result<()> {
-        self.one(
-            name,
-            option,
-            requested,
-            set,
-            || get().map(Value::Flag),
-            Value::Flag,
-        )
-    }
-
-    fn number(
-        &mut self,
-        name: &'static str,
-        option: &'static str,
-        requested: Option<u32>,
-        set: impl FnOnce(&Socket, u32) -> io::Result<()>,
-        get: impl FnOnce() -> io::Result<u32>,
-    ) -> Result<()> {
-        let value = |number: u32| Value::Number(number.into());
-        self.one(name, option, requested, set, || get().map(value), value)
-    }
-
-    /// A DSCP lies in the upper six bits of its byte; the lower two are ECN's (RFC 3168).
-    fn shifted(
-        &mut self,
-        name: &'static str,
-        option: &'static str,
-        requested: Option<u32>,
-        set: impl FnOnce(&Socket, u32) -> io::Result<()>,
-        get: impl FnOnce() -> io::Result<u32>,
-    ) -> Result<()> {
-        let value = |number: u32| Value::Number(u64::from(number >> 2));
-        self.one(name, option, requested, set, || get().map(value), value)
-    }
-
-    fn time(
-        &mut self,
-        name: &'static str,
-        option: &'static str,
-        requested: Option<Duration>,
-        set: impl FnOnce(&Socket, Option<Duration>) -> io::Result<()>,
-        get: impl FnOnce() -> io::Result<Option<Duration>>,
-    ) -> Result<()> {
-        self.one(
-            name,
-            option,
-            requested,
-            |socket, time| set(socket, Some(time)),
-            || get().map(|time| Value::Time(time.unwrap_or_default())),
-            Value::Time,
-        )
+        }
     }
 }
 

@@ -16,6 +16,56 @@ pub enum Value {
     Text(String),
 }
 
+impl From<bool> for Value {
+    fn from(flag: bool) -> Self {
+        Value::Flag(flag)
+    }
+}
+
+impl From<u8> for Value {
+    fn from(number: u8) -> Self {
+        Value::Number(number.into())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Value::Number(number.into())
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Value::Number(number as u64)
+    }
+}
+
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Value::Time(time)
+    }
+}
+
+impl From<Option<Duration>> for Value {
+    fn from(time: Option<Duration>) -> Self {
+        Value::Time(time.unwrap_or_default())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Text(text)
+    }
+}
+
+/// A kernel's name, which ends with NUL.
+impl From<Vec<u8>> for Value {
+    fn from(name: Vec<u8>) -> Self {
+        let text = String::from_utf8_lossy(&name);
+        Value::Text(text.trim_end_matches('\0').to_owned())
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,7 +15,8 @@ from rsecho.cli.serve import command
 PYTHON = {"unpack", "on_record", "upper", "error_reply", "responder_takes", "log_payload_bytes"}
 NATIVE = {"host", "port", "sock", "record_bytes"}
 
-# Without a flag: what only a sender has use for. What has one of another kind: -4 and -6, --timeout, --unpack with --names, a text, a `Guard`.
+# Without a flag: what only a sender has use for. With one of another kind: -4 and -6, --timeout,
+# --unpack with --names, a text, a `Guard`.
 OTHER_FLAGS = {"family", "recv_timeout", "send_timeout", "unpack", "on_record", "error_reply"}
 OTHER_FLAGS |= {"guard", "broadcast"}
 
