@@ -517,7 +517,7 @@ class Server:
         the default."""
 
     def impair(self, spec: str, record: int, replay: str | None, /) -> str:
-        """Spoil this from now on; "" for nothing. Record so many decisions, or repeat those of
+        """Impair this from now on; "" for nothing. Record so many decisions, or repeat those of
         a trace. Returns what is in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
@@ -525,7 +525,7 @@ class Server:
 
     @property
     def impairment(self) -> str:
-        """What it spoils now, with the seed that repeats it; empty: nothing."""
+        """What impairs it now, with the seed that repeats it; empty: nothing."""
 
     def impairment_trace(self) -> tuple[str, int]:
         """What was recorded since the last change, as JSON lines, and how many decisions there

@@ -165,7 +165,7 @@ class Server(ABC):
         self._native.set_access(self._log_payload_bytes if is_wanted else None)
 
     def impair(self, spec: str = "", *, record: int = 0, replay: str | None = None) -> str:
-        """Spoils this from now on, and nothing else; "" for nothing.
+        """Impairs this from now on, and nothing else; "" for nothing.
 
         UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
         what comes: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
@@ -180,7 +180,7 @@ class Server(ABC):
         first appear.
 
         Args:
-            spec: What to spoil.
+            spec: What to do to it.
             record: UDP: so many decisions are kept for `impairment_trace`, at most 2**20.
             replay: UDP: a trace whose decisions are repeated; of `spec` then only `rate`,
                 `slot` and `limit` count.
@@ -195,7 +195,7 @@ class Server(ABC):
 
     @property
     def impairment(self) -> str:
-        """What it spoils now, with the seed that repeats it; "" for nothing."""
+        """What impairs it now, with the seed that repeats it; "" for nothing."""
         return self._native.impairment
 
     def impairment_trace(self) -> str:

@@ -229,7 +229,7 @@ impl Server {
         self.0.set_access(payload_bytes);
     }
 
-    /// Spoils this from now on; "" for nothing. Records so many decisions, or repeats those of
+    /// Impairs this from now on; "" for nothing. Records so many decisions, or repeats those of
     /// a trace.
     #[pyo3(signature = (spec, record, replay, /))]
     fn impair(
@@ -256,7 +256,7 @@ impl Server {
         })
     }
 
-    /// What it spoils now, with the seed that repeats it; empty: nothing.
+    /// What impairs it now, with the seed that repeats it; empty: nothing.
     #[getter]
     fn impairment(&self) -> String {
         self.0.impairment()

@@ -1,4 +1,4 @@
-"""Options about what a server answers, and what it spoils on purpose."""
+"""Options about what a server answers, and what impairs it on purpose."""
 
 from __future__ import annotations
 

@@ -232,8 +232,8 @@ class Printer:
     def listening(self, server: Server) -> None:
         """The address, with the real port."""
         if self._as_jsonl:
-            spoiled = {"impair": server.impairment} if server.impairment else {}
-            self._line("listening", url=server.url, engine=server.engine, **spoiled)
+            impaired = {"impair": server.impairment} if server.impairment else {}
+            self._line("listening", url=server.url, engine=server.engine, **impaired)
         else:
             click.echo(f"rsecho listening {printable(server.url)}", err=self._as_json)
 
