@@ -102,7 +102,7 @@ class ServerOptions(TypedDict, total=False):
     responder_takes: Literal["bytes", "fields"]
     """"fields": the callable gets the fields of `unpack` by name instead of the bytes."""
     impair: str
-    """What impairs it on purpose, in netem's terms, as in "delay 50ms 10ms loss 1%", or, for TCP, in
+    """What impairs it, in netem's terms, as in "delay 50ms 10ms loss 1%", or, for TCP, in
     Toxiproxy's: see `Server.impair`."""
     log_payload_bytes: int
     """How much of a payload `rsecho.access` shows. By default 128."""
