@@ -63,7 +63,7 @@ pub fn records(bytes: &[u8]) {
     tcp::record_laws(usize::from(u16::from_le_bytes([low, high])), cuts, stream);
 }
 
-/// What to spoil: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
+/// What to impair: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
 /// no text.
 pub fn impair(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {

@@ -1,4 +1,4 @@
-//! What is spoiled of streams: Toxiproxy's toxics, and three of ours.
+//! What is impaired of streams: Toxiproxy's toxics, and three of ours.
 
 mod parse;
 mod print;

@@ -3,7 +3,7 @@
 use crate::impair::directions::Direction;
 use crate::impair::random::Draws;
 
-/// What is spoiled of one direction of a server's connections. Nothing by default.
+/// What is impaired of one direction of a server's connections. Nothing by default.
 ///
 /// [`FromStr`](std::str::FromStr) takes Toxiproxy's names and units:
 /// `latency latency=100 jitter=20, slicer average_size=64 delay=10`. A space will do for the
@@ -102,7 +102,7 @@ pub enum Accept {
 }
 
 impl Toxics {
-    /// True where no connection is spoiled.
+    /// True where no connection is impaired.
     pub fn is_noop(&self) -> bool {
         self.list
             .iter()

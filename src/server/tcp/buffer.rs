@@ -1,5 +1,8 @@
 //! Bytes of one connection that wait: for the rest of a request, for room to be sent.
 
+/// Most that an ordinary receive takes, and so most that a connection which stalls keeps.
+pub(super) const PLAIN_BYTES: usize = 64 << 10;
+
 /// What is emptied keeps no more memory than this.
 const KEPT_BYTES: usize = 1 << 10;
 
@@ -42,6 +45,11 @@ impl Buffer {
         }
     }
 
+    /// Takes all away, and keeps no memory.
+    pub(super) fn release(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn clear(&mut self) {
         self.taken = 0;
         self.data.clear();
@@ -70,6 +78,20 @@ mod tests {
                 prop_assert_eq!((buffer.rest(), buffer.len()), (&model[..], model.len()));
             }
         }
+    }
+
+    #[test]
+    fn goes_out_in_pieces() {
+        let mut buffer = Buffer::default();
+        assert!(buffer.is_empty());
+        buffer.push(b"abcdef");
+        buffer.advance(2);
+        assert_eq!((buffer.rest(), buffer.len()), (&b"cdef"[..], 4));
+        buffer.advance(0);
+        buffer.advance(4);
+        assert!(buffer.is_empty());
+        buffer.push(b"x");
+        assert_eq!(buffer.rest(), b"x");
     }
 
     #[test]

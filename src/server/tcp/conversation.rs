@@ -1,4 +1,4 @@
-//! What one connection asks and is answered, in order, and what is spoiled of that. Knows no
+//! What one connection asks and is answered, in order, and what is impaired of that. Knows no
 //! socket.
 //!
 //! ```text
@@ -15,11 +15,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::buffer::Buffer;
-use super::count::{Count, Reason, Tally};
-use super::echo::PLAIN_BYTES;
+use super::buffer::{Buffer, PLAIN_BYTES};
 use super::questions::{Answered, Questions};
-use super::way::Way;
+use super::shaper_queue::ShaperQueue;
+use crate::books::tcp::{Count, Reason, Tally};
 use crate::impair::{Action, Direction, Shaper, Toxics};
 use crate::respond::{Cutter, Framing, LineEnd, Manner, Outcome, TooLong, is_error_reply};
 
@@ -103,15 +102,15 @@ pub(super) struct Conversation {
     /// Requests of this turn.
     asked: usize,
     output: Buffer,
-    incoming: Option<Way>,
-    outgoing: Option<Way>,
+    incoming: Option<ShaperQueue>,
+    outgoing: Option<ShaperQueue>,
     /// It is neither read nor answered.
     hangs: bool,
     /// Nothing goes out any more.
     is_muted: bool,
     /// The server ends it for this reason.
     leaves: Option<Reason>,
-    /// Bytes that requests took, that answers brought, and that were spoiled away.
+    /// Bytes that requests took, that answers brought, and that were impaired away.
     consumed: u64,
     produced: u64,
     dropped: u64,
@@ -537,20 +536,20 @@ impl Conversation {
 
     /// True while its peer waits for us: for an answer, or for what is held back.
     pub(super) fn is_waiting(&self) -> bool {
-        let is_held = |way: &Option<Way>| way.as_ref().is_some_and(|way| way.held() > 0);
+        let is_held = |way: &Option<ShaperQueue>| way.as_ref().is_some_and(|way| way.held() > 0);
         self.hangs || !self.slots.is_empty() || is_held(&self.incoming) || is_held(&self.outgoing)
     }
 
-    // ---- what is spoiled ------------------------------------------------------------
+    // ---- what is impaired ------------------------------------------------------------
 
-    /// From now on, what comes in and what goes out is spoiled so; what is under way keeps
+    /// From now on, what comes in and what goes out is impaired so; what is under way keeps
     /// its time. One that does not hang does not begin to.
-    pub(super) fn spoil(&mut self, now_ns: u64, incoming: Shaper, outgoing: Shaper, hangs: bool) {
+    pub(super) fn impair(&mut self, now_ns: u64, incoming: Shaper, outgoing: Shaper, hangs: bool) {
         self.hangs &= hangs;
         if let Some(way) = &mut self.incoming {
             way.change(incoming);
         } else if !incoming.is_noop() {
-            let mut way = Way::new(incoming);
+            let mut way = ShaperQueue::new(incoming);
             if self.has_ended {
                 way.end(now_ns);
             }
@@ -560,7 +559,7 @@ impl Conversation {
             way.change(outgoing);
         } else if !outgoing.is_noop() {
             // What waits to be sent has been answered already.
-            let mut way = Way::new(untouched());
+            let mut way = ShaperQueue::new(untouched());
             let count = way.room().min(self.output.len());
             way.push(now_ns, &self.output.rest()[..count]);
             self.output.advance(count);
@@ -583,11 +582,11 @@ impl Conversation {
         self.output.push(bytes);
     }
 
-    /// Lets go of ways on which nothing is spoiled any more; true if it is but an echo then,
+    /// Lets go of ways on which nothing is impaired any more; true if it is but an echo then,
     /// with nothing under way.
     pub(super) fn simplify(&mut self) -> bool {
         for way in [&mut self.incoming, &mut self.outgoing] {
-            if way.as_ref().is_some_and(Way::is_spent) {
+            if way.as_ref().is_some_and(ShaperQueue::is_spent) {
                 *way = None;
             }
         }
@@ -601,7 +600,7 @@ impl Conversation {
 
     /// When something of it changes by itself.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
-        let due = |way: &Option<Way>| way.as_ref().and_then(Way::next_due_ns);
+        let due = |way: &Option<ShaperQueue>| way.as_ref().and_then(ShaperQueue::next_due_ns);
         match (due(&self.incoming), due(&self.outgoing)) {
             (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
             (incoming, outgoing) => incoming.or(outgoing),
@@ -620,7 +619,7 @@ impl Conversation {
 
     // ---- the books ------------------------------------------------------------------
 
-    /// How many bytes were spoiled away.
+    /// How many bytes were impaired away.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }

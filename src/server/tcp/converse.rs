@@ -4,10 +4,9 @@
 //! of the turn. The rules of `echo.rs` hold, but for what answers themselves need.
 
 use super::conversation::{Conversation, Want};
-use super::count::{Count, Reason};
 use super::echo::{Connection, Mode, Next, Work};
-use super::pending::Pending;
 use super::questions::Questions;
+use crate::books::tcp::{Count, Reason};
 use crate::impair::Action;
 use crate::respond::Manner;
 use crate::sys::stream::Moved;
@@ -44,7 +43,7 @@ impl Connection {
             let mut conversation = Box::new(Conversation::echo(peer));
             *mode = Mode::Plain;
             conversation.send_first(pending.rest());
-            *pending = Pending::default();
+            pending.release();
             conversation
         })
     }

@@ -21,15 +21,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use super::buffer::{Buffer, PLAIN_BYTES};
 use super::conversation::Conversation;
-use super::count::{Count, Reason, Tally};
-use super::pending::Pending;
 use super::records::Assembler;
+use crate::books::tcp::{Count, Reason, Tally};
 use crate::event::{Observer, What, now_ns};
 use crate::sys::stream::{Moved, Stream};
-
-/// Most that a plain step receives, and so most that a stalled connection keeps.
-pub(super) const PLAIN_BYTES: usize = 64 << 10;
 
 /// Most that a bulk step moves: the length of a worker's buffer.
 const BULK_BYTES: usize = 256 << 10;
@@ -45,7 +42,7 @@ pub(super) struct Work {
     /// True when steps have to tell what came.
     pub(super) tells: bool,
     time_ns: u64,
-    /// The time of this turn, where anything is spoiled, on the worker's own clock.
+    /// The time of this turn, where anything is impaired, on the worker's own clock.
     pub(super) now_ns: u64,
 }
 
@@ -104,7 +101,7 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     pub(super) peer: SocketAddr,
     pub(super) mode: Mode,
-    pub(super) pending: Pending,
+    pub(super) pending: Buffer,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) discarded: u64,
@@ -131,7 +128,7 @@ impl Connection {
             stream,
             peer,
             mode: Mode::Plain,
-            pending: Pending::default(),
+            pending: Buffer::default(),
             received: 0,
             sent: 0,
             discarded: 0,
@@ -172,7 +169,7 @@ impl Connection {
             Moved::Bytes(sent) => {
                 self.count_sent(sent, work);
                 if sent < came {
-                    self.pending.keep(&work.buffer[sent..came]);
+                    self.pending.push(&work.buffer[sent..came]);
                     Next::Stalled(true)
                 } else {
                     if came == PLAIN_BYTES {
@@ -182,7 +179,7 @@ impl Connection {
                 }
             }
             Moved::Blocked => {
-                self.pending.keep(&work.buffer[..came]);
+                self.pending.push(&work.buffer[..came]);
                 Next::Stalled(false)
             }
             Moved::Failed(broken) => Next::Ended(broken.into()),
@@ -246,6 +243,7 @@ impl Connection {
                 self.count_sent(sent, work);
                 self.pending.advance(sent);
                 if self.pending.is_empty() {
+                    self.pending.release();
                     Next::Moved
                 } else {
                     Next::Stalled(sent > 0)

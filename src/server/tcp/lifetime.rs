@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::count::Reason;
 use super::order::Order;
+use crate::books::tcp::Reason;
 
 /// The least that has to come over a connection: so many bytes a second, on average over
 /// each window since it was accepted.

@@ -15,8 +15,8 @@
 //! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
 //! questions.rs     what all connections of a turn ask
 //!
-//! Where something is spoiled: way.rs one direction of one connection; spoiling.rs the
-//! setting, changed from outside; worker/spoiling.rs taken up, and done in time
+//! Where something is impaired: shaper_queue.rs one direction of one connection; impairing.rs the
+//! setting, changed from outside; worker/impairing.rs taken up, and done in time
 //! ```
 
 mod accept;
@@ -25,15 +25,14 @@ mod conversation;
 mod converse;
 mod echo;
 mod gate;
+mod impairing;
 mod lifetime;
 mod order;
-mod pending;
 mod questions;
 mod records;
 mod refusals;
-mod spoiling;
+mod shaper_queue;
 mod table;
-mod way;
 mod worker;
 
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]
@@ -46,9 +45,9 @@ use std::time::Duration;
 
 use self::accept::Listener;
 use self::gate::Gate;
+use self::impairing::Impairing;
 pub use self::lifetime::MinRate;
 use self::questions::Questions;
-use self::spoiling::Spoiling;
 use self::worker::{Shared, Worker};
 use super::{
     Descriptor, EngineChoice, Listen, Parts, Stats, Wait, bind_to_cpu, check_cpus, check_workers,
@@ -56,7 +55,7 @@ use super::{
 };
 use crate::address::is_loopback;
 use crate::books::block::Block;
-use crate::books::tcp as count;
+use crate::books::tcp::totals;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
 use crate::guard::{Connections, Policy};
@@ -128,10 +127,10 @@ pub struct Config {
     /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
     /// longer is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
-    /// What is spoiled on purpose, to begin with; see [`super::Server::impair`].
+    /// What is impaired on purpose, to begin with; see [`super::Server::impair`].
     ///
-    /// What comes in is spoiled before it is echoed or asked with, what goes out after. While
-    /// something is, a connection holds up to 64 KiB more for each way that is spoiled. A
+    /// What comes in is impaired before it is echoed or asked with, what goes out after. While
+    /// something is, a connection holds up to 64 KiB more for each way that is impaired. A
     /// stop waits for what is held, within its deadline. `refuse` for all connections makes
     /// the listener refuse them (Linux); otherwise, on other systems and on a socket that was
     /// passed in, the connection is accepted and reset. A connection that is closed so is
@@ -283,7 +282,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         observer: Arc::new(Observer::new(&name, queue)),
         blocks: (0..config.workers).map(|_| Block::new()).collect(),
         gate: Gate::new(config.max_connections, Arc::clone(&wakers)),
-        spoiling: Spoiling::new(config.impair, Arc::clone(&wakers)),
+        impairing: Impairing::new(config.impair, Arc::clone(&wakers)),
         backlog: config
             .backlog
             .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
@@ -299,7 +298,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         has_told_of_blocking: false.into(),
     });
 
-    let (_, setting) = shared.spoiling.get();
+    let (_, setting) = shared.impairing.get();
     let impaired = setting.text();
     shared.set_doors(&setting);
     let mut tasks: Vec<Task> = Vec::new();
@@ -346,14 +345,14 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             let shared = Arc::clone(&shared);
             Box::new(move |change| {
                 shared
-                    .spoiling
+                    .impairing
                     .change(change, |setting| shared.set_doors(setting))
             })
         },
         stats: Box::new(move || {
             let _ = &sets;
             let drops = shared.listeners.iter().map(Listener::kernel_drops);
-            Stats::new(count::totals(&shared.blocks), drops.sum())
+            Stats::new(totals(&shared.blocks), drops.sum())
         }),
         has_responder: config.responder.is_some(),
         impaired,

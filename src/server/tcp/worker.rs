@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use super::accept::{Acceptor, Listener, Offer};
 use super::converse::Gathered;
-use super::count::{Count, LENGTH, Reason};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
+use super::impairing::{Impairing, Setting};
 use super::lifetime::{Lifetimes, MinRate, Over};
 use super::questions::Questions;
 use super::refusals::{Refusals, Refused};
-use super::spoiling::{Setting, Spoiling};
 use super::table::Table;
 use crate::books::block::Block;
+use crate::books::tcp::{Count, LENGTH, Reason};
 use crate::error::{Error, Result};
 use crate::event::{Level, Line, Lines, Observer};
 use crate::guard::{Connections, Refusal};
@@ -31,7 +31,7 @@ use crate::throttle::LeftOut;
 use crate::worker::{Control, Finish};
 
 mod conversing;
-mod spoiling;
+mod impairing;
 
 /// What all workers of a server, and its handle, have in common.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) min_rate: Option<MinRate>,
     pub(super) record_bytes: Option<usize>,
     pub(super) wait: Wait,
-    pub(super) spoiling: Spoiling,
+    pub(super) impairing: Impairing,
     /// What listen(2) is told after a while of refusing.
     pub(super) backlog: i32,
     /// That a listener that was passed in was made blocking is told once.
@@ -165,7 +165,7 @@ pub(super) struct Worker<R: Readiness> {
     turn: u64,
     /// Who is asked for in the second half of a turn; kept for its memory.
     askers: Vec<u32>,
-    /// What is spoiled; `None`: nothing. And its number.
+    /// What is impaired; `None`: nothing. And its number.
     setting: Option<Arc<Setting>>,
     generation: u32,
     /// When something changes by itself, and for which connection; of one that has another
@@ -180,7 +180,7 @@ pub(super) struct Worker<R: Readiness> {
     now: Instant,
     /// Some deadline depends on when connections move.
     is_timed: bool,
-    /// It does in any case, whatever is spoiled.
+    /// It does in any case, whatever is impaired.
     is_always_timed: bool,
     /// Whether to ask before sleeping.
     pace: Pace,
@@ -195,7 +195,7 @@ impl<R: Readiness> Drop for Worker<R> {
     fn drop(&mut self) {
         // Also after a panic: nobody may wait for this worker's counters any more.
         self.shared.blocks[self.index].release();
-        self.shared.spoiling.note(self.index, None);
+        self.shared.impairing.note(self.index, None);
     }
 }
 
@@ -252,7 +252,7 @@ impl<R: Readiness> Worker<R> {
         if let Some(questions) = &mut self.questions {
             questions.heed(control);
         }
-        self.shared.spoiling.note(self.index, Some(0));
+        self.shared.impairing.note(self.index, Some(0));
         self.look_for_change();
         let served = self.serve(control).and_then(|()| self.drain(control));
         self.end_all();
@@ -387,16 +387,16 @@ impl<R: Readiness> Worker<R> {
             STALLED => connection.flush(&mut self.work),
             _ => connection.linger(&mut self.work),
         };
-        self.settle(id, list, next);
+        self.follow_up(id, list, next);
     }
 
     /// Moves a connection to where its step left it.
-    fn settle(&mut self, id: u32, list: usize, next: Next) {
+    fn follow_up(&mut self, id: u32, list: usize, next: Next) {
         match next {
             // Nothing is pending any more, so room to write is not what it waits for.
             Next::Again => {
                 self.again.push(id);
-                self.settle(id, list, Next::Moved);
+                self.follow_up(id, list, Next::Moved);
             }
             Next::Empty | Next::Moved if matches!(list, STALLED | HELD) => {
                 self.watch_for(id, FLOWING);
@@ -642,7 +642,7 @@ impl<R: Readiness> Worker<R> {
     fn open(&mut self, stream: Stream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
         let mut connection = Connection::new(stream, peer, &mut self.work);
-        connection.number = self.shared.spoiling.next_connection();
+        connection.number = self.shared.impairing.next_connection();
         let id = self.table.insert(connection, FLOWING, self.now);
         self.lifetimes.add(id, self.now);
         if self
@@ -660,7 +660,7 @@ impl<R: Readiness> Worker<R> {
             self.begin_conversation(id);
         }
         if let Some(setting) = self.setting.clone() {
-            self.spoil_new(id, &setting);
+            self.impair_new(id, &setting);
         }
     }
 
@@ -727,7 +727,7 @@ impl<R: Readiness> Worker<R> {
                     connection.finish();
                     self.table.touch(id, LINGERING, self.now);
                 }
-                next => self.settle(id, FLOWING, next),
+                next => self.follow_up(id, FLOWING, next),
             }
         }
         self.go_on();

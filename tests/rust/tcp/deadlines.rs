@@ -132,7 +132,7 @@ fn f27_no_call_begins_after_the_deadline(engine: Engine) {
     }
 }
 
-fn f27_nor_does_one_where_the_stream_is_spoiled(engine: Engine) {
+fn f27_nor_does_one_where_the_stream_is_impaired(engine: Engine) {
     for spec in ["latency 20ms", "in slicer 2; out latency 5ms"] {
         let slow = Slow {
             time: CALL,
@@ -278,7 +278,7 @@ fn a_caller_may_give_up(engine: Engine) {
 
 on_both_engines!(
     f27_no_call_begins_after_the_deadline,
-    f27_nor_does_one_where_the_stream_is_spoiled,
+    f27_nor_does_one_where_the_stream_is_impaired,
     f27_what_was_cut_and_not_asked_is_abandoned,
     f27_answers_that_never_come_are_not_waited_for,
     f42_a_call_that_does_not_return_is_named_and_not_waited_for,

@@ -206,7 +206,7 @@ pub(crate) fn assert_balance(server: &Server) {
     );
 }
 
-/// What must hold at any moment of a server that answers, or spoils.
+/// What must hold at any moment of a server that answers, or impairs.
 #[track_caller]
 pub(crate) fn assert_books(server: &Server) {
     let stats = server.stats();

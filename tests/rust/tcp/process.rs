@@ -313,8 +313,8 @@ fn f45_every_descriptor_is_close_on_exec(engine: Engine) {
     assert_eq!(server.ask("inherited"), 0);
 }
 
-/// Whatever a spoiled connection waits for, it is waited for asleep.
-fn f18_what_is_spoiled_on_purpose_costs_no_processor_time(engine: Engine) {
+/// Whatever a impaired connection waits for, it is waited for asleep.
+fn f18_what_is_impaired_on_purpose_costs_no_processor_time(engine: Engine) {
     let mut server = Process::new(engine);
     server.ask("start");
     let mut kept = Vec::new();
@@ -355,7 +355,7 @@ fn f18_what_is_spoiled_on_purpose_costs_no_processor_time(engine: Engine) {
 }
 
 on_both_engines!(
-    f18_what_is_spoiled_on_purpose_costs_no_processor_time,
+    f18_what_is_impaired_on_purpose_costs_no_processor_time,
     f25_f26_resets_leave_no_descriptors_behind,
     f29_out_of_descriptors_others_are_refused_and_service_comes_back,
     f29_without_even_a_spare_it_rests_and_comes_back,

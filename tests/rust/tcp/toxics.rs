@@ -1,4 +1,4 @@
-//! What is spoiled on purpose, as clients see it.
+//! What is impaired on purpose, as clients see it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -300,7 +300,7 @@ fn which_are_reset(server: &Server) -> Vec<bool> {
 }
 
 #[test]
-fn the_same_seed_spoils_the_same_connections() {
+fn the_same_seed_impairs_the_same_connections() {
     let spec = "refuse toxicity=0.5, seed 7";
     let mut seen = Vec::new();
     for engine in [Engine::Epoll, Engine::Portable] {
@@ -356,7 +356,7 @@ fn connections_that_are_open_meet_a_change(engine: Engine) {
     assert_balance(&server);
 }
 
-fn who_answers_is_spoiled_too(engine: Engine) {
+fn who_answers_is_impaired_too(engine: Engine) {
     let server = serve(engine, |config| {
         config.responder = Choice::Upper.make();
         config.impair = "in latency 30ms; out latency 30ms, slicer 3"
@@ -460,7 +460,7 @@ on_both_engines!(
     who_is_refused_on_a_shared_listener_is_reset,
     what_is_held_keeps_its_time_when_that_changes,
     connections_that_are_open_meet_a_change,
-    who_answers_is_spoiled_too,
+    who_answers_is_impaired_too,
     many_connections_each_in_its_time,
     f27_a_stop_waits_for_what_is_held,
 );

@@ -35,7 +35,7 @@ impl<R: Readiness> Worker<R> {
         let questions = self.questions.as_mut();
         let gathered = connection.gather(id, list != STALLED, questions, &mut self.work);
         if let Gathered::Over(next) = gathered {
-            self.settle(id, list, next);
+            self.follow_up(id, list, next);
             return None;
         }
         if self.questions.as_ref().is_some_and(Questions::is_full) {
@@ -55,7 +55,7 @@ impl<R: Readiness> Worker<R> {
             return;
         }
         let next = connection.pump(&mut self.work);
-        self.settle(id, list, next);
+        self.follow_up(id, list, next);
         self.note_time(id);
     }
 

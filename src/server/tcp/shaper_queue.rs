@@ -1,4 +1,4 @@
-//! One direction of one connection on which something is spoiled, also while that changes.
+//! One direction of one connection on which something is impaired, also while that changes.
 //!
 //! What came before a change keeps its time; what comes after it meets the new toxics, and
 //! does not overtake. So a way is a queue of shapers, of which the first sends and the last
@@ -10,13 +10,13 @@ use crate::impair::{Action, Shaper};
 
 /// A direction that bytes take later than they came.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct ShaperQueue {
     /// Never empty.
     shapers: VecDeque<Shaper>,
     has_ended: bool,
 }
 
-impl Way {
+impl ShaperQueue {
     pub(super) fn new(shaper: Shaper) -> Self {
         Self {
             shapers: VecDeque::from([shaper]),
@@ -103,7 +103,7 @@ impl Way {
         self.shapers.front().and_then(Shaper::next_due_ns)
     }
 
-    /// Nothing is spoiled any more, nor under way.
+    /// Nothing is impaired any more, nor under way.
     pub(super) fn is_spent(&self) -> bool {
         self.shapers.len() == 1
             && !self.has_ended
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_is_held_keeps_its_time_and_is_not_overtaken() {
-        let mut way = Way::new(shaper("latency 100ms"));
+        let mut way = ShaperQueue::new(shaper("latency 100ms"));
         assert_eq!(way.push(0, b"slow"), 0);
         way.change(shaper(""));
         way.push(10 * MS, b"quick");
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_end_comes_after_what_is_under_way_under_whatever_toxics() {
-        let mut way = Way::new(shaper("latency 100ms"));
+        let mut way = ShaperQueue::new(shaper("latency 100ms"));
         way.push(0, b"last");
         way.end(0);
         way.change(shaper("slow_close 50ms"));
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_dropped_is_told() {
-        let mut way = Way::new(shaper("limit_data 3"));
+        let mut way = ShaperQueue::new(shaper("limit_data 3"));
         assert_eq!(way.push(0, b"abcdef"), 3);
         assert_eq!(way.ready(0), b"abc");
         way.consume(3);
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn both_share_the_room_of_one() {
-        let mut way = Way::new(shaper("latency 1s"));
+        let mut way = ShaperQueue::new(shaper("latency 1s"));
         let most = way.room();
         way.push(0, &[0; 1000]);
         way.change(shaper("latency 2s"));

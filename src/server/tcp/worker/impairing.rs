@@ -1,12 +1,12 @@
-//! What is spoiled: taken up while the worker runs, and done when its time has come.
+//! What is impaired: taken up while the worker runs, and done when its time has come.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::count::Reason;
-use super::super::spoiling::Setting;
+use super::super::impairing::Setting;
 use super::{FLOWING, HELD, LINGERING, STALLED, Worker};
+use crate::books::tcp::Reason;
 use crate::impair::{Accept, Direction, Shaper};
 use crate::sys::readiness::Readiness;
 use crate::sys::thread;
@@ -15,16 +15,16 @@ use crate::sys::thread;
 const SLACK: Duration = Duration::from_micros(1);
 
 impl<R: Readiness> Worker<R> {
-    /// Takes up what is spoiled from now on, if that has changed.
+    /// Takes up what is impaired from now on, if that has changed.
     pub(super) fn look_for_change(&mut self) {
-        if self.shared.spoiling.has_changed(self.generation) {
+        if self.shared.impairing.has_changed(self.generation) {
             self.take_up();
         }
     }
 
     #[cold]
     fn take_up(&mut self) {
-        let (generation, setting) = self.shared.spoiling.get();
+        let (generation, setting) = self.shared.impairing.get();
         self.generation = generation;
         thread::sharpen_timers(SLACK);
         self.is_timed = true;
@@ -38,17 +38,17 @@ impl<R: Readiness> Worker<R> {
             }
         }
         for id in ids {
-            self.spoil(id, &setting);
+            self.impair(id, &setting);
         }
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.follow(&mut self.ready);
         }
         self.setting = (!setting.impairments.is_noop()).then_some(setting);
-        self.shared.spoiling.note(self.index, Some(generation));
+        self.shared.impairing.note(self.index, Some(generation));
     }
 
-    /// What comes over this connection from now on is spoiled so.
-    fn spoil(&mut self, id: u32, setting: &Arc<Setting>) {
+    /// What comes over this connection from now on is impaired so.
+    fn impair(&mut self, id: u32, setting: &Arc<Setting>) {
         let Some(connection) = self.table.get_mut(id) else {
             return;
         };
@@ -63,7 +63,7 @@ impl<R: Readiness> Worker<R> {
         let hangs = impairments.accept(number) == Accept::Hang;
         connection
             .conversation()
-            .spoil(self.work.now_ns, incoming, outgoing, hangs);
+            .impair(self.work.now_ns, incoming, outgoing, hangs);
         self.pump(id);
     }
 
@@ -81,8 +81,8 @@ impl<R: Readiness> Worker<R> {
         true
     }
 
-    /// A new connection meets what is spoiled.
-    pub(super) fn spoil_new(&mut self, id: u32, setting: &Arc<Setting>) {
+    /// A new connection meets what is impaired.
+    pub(super) fn impair_new(&mut self, id: u32, setting: &Arc<Setting>) {
         let Some(connection) = self.table.get_mut(id) else {
             return;
         };
@@ -90,7 +90,7 @@ impl<R: Readiness> Worker<R> {
         if setting.impairments.accept(number) == Accept::Hang {
             connection.conversation().hang();
         }
-        self.spoil(id, setting);
+        self.impair(id, setting);
     }
 
     /// The server stops: who hangs is not waited for.
@@ -166,7 +166,7 @@ impl<R: Readiness> Worker<R> {
             && self.due.is_empty()
             && self.table.oldest(LINGERING).is_none()
         {
-            // Nothing is spoiled any more: back to no clock at all.
+            // Nothing is impaired any more: back to no clock at all.
             self.is_timed = false;
         }
     }

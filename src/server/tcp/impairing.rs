@@ -1,4 +1,4 @@
-//! What a running server spoils, changed from outside while its workers run.
+//! What a running server impairs, changed from outside while its workers run.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use crate::sys::Waker;
 /// How long a change waits for workers that are busy.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What to spoil, from one change to the next.
+/// What to impair, from one change to the next.
 #[derive(Debug, Default)]
 pub(super) struct Setting {
     pub(super) impairments: StreamImpairments,
@@ -54,7 +54,7 @@ impl Setting {
 
 /// The setting, with a number by which workers see that it is another one.
 #[derive(Debug)]
-pub(super) struct Spoiling {
+pub(super) struct Impairing {
     generation: AtomicU32,
     /// The number of the next connection.
     connections: AtomicU64,
@@ -70,7 +70,7 @@ struct State {
     workers: Vec<Option<(ThreadId, u32)>>,
 }
 
-impl Spoiling {
+impl Impairing {
     /// With these impairments to begin with.
     pub(super) fn new(impairments: StreamImpairments, wakers: Arc<[Waker]>) -> Self {
         Self {
@@ -164,7 +164,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Instant;
 
-    fn change(shared: &Spoiling, spec: &str) -> Result<String> {
+    fn change(shared: &Impairing, spec: &str) -> Result<String> {
         let change = Change {
             spec: spec.into(),
             tape: None,
@@ -172,20 +172,20 @@ mod tests {
         shared.change(&change, |_| {})
     }
 
-    fn take(shared: &Spoiling, worker: usize) -> (u32, Arc<Setting>) {
+    fn take(shared: &Impairing, worker: usize) -> (u32, Arc<Setting>) {
         let (generation, setting) = shared.get();
         shared.note(worker, Some(generation));
         (generation, setting)
     }
 
-    fn spoiling(workers: usize) -> Arc<Spoiling> {
+    fn impairing(workers: usize) -> Arc<Impairing> {
         let wakers: Vec<Waker> = (0..workers).map(|_| Waker::new().unwrap()).collect();
-        Arc::new(Spoiling::new(StreamImpairments::default(), wakers.into()))
+        Arc::new(Impairing::new(StreamImpairments::default(), wakers.into()))
     }
 
     #[test]
     fn a_change_waits_for_workers_that_run() {
-        let shared = spoiling(2);
+        let shared = impairing(2);
         change(&shared, "latency 1ms").expect("nobody runs: at once");
         assert!(shared.has_changed(0));
         let (generation, setting) = take(&shared, 0);
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_anew_with_each_change() {
-        let shared = spoiling(1);
+        let shared = impairing(1);
         assert_eq!(shared.next_connection(), 0);
         assert_eq!(shared.next_connection(), 1);
         change(&shared, "latency 1ms").unwrap();
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_changes_nothing() {
-        let shared = spoiling(1);
+        let shared = impairing(1);
         assert!(change(&shared, "loss 10%").unwrap_err().is_argument());
         assert!(!shared.has_changed(0));
     }
