@@ -102,6 +102,13 @@ impl Tally {
         self.is_dirty = true;
     }
 
+    /// Bytes that came and go nowhere.
+    pub(crate) fn discarded(&mut self, count: usize) {
+        if count > 0 {
+            self.add(Count::Discarded, count);
+        }
+    }
+
     pub(crate) fn ended(&mut self, reason: Reason) {
         self.counts[COUNTS + reason as usize] += 1;
         self.is_dirty = true;

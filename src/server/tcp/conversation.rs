@@ -1,76 +1,48 @@
-//! What one connection asks and is answered, in order, and what is impaired of that. Knows no
-//! socket.
+//! What one connection asks and is answered, and what is impaired of that. Knows no socket.
 //!
 //! ```text
-//! take → (incoming way) → input → ask, answer or echo → output → (outgoing way) → ready
+//! take → inbound → ask → replies → outbound → ready
+//!           └───────── echo ─────────┘
 //! ```
 //!
 //! Rule 1: answers go out in the order of their requests, however late one of them comes.
 //! Rule 2: nothing is taken in while output is pending, or while [`MOST_OPEN`] requests wait
 //! for late answers. So a connection holds at most 64 KiB of input (or one request, where
-//! that is longer) and the answers of one turn; and the requests of a turn grow in number
-//! only while those answers stay small. A way holds 64 KiB more, where there is one.
+//! that is longer) and the answers of one round; and the requests of a round grow in number
+//! only while those answers stay small. Shapers hold 64 KiB more, where there are any.
 //! Rule 3: each request ends in one way: answered, in an error, silent, failed, abandoned.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::buffer::{Buffer, PLAIN_BYTES};
+use super::inbound::{By, Inbound, State};
+use super::outbound::Outbound;
 use super::questions::{Answered, Questions};
+use super::replies::{Promise, Replies};
 use super::shaper_queue::ShaperQueue;
 use crate::books::tcp::{Count, Reason, Tally};
-use crate::impair::{Action, Direction, Shaper, Toxics};
-use crate::respond::{Cutter, Framing, LineEnd, Manner, Outcome, TooLong, is_error_reply};
+use crate::impair::{Action, Shaper};
+use crate::respond::{Cutter, Framing, Manner, Outcome, is_error_reply};
 
 /// Requests of one connection that may wait for late answers, their own or an earlier one's.
 pub(super) const MOST_OPEN: usize = 64;
 
-/// Requests of one connection in one turn.
+/// Requests of one connection in one round.
 const MOST_BURST: usize = 1024;
 
-/// Answers of one turn above which the next has fewer requests.
+/// Answers of one round above which the next has fewer requests.
 const LARGE_BYTES: usize = 32 << 10;
 
 /// The error reply to a line that is longer than lines may be; the connection ends then, as
 /// nobody knows what the rest of it means.
 const LINE_TOO_LONG: &[u8] = b"Error: Line too long";
 
-/// What more the peer may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
-    /// Anything.
-    Open,
-    /// Nothing, but what it has said is on its way still.
-    Ending,
-    /// Nothing, but what has come is not all cut yet.
-    Ended,
-    /// Nothing, and all that has come was cut.
-    Over,
-    /// Whatever it says is not listened to.
-    Closed,
-}
-
-/// An answer that is not out yet, because an earlier one is not there yet.
-#[derive(Debug)]
-enum Slot {
-    /// To be there later.
-    Open {
-        ticket: u64,
-        end: LineEnd,
-        /// The request was an error reply itself.
-        to_error: bool,
-    },
-    /// There.
-    Ready(Box<[u8]>),
-}
-
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// More input.
     Input,
-    /// Its turn: there is more to cut.
-    Turn,
+    /// The next round: there is more to cut.
+    Round,
     /// A late answer, or its time.
     Nothing,
     /// Nothing: the peer has ended its stream and has all answers.
@@ -79,43 +51,23 @@ pub(super) enum Want {
     Farewell,
 }
 
-/// The state of one conversation.
+/// One conversation.
 #[derive(Debug)]
 pub(super) struct Conversation {
     local: SocketAddr,
-    /// Cuts requests; `None`: what comes in goes out.
-    cutter: Option<Cutter>,
-    input: Buffer,
-    /// The input may hold a whole request.
-    is_uncut: bool,
-    /// The incoming way has more for the input.
-    is_behind: bool,
-    state: Input,
-    /// The peer has ended its stream, whatever of that has come through.
-    has_ended: bool,
-    /// A line was too long, which is to be said after all answers.
-    complains: bool,
-    /// Answers from the first that is not there yet.
-    slots: VecDeque<Slot>,
-    /// Most requests of the next turn.
+    inbound: Inbound,
+    replies: Replies,
+    outbound: Outbound,
+    /// Most requests of the next round.
     burst: usize,
-    /// Requests of this turn.
+    /// Requests of this round.
     asked: usize,
-    output: Buffer,
-    incoming: Option<ShaperQueue>,
-    outgoing: Option<ShaperQueue>,
     /// It is neither read nor answered.
     hangs: bool,
-    /// Nothing goes out any more.
-    is_muted: bool,
     /// The server ends it for this reason.
     leaves: Option<Reason>,
-    /// Bytes that requests took, that answers brought, and that were impaired away.
-    consumed: u64,
-    produced: u64,
-    dropped: u64,
-    /// The turn in which it had its step.
-    pub(super) turn: u64,
+    /// The round in which it had its step.
+    pub(super) round: u64,
     /// The time for which it is noted.
     pub(super) due_ns: Option<u64>,
 }
@@ -127,36 +79,25 @@ impl Conversation {
             Manner::Answers => questions.framing,
             Manner::Greets | Manner::Listens => Framing::Chunks,
         };
-        Self {
-            cutter: Some(Cutter::new(framing, questions.max_line_bytes)),
-            ..Self::echo(local)
-        }
+        Self::of(Some(Cutter::new(framing, questions.max_line_bytes)), local)
     }
 
     /// One in which what comes in goes out.
     pub(super) fn echo(local: SocketAddr) -> Self {
+        Self::of(None, local)
+    }
+
+    fn of(cutter: Option<Cutter>, local: SocketAddr) -> Self {
         Self {
             local,
-            cutter: None,
-            input: Buffer::default(),
-            is_uncut: false,
-            is_behind: false,
-            state: Input::Open,
-            has_ended: false,
-            complains: false,
-            slots: VecDeque::new(),
+            inbound: Inbound::new(cutter),
+            replies: Replies::default(),
+            outbound: Outbound::default(),
             burst: 1,
             asked: 0,
-            output: Buffer::default(),
-            incoming: None,
-            outgoing: None,
             hangs: false,
-            is_muted: false,
             leaves: None,
-            consumed: 0,
-            produced: 0,
-            dropped: 0,
-            turn: 0,
+            round: 0,
             due_ns: None,
         }
     }
@@ -166,167 +107,77 @@ impl Conversation {
         self.local
     }
 
-    /// Most bytes of input that wait to be cut.
-    fn input_room(&self) -> usize {
-        let longest = self.cutter.as_ref().map_or(0, Cutter::longest);
-        PLAIN_BYTES.max(longest) - self.input.len()
-    }
+    // ---- in -------------------------------------------------------------------------
 
     /// How many bytes may be received now.
     pub(super) fn room(&self) -> usize {
-        if self.hangs
-            || self.slots.len() >= MOST_OPEN
-            || !self.output.is_empty()
-            || self.state != Input::Open
-        {
+        if self.hangs || self.replies.len() >= MOST_OPEN || self.outbound.waiting() > 0 {
             return 0;
         }
-        match &self.incoming {
-            Some(way) => way.room().min(PLAIN_BYTES),
-            None if self.is_uncut => 0,
-            None => self.input_room(),
-        }
+        self.inbound.room()
     }
 
     /// These bytes came, at most as many as there was room for.
     pub(super) fn take(&mut self, now_ns: u64, bytes: &[u8], tally: &mut Tally) {
-        match &mut self.incoming {
-            Some(way) => {
-                let dropped = way.push(now_ns, bytes);
-                self.drop_bytes(dropped, tally);
-            }
-            None => {
-                self.input.push(bytes);
-                self.is_uncut = true;
-            }
-        }
+        self.inbound.push(now_ns, bytes, tally);
     }
 
     /// The peer has ended its stream.
     pub(super) fn end_input(&mut self, now_ns: u64) {
-        self.has_ended = true;
-        if self.state == Input::Open {
-            self.state = match &mut self.incoming {
-                None => Input::Ended,
-                Some(way) => {
-                    way.end(now_ns);
-                    Input::Ending
-                }
-            };
-        }
+        self.inbound.end(now_ns);
     }
 
-    /// Takes what has come through the incoming way; what is to be done with the connection
-    /// at once.
+    /// Takes what has come through the shapers; what is to be done with the connection at once.
     pub(super) fn advance(&mut self, now_ns: u64, tally: &mut Tally) -> Option<Action> {
-        let mut room = self.input_room();
-        let way = self.incoming.as_mut()?;
-        loop {
-            let ready = way.ready(now_ns);
-            let count = ready.len().min(room);
-            self.is_behind = count < ready.len();
-            if count == 0 {
-                break;
+        match self.inbound.advance(now_ns, tally)? {
+            Action::Reset => Some(Action::Reset),
+            Action::Close => {
+                // What it has said is answered first.
+                self.leave(Reason::Impaired);
+                None
             }
-            self.input.push(&ready[..count]);
-            way.consume(count);
-            room -= count;
-            self.is_uncut = true;
+            Action::Finish => None,
         }
-        if self.is_behind {
-            return None;
-        }
-        let (action, held) = way.action(now_ns)?;
-        self.drop_bytes(held, tally);
-        if action == Action::Reset {
-            return Some(action);
-        }
-        if matches!(self.state, Input::Open | Input::Ending) {
-            self.state = Input::Ended;
-        }
-        if action == Action::Close {
-            // What it has said is answered first.
-            self.leave(Reason::Impaired);
-        }
-        None
     }
 
-    /// What came in goes out: where nobody is asked.
-    fn pass(&mut self) {
-        if !self.output.is_empty() || self.hangs {
-            return;
-        }
-        self.output.push(self.input.rest());
-        self.input.clear();
-        self.is_uncut = false;
-        if self.state == Input::Ended {
-            self.state = Input::Over;
-        }
-    }
+    // ---- asked and answered ---------------------------------------------------------
 
     /// The server speaks, and does not listen.
     pub(super) fn greet(&mut self, questions: &mut Questions, tally: &mut Tally) {
-        self.state = Input::Closed;
+        self.inbound.close();
         self.asked = 1;
         tally.add(Count::Requests, 1);
-        questions.ask(b"", LineEnd::None);
+        questions.ask(b"", crate::respond::LineEnd::None);
     }
 
     /// Asks what is whole of the input, as much of it as may be; true if there was any.
     pub(super) fn ask(&mut self, questions: Option<&mut Questions>, tally: &mut Tally) -> bool {
-        let (Some(cutter), Some(questions)) = (&mut self.cutter, questions) else {
-            self.pass();
+        let may_go_on = !self.hangs && self.outbound.waiting() == 0;
+        let (true, Some(questions)) = (self.inbound.has_requests(), questions) else {
+            if may_go_on {
+                self.inbound.pass(|bytes| self.outbound.push(bytes));
+            }
             return false;
         };
         if self.asked > 0 {
             // A greeting, say, that is still to come.
             return false;
         }
-        let mut most = self.burst;
-        if questions.gives_tickets() {
-            most = most.min(MOST_OPEN.saturating_sub(self.slots.len()));
-        }
-        let before = self.input.len();
-        while (self.is_uncut || self.state == Input::Ended)
-            && !self.hangs
-            && self.state != Input::Closed
-            && self.output.is_empty()
-            && self.asked < most
-        {
-            match cutter.next(self.input.rest()) {
-                Ok(Some(cut)) => {
-                    questions.ask(&self.input.rest()[..cut.length], cut.end);
-                    self.asked += 1;
-                    self.input.advance(cut.taken);
-                    self.is_uncut = !self.input.is_empty();
-                }
-                Ok(None) => {
-                    self.is_uncut = false;
-                    if self.state == Input::Ended {
-                        self.state = Input::Over;
-                        if let Some(cut) = cutter.last(self.input.rest()) {
-                            questions.ask(&self.input.rest()[..cut.length], cut.end);
-                            self.asked += 1;
-                            self.input.advance(cut.taken);
-                        }
-                    }
-                }
-                Err(TooLong) => {
-                    self.state = Input::Closed;
-                    self.complains = true;
-                    tally.add(Count::Requests, 1);
-                }
+        if may_go_on {
+            let mut most = self.burst;
+            if questions.gives_tickets() {
+                most = most.min(MOST_OPEN.saturating_sub(self.replies.len()));
             }
+            let cut = self
+                .inbound
+                .cut(most, tally, |data, end| questions.ask(data, end));
+            self.asked = cut;
         }
-        let taken = before - self.input.len();
-        self.consumed += taken as u64;
-        tally.add(Count::Consumed, taken);
-        tally.add(Count::Requests, self.asked);
         self.complain(tally);
         self.asked > 0
     }
 
-    /// What became of the next request of this turn.
+    /// What became of the next request of this round.
     pub(super) fn answer(&mut self, answered: &Answered<'_>, tally: &mut Tally) {
         let &Answered {
             request,
@@ -337,28 +188,23 @@ impl Conversation {
         let Some(outcome) = outcome else {
             return tally.add(Count::AbandonedRequests, 1);
         };
+        let to_error = is_error_reply(request);
         if let Outcome::Later(ticket) = outcome {
-            let to_error = is_error_reply(request);
-            self.slots.push_back(Slot::Open {
+            let promise = Promise {
                 ticket,
                 end,
                 to_error,
-            });
-        } else if let Some(bytes) = self.judge(outcome, is_error_reply(request), reply, tally) {
-            self.count_produced(bytes.len() + end.bytes().len(), tally);
-            if self.slots.is_empty() {
-                self.output.push(bytes);
-                self.output.push(end.bytes());
-            } else {
-                let bytes = [bytes, end.bytes()].concat();
-                self.slots.push_back(Slot::Ready(bytes.into()));
-            }
+            };
+            self.replies.promise(promise);
+        } else if let Some(bytes) = judge(outcome, to_error, reply, tally) {
+            tally.add(Count::Produced, bytes.len() + end.bytes().len());
+            self.replies.push(bytes, end.bytes(), &mut self.outbound);
         }
     }
 
-    /// All requests of this turn have been answered, or will be later.
-    pub(super) fn end_turn(&mut self, tally: &mut Tally) {
-        if self.output.len() > LARGE_BYTES {
+    /// All requests of this round have been answered, or will be later.
+    pub(super) fn end_round(&mut self, tally: &mut Tally) {
+        if self.outbound.waiting() > LARGE_BYTES {
             self.burst = (self.burst / 2).max(1);
         } else if self.asked == self.burst {
             self.burst = (self.burst * 2).min(MOST_BURST);
@@ -375,157 +221,78 @@ impl Conversation {
         reply: &[u8],
         tally: &mut Tally,
     ) {
-        let place = self
-            .slots
-            .iter()
-            .position(|slot| matches!(slot, Slot::Open { ticket: open, .. } if *open == ticket));
-        let Some(place) = place else { return };
-        let Slot::Open { end, to_error, .. } = self.slots[place] else {
+        let Some(Promise { end, to_error, .. }) = self.replies.promised(ticket) else {
             return;
         };
-        match self.judge(outcome, to_error, reply, tally) {
-            Some(bytes) => {
-                let bytes = [bytes, end.bytes()].concat();
-                self.count_produced(bytes.len(), tally);
-                self.slots[place] = Slot::Ready(bytes.into());
-            }
-            None => drop(self.slots.remove(place)),
+        let answer = judge(outcome, to_error, reply, tally);
+        if let Some(bytes) = answer {
+            tally.add(Count::Produced, bytes.len() + end.bytes().len());
         }
-        while let Some(Slot::Ready(_)) = self.slots.front() {
-            if let Some(Slot::Ready(bytes)) = self.slots.pop_front() {
-                self.output.push(&bytes);
-            }
-        }
+        self.replies.keep(ticket, answer, &mut self.outbound);
         self.complain(tally);
-    }
-
-    /// The bytes that go out for this outcome, if any do; counts it.
-    fn judge<'a>(
-        &self,
-        outcome: Outcome,
-        to_error: bool,
-        reply: &'a [u8],
-        tally: &mut Tally,
-    ) -> Option<&'a [u8]> {
-        let (count, bytes) = match outcome {
-            Outcome::Reply => (Count::Replies, Some(reply)),
-            // An error is not answered with an error.
-            Outcome::Error if to_error => (Count::SilentRequests, None),
-            Outcome::Error => (Count::ErrorReplies, Some(reply)),
-            Outcome::Silence => (Count::SilentRequests, None),
-            // A late answer that is to come later still never would.
-            Outcome::Failed | Outcome::Later(_) => (Count::FailedReplies, None),
-        };
-        tally.add(count, 1);
-        bytes
     }
 
     /// Says that a line was too long, after all that is to be said before.
     fn complain(&mut self, tally: &mut Tally) {
-        if !self.complains || !self.slots.is_empty() || self.asked > 0 {
+        if !self.replies.is_empty() || self.asked > 0 {
             return;
         }
-        self.complains = false;
-        let to_error = is_error_reply(self.input.rest());
-        if let Some(bytes) = self.judge(Outcome::Error, to_error, LINE_TOO_LONG, tally) {
-            self.output.push(bytes);
-            self.output.push(b"\n");
-            self.count_produced(bytes.len() + 1, tally);
+        let Some(to_error) = self.inbound.take_too_long() else {
+            return;
+        };
+        if let Some(bytes) = judge(Outcome::Error, to_error, LINE_TOO_LONG, tally) {
+            tally.add(Count::Produced, bytes.len() + 1);
+            self.outbound.push(bytes);
+            self.outbound.push(b"\n");
         }
     }
 
-    fn count_produced(&mut self, count: usize, tally: &mut Tally) {
-        self.produced += count as u64;
-        tally.add(Count::Produced, count);
-    }
-
-    /// Moves output to the outgoing way, or away if nothing goes out any more.
-    fn fill(&mut self, now_ns: u64, tally: &mut Tally) {
-        let mut dropped = 0;
-        if self.hangs {
-            return;
-        }
-        if self.is_muted {
-            dropped = self.output.len();
-            self.output.clear();
-        } else if let Some(way) = &mut self.outgoing {
-            while !self.output.is_empty() {
-                let count = way.room().min(self.output.len());
-                if count == 0 {
-                    break;
-                }
-                dropped += way.push(now_ns, &self.output.rest()[..count]);
-                self.output.advance(count);
-            }
-        }
-        self.drop_bytes(dropped, tally);
-    }
+    // ---- out ------------------------------------------------------------------------
 
     /// The bytes that are to be sent now.
     pub(super) fn ready(&mut self, now_ns: u64, tally: &mut Tally) -> &[u8] {
-        self.fill(now_ns, tally);
-        match &mut self.outgoing {
-            _ if self.is_muted || self.hangs => &[],
-            Some(way) => way.ready(now_ns),
-            None => self.output.rest(),
+        if self.hangs {
+            return &[];
         }
+        self.outbound.ready(now_ns, tally)
     }
 
     /// So many of them were sent.
     pub(super) fn sent(&mut self, count: usize) {
-        match &mut self.outgoing {
-            Some(way) => way.consume(count),
-            None => self.output.advance(count),
-        }
+        self.outbound.sent(count);
     }
 
     /// What is to be done with the connection now that nothing is ready any more.
     pub(super) fn finish(&mut self, now_ns: u64, tally: &mut Tally) -> Option<Action> {
         let is_all = self.is_all_said();
-        let way = self.outgoing.as_mut()?;
-        if is_all {
-            way.end(now_ns);
-        }
-        let (action, held) = way.action(now_ns)?;
-        self.drop_bytes(held, tally);
-        self.is_muted = true;
-        Some(action)
-    }
-
-    fn drop_bytes(&mut self, count: usize, tally: &mut Tally) {
-        if count > 0 {
-            self.dropped += count as u64;
-            tally.add(Count::Discarded, count);
-        }
+        self.outbound.finish(now_ns, is_all, tally)
     }
 
     /// No more will ever be added to the output.
     fn is_all_said(&self) -> bool {
-        matches!(self.state, Input::Over | Input::Closed)
+        matches!(self.inbound.state(), State::Done(_) | State::Closed)
             && self.asked == 0
-            && self.slots.is_empty()
-            && self.output.is_empty()
+            && self.replies.is_empty()
+            && self.outbound.waiting() == 0
     }
 
     /// What it waits for, once nothing more can be sent.
     pub(super) fn want(&self) -> Want {
-        if self.hangs || self.slots.len() >= MOST_OPEN {
+        if self.hangs || self.replies.len() >= MOST_OPEN {
             return Want::Nothing;
         }
-        match self.state {
-            Input::Open | Input::Ending | Input::Ended if !self.output.is_empty() => Want::Nothing,
-            Input::Ended => Want::Turn,
-            Input::Open | Input::Ending if self.is_uncut || self.is_behind => Want::Turn,
-            Input::Open if self.room() > 0 => Want::Input,
-            Input::Open | Input::Ending => Want::Nothing,
-            Input::Over | Input::Closed if !self.is_all_said() => Want::Nothing,
-            // The outgoing way says when.
-            Input::Over | Input::Closed if self.outgoing.is_some() && !self.is_muted => {
-                Want::Nothing
-            }
+        let is_stuck = self.outbound.waiting() > 0;
+        match self.inbound.state() {
+            State::Open | State::Ending | State::Ended(_) if is_stuck => Want::Nothing,
+            State::Ended(_) => Want::Round,
+            State::Open | State::Ending if self.inbound.has_more() => Want::Round,
+            State::Open if self.room() > 0 => Want::Input,
+            State::Open | State::Ending | State::TooLong => Want::Nothing,
+            State::Done(_) | State::Closed if !self.is_all_said() => Want::Nothing,
+            State::Done(_) | State::Closed if self.outbound.ends_by_itself() => Want::Nothing,
             // Closing with unread input would be a reset.
-            Input::Over if self.has_ended => Want::End,
-            Input::Over | Input::Closed => Want::Farewell,
+            State::Done(By::Peer) => Want::End,
+            State::Done(By::Impairment) | State::Closed => Want::Farewell,
         }
     }
 
@@ -536,36 +303,18 @@ impl Conversation {
 
     /// True while its peer waits for us: for an answer, or for what is held back.
     pub(super) fn is_waiting(&self) -> bool {
-        let is_held = |way: &Option<ShaperQueue>| way.as_ref().is_some_and(|way| way.held() > 0);
-        self.hangs || !self.slots.is_empty() || is_held(&self.incoming) || is_held(&self.outgoing)
+        let is_held = |queue: &ShaperQueue| queue.held() > 0;
+        self.hangs || !self.replies.is_empty() || self.shapers().any(is_held)
     }
 
-    // ---- what is impaired ------------------------------------------------------------
+    // ---- what is impaired -----------------------------------------------------------
 
     /// From now on, what comes in and what goes out is impaired so; what is under way keeps
     /// its time. One that does not hang does not begin to.
     pub(super) fn impair(&mut self, now_ns: u64, incoming: Shaper, outgoing: Shaper, hangs: bool) {
         self.hangs &= hangs;
-        if let Some(way) = &mut self.incoming {
-            way.change(incoming);
-        } else if !incoming.is_noop() {
-            let mut way = ShaperQueue::new(incoming);
-            if self.has_ended {
-                way.end(now_ns);
-            }
-            self.incoming = Some(way);
-        }
-        if let Some(way) = &mut self.outgoing {
-            way.change(outgoing);
-        } else if !outgoing.is_noop() {
-            // What waits to be sent has been answered already.
-            let mut way = ShaperQueue::new(untouched());
-            let count = way.room().min(self.output.len());
-            way.push(now_ns, &self.output.rest()[..count]);
-            self.output.advance(count);
-            way.change(outgoing);
-            self.outgoing = Some(way);
-        }
+        self.inbound.impair(now_ns, incoming);
+        self.outbound.impair(now_ns, outgoing);
     }
 
     /// It has come to hang.
@@ -579,32 +328,24 @@ impl Conversation {
 
     /// Sends what a plain connection had not sent.
     pub(super) fn send_first(&mut self, bytes: &[u8]) {
-        self.output.push(bytes);
+        self.outbound.push(bytes);
     }
 
-    /// Lets go of ways on which nothing is impaired any more; true if it is but an echo then,
-    /// with nothing under way.
+    /// Lets go of shapers that do nothing any more; true if it is but an echo then, with nothing
+    /// under way.
     pub(super) fn simplify(&mut self) -> bool {
-        for way in [&mut self.incoming, &mut self.outgoing] {
-            if way.as_ref().is_some_and(ShaperQueue::is_spent) {
-                *way = None;
-            }
-        }
-        self.cutter.is_none()
-            && self.incoming.is_none()
-            && self.outgoing.is_none()
-            && !self.is_muted
-            && self.input.is_empty()
-            && self.is_idle()
+        let (inbound, outbound) = (self.inbound.simplify(), self.outbound.simplify());
+        inbound && outbound && !self.inbound.has_requests() && self.is_idle()
+    }
+
+    fn shapers(&self) -> impl Iterator<Item = &ShaperQueue> {
+        let (inbound, outbound) = (self.inbound.shapers(), self.outbound.shapers());
+        inbound.into_iter().chain(outbound)
     }
 
     /// When something of it changes by itself.
     pub(super) fn next_due_ns(&self) -> Option<u64> {
-        let due = |way: &Option<ShaperQueue>| way.as_ref().and_then(ShaperQueue::next_due_ns);
-        match (due(&self.incoming), due(&self.outgoing)) {
-            (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
-            (incoming, outgoing) => incoming.or(outgoing),
-        }
+        self.shapers().filter_map(ShaperQueue::next_due_ns).min()
     }
 
     /// The server ends it, for this reason.
@@ -619,28 +360,35 @@ impl Conversation {
 
     // ---- the books ------------------------------------------------------------------
 
-    /// How many bytes were impaired away.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Of so many bytes received, sent and discarded, how many are still there.
-    pub(super) fn pending(&self, received: u64, gone: u64) -> u64 {
-        received + self.produced - self.consumed - self.dropped - gone
+    /// How many bytes are here that came, or that answers brought, and are not sent.
+    pub(super) fn held(&self) -> usize {
+        self.inbound.held() + self.replies.held() + self.outbound.held()
     }
 
     /// The tickets whose answers have not come.
     pub(super) fn open_tickets(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().filter_map(|slot| match slot {
-            Slot::Open { ticket, .. } => Some(*ticket),
-            Slot::Ready(_) => None,
-        })
+        self.replies.promises().map(|promise| promise.ticket)
     }
 }
 
-/// Nothing is done to what goes through.
-fn untouched() -> Shaper {
-    Shaper::new(&Toxics::default(), Direction::Out, 0)
+/// The bytes that go out for this outcome, if any do; counts it.
+fn judge<'a>(
+    outcome: Outcome,
+    to_error: bool,
+    reply: &'a [u8],
+    tally: &mut Tally,
+) -> Option<&'a [u8]> {
+    let (count, bytes) = match outcome {
+        Outcome::Reply => (Count::Replies, Some(reply)),
+        // An error is not answered with an error.
+        Outcome::Error if to_error => (Count::SilentRequests, None),
+        Outcome::Error => (Count::ErrorReplies, Some(reply)),
+        Outcome::Silence => (Count::SilentRequests, None),
+        // A late answer that is to come later still never would.
+        Outcome::Failed | Outcome::Later(_) => (Count::FailedReplies, None),
+    };
+    tally.add(count, 1);
+    bytes
 }
 
 #[cfg(test)]
@@ -722,7 +470,7 @@ mod tests {
                         let (ticket, reply) = late.swap_remove(place);
                         conversation.answer_late(ticket, Outcome::Reply, &reply, &mut tally);
                     }
-                    Want::Turn => {}
+                    Want::Round => {}
                     Want::End => break,
                     Want::Farewell => prop_assert!(false, "nobody has said farewell"),
                 }
@@ -735,24 +483,14 @@ mod tests {
                         }
                         conversation.answer(&answered, &mut tally);
                     }
-                    conversation.end_turn(&mut tally);
+                    conversation.end_round(&mut tally);
                     questions.end();
                 }
-                prop_assert!(conversation.open_tickets().count() <= MOST_OPEN);
-                prop_assert_eq!(conversation.open_tickets().count(), late.len());
+                prop_assert!(conversation.replies.promises().count() <= MOST_OPEN);
+                prop_assert_eq!(conversation.replies.promises().count(), late.len());
             }
             prop_assert_eq!(String::from_utf8(sent).unwrap(), wanted);
-            prop_assert_eq!(conversation.pending(stream.len() as u64, 0), wanted_len(&lines));
+            prop_assert_eq!(conversation.held(), 0);
         }
-    }
-
-    /// Bytes that went out, of lines that are answered.
-    fn wanted_len(lines: &[(String, &'static str)]) -> u64 {
-        let answered = lines
-            .iter()
-            .filter(|(line, _)| !line.starts_with(['s', 'f']));
-        answered
-            .map(|(line, end)| (line.len() + end.len()) as u64)
-            .sum()
     }
 }

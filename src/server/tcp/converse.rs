@@ -53,7 +53,8 @@ impl Connection {
         if let Some(conversation) = &mut self.conversation
             && conversation.simplify()
         {
-            self.discarded += conversation.dropped();
+            // What did not come through was counted as it went.
+            self.discarded = self.received - self.sent;
             self.conversation = None;
         }
     }
@@ -146,7 +147,7 @@ impl Connection {
         };
         match conversation.want() {
             Want::Input => Next::Moved,
-            Want::Turn => Next::Again,
+            Want::Round => Next::Again,
             Want::Nothing => Next::Waits,
             Want::End => Next::Ended(Reason::Peer),
             Want::Farewell => {

@@ -279,12 +279,11 @@ impl Connection {
 
     /// Counts and tells the end; the connection is closed as it goes out of scope.
     pub(super) fn end(self, reason: Reason, work: &mut Work) {
-        let gone = self.sent + self.discarded;
         let unanswered = match &self.conversation {
-            None => self.received - gone,
-            Some(conversation) => conversation.pending(self.received, gone),
+            None => (self.received - self.sent - self.discarded) as usize,
+            Some(conversation) => conversation.held(),
         };
-        work.tally.add(Count::Discarded, unanswered as usize);
+        work.tally.discarded(unanswered);
         work.tally.ended(reason);
         if reason == Reason::Stalled {
             self.stream.abort_on_close();

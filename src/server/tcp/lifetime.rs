@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::order::Order;
+use super::lru::Lru;
 use crate::books::tcp::Reason;
 
 /// The least that has to come over a connection: so many bytes a second, on average over
@@ -34,7 +34,7 @@ impl MinRate {
 /// The connections of one worker, by when their time is over.
 #[derive(Debug)]
 pub(super) struct Lifetimes {
-    longest: Option<(Duration, Order)>,
+    longest: Option<(Duration, Lru<1>)>,
     least: Option<Windows>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Lifetimes {
 struct Windows {
     rate: MinRate,
     /// By when the present window of each began.
-    begun: Order,
+    begun: Lru<1>,
     /// What had come by then.
     received: Vec<u64>,
 }
@@ -59,10 +59,10 @@ pub(super) enum Over {
 impl Lifetimes {
     pub(super) fn new(longest: Option<Duration>, least: Option<MinRate>) -> Self {
         Self {
-            longest: longest.map(|longest| (longest, Order::new())),
+            longest: longest.map(|longest| (longest, Lru::new())),
             least: least.map(|rate| Windows {
                 rate,
-                begun: Order::new(),
+                begun: Lru::new(),
                 received: Vec::new(),
             }),
         }
@@ -76,7 +76,7 @@ impl Lifetimes {
     /// A connection was accepted.
     pub(super) fn add(&mut self, id: u32, now: Instant) {
         if let Some((_, born)) = &mut self.longest {
-            born.set(id, now);
+            born.touch(id, 0, now);
         }
         if let Some(windows) = &mut self.least {
             windows.begin(id, 0, now);
@@ -98,13 +98,13 @@ impl Lifetimes {
     pub(super) fn next_over(&self, now: Instant) -> Option<Over> {
         let is_over = |at: Instant, time| now.saturating_duration_since(at) >= time;
         if let Some((longest, born)) = &self.longest
-            && let Some((id, at)) = born.oldest()
+            && let Some((id, at)) = born.oldest(0)
             && is_over(at, *longest)
         {
             return Some(Over::Life(id));
         }
         if let Some(windows) = &self.least
-            && let Some((id, at)) = windows.begun.oldest()
+            && let Some((id, at)) = windows.begun.oldest(0)
             && is_over(at, windows.rate.window)
         {
             return Some(Over::Window(id));
@@ -134,11 +134,11 @@ impl Lifetimes {
         let left =
             |at: Instant, time: Duration| time.saturating_sub(now.saturating_duration_since(at));
         let life = self.longest.as_ref().and_then(|(longest, born)| {
-            let (_, at) = born.oldest()?;
+            let (_, at) = born.oldest(0)?;
             Some(left(at, *longest))
         });
         let window = self.least.as_ref().and_then(|windows| {
-            let (_, at) = windows.begun.oldest()?;
+            let (_, at) = windows.begun.oldest(0)?;
             Some(left(at, windows.rate.window))
         });
         life.into_iter().chain(window).min()
@@ -147,7 +147,7 @@ impl Lifetimes {
 
 impl Windows {
     fn begin(&mut self, id: u32, received: u64, now: Instant) {
-        self.begun.set(id, now);
+        self.begun.touch(id, 0, now);
         let place = id as usize;
         if self.received.len() <= place {
             self.received.resize(place + 1, 0);

@@ -1,7 +1,7 @@
-//! One direction of one connection on which something is impaired, also while that changes.
+//! One direction of one connection that is impaired, also while that changes.
 //!
 //! What came before a change keeps its time; what comes after it meets the new toxics, and
-//! does not overtake. So a way is a queue of shapers, of which the first sends and the last
+//! does not overtake. So there is a queue of shapers, of which the first sends and the last
 //! takes.
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ impl ShaperQueue {
     /// From now on it is done otherwise.
     pub(super) fn change(&mut self, shaper: Shaper) {
         self.shapers.push_back(shaper);
-        self.forget();
+        self.drop_empty();
     }
 
     /// How many bytes it takes now.
@@ -70,7 +70,7 @@ impl ShaperQueue {
 
     /// Those that may leave now.
     pub(super) fn ready(&mut self, now_ns: u64) -> &[u8] {
-        self.forget();
+        self.drop_empty();
         self.shapers
             .front_mut()
             .map_or(&[], |first| first.ready(now_ns))
@@ -86,7 +86,7 @@ impl ShaperQueue {
     /// What is to be done with the connection now, each time once, and how many bytes were
     /// under way and never come out because of that. To be asked when nothing is ready.
     pub(super) fn action(&mut self, now_ns: u64) -> Option<(Action, usize)> {
-        self.forget();
+        self.drop_empty();
         self.pass_end(now_ns);
         match self.shapers.make_contiguous() {
             [only] => {
@@ -114,7 +114,7 @@ impl ShaperQueue {
     }
 
     /// Lets go of those that are through.
-    fn forget(&mut self) {
+    fn drop_empty(&mut self) {
         while self.shapers.len() > 1
             && self
                 .shapers
@@ -139,57 +139,57 @@ mod tests {
 
     #[test]
     fn what_is_held_keeps_its_time_and_is_not_overtaken() {
-        let mut way = ShaperQueue::new(shaper("latency 100ms"));
-        assert_eq!(way.push(0, b"slow"), 0);
-        way.change(shaper(""));
-        way.push(10 * MS, b"quick");
-        assert_eq!(way.ready(99 * MS), b"");
-        assert_eq!(way.next_due_ns(), Some(100 * MS));
-        assert!(!way.is_spent());
-        assert_eq!(way.ready(100 * MS), b"slow");
-        way.consume(2);
-        assert_eq!(way.ready(100 * MS), b"ow");
-        way.consume(2);
-        assert_eq!(way.ready(100 * MS), b"quick");
-        way.consume(5);
-        assert_eq!((way.held(), way.is_spent()), (0, true));
+        let mut queue = ShaperQueue::new(shaper("latency 100ms"));
+        assert_eq!(queue.push(0, b"slow"), 0);
+        queue.change(shaper(""));
+        queue.push(10 * MS, b"quick");
+        assert_eq!(queue.ready(99 * MS), b"");
+        assert_eq!(queue.next_due_ns(), Some(100 * MS));
+        assert!(!queue.is_spent());
+        assert_eq!(queue.ready(100 * MS), b"slow");
+        queue.consume(2);
+        assert_eq!(queue.ready(100 * MS), b"ow");
+        queue.consume(2);
+        assert_eq!(queue.ready(100 * MS), b"quick");
+        queue.consume(5);
+        assert_eq!((queue.held(), queue.is_spent()), (0, true));
     }
 
     #[test]
     fn an_end_comes_after_what_is_under_way_under_whatever_toxics() {
-        let mut way = ShaperQueue::new(shaper("latency 100ms"));
-        way.push(0, b"last");
-        way.end(0);
-        way.change(shaper("slow_close 50ms"));
-        assert_eq!(way.action(99 * MS), None);
-        assert_eq!(way.ready(100 * MS), b"last");
-        way.consume(4);
-        assert_eq!(way.action(100 * MS), None);
-        assert_eq!(way.next_due_ns(), Some(150 * MS));
-        assert_eq!(way.action(149 * MS), None);
-        assert_eq!(way.action(150 * MS), Some((Action::Finish, 0)));
+        let mut queue = ShaperQueue::new(shaper("latency 100ms"));
+        queue.push(0, b"last");
+        queue.end(0);
+        queue.change(shaper("slow_close 50ms"));
+        assert_eq!(queue.action(99 * MS), None);
+        assert_eq!(queue.ready(100 * MS), b"last");
+        queue.consume(4);
+        assert_eq!(queue.action(100 * MS), None);
+        assert_eq!(queue.next_due_ns(), Some(150 * MS));
+        assert_eq!(queue.action(149 * MS), None);
+        assert_eq!(queue.action(150 * MS), Some((Action::Finish, 0)));
     }
 
     #[test]
     fn what_is_dropped_is_told() {
-        let mut way = ShaperQueue::new(shaper("limit_data 3"));
-        assert_eq!(way.push(0, b"abcdef"), 3);
-        assert_eq!(way.ready(0), b"abc");
-        way.consume(3);
-        assert_eq!(way.action(0), Some((Action::Close, 0)));
-        assert_eq!(way.push(0, b"more"), 4);
-        way.change(shaper(""));
-        assert_eq!(way.push(0, b"again"), 0);
+        let mut queue = ShaperQueue::new(shaper("limit_data 3"));
+        assert_eq!(queue.push(0, b"abcdef"), 3);
+        assert_eq!(queue.ready(0), b"abc");
+        queue.consume(3);
+        assert_eq!(queue.action(0), Some((Action::Close, 0)));
+        assert_eq!(queue.push(0, b"more"), 4);
+        queue.change(shaper(""));
+        assert_eq!(queue.push(0, b"again"), 0);
     }
 
     #[test]
     fn both_share_the_room_of_one() {
-        let mut way = ShaperQueue::new(shaper("latency 1s"));
-        let most = way.room();
-        way.push(0, &[0; 1000]);
-        way.change(shaper("latency 2s"));
-        assert_eq!(way.room(), most - 1000);
-        way.push(0, &[0; 1000]);
-        assert_eq!((way.room(), way.held()), (most - 2000, 2000));
+        let mut queue = ShaperQueue::new(shaper("latency 1s"));
+        let most = queue.room();
+        queue.push(0, &[0; 1000]);
+        queue.change(shaper("latency 2s"));
+        assert_eq!(queue.room(), most - 1000);
+        queue.push(0, &[0; 1000]);
+        assert_eq!((queue.room(), queue.held()), (most - 2000, 2000));
     }
 }

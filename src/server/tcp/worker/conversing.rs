@@ -29,7 +29,7 @@ impl<R: Readiness> Worker<R> {
         }
         let connection = self.table.get_mut(id)?;
         let conversation = connection.conversation.as_mut()?;
-        if std::mem::replace(&mut conversation.turn, self.turn) == self.turn {
+        if std::mem::replace(&mut conversation.round, self.turn) == self.turn {
             return None;
         }
         let questions = self.questions.as_mut();
@@ -97,7 +97,7 @@ impl<R: Readiness> Worker<R> {
                 for answered in questions.answers(place) {
                     conversation.answer(&answered, &mut self.work.tally);
                 }
-                conversation.end_turn(&mut self.work.tally);
+                conversation.end_round(&mut self.work.tally);
             }
             ids.push(id);
         }

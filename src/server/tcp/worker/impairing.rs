@@ -150,7 +150,7 @@ impl<R: Readiness> Worker<R> {
                 continue;
             };
             conversation.due_ns = None;
-            if conversation.turn == self.turn {
+            if conversation.round == self.turn {
                 // It had its step, after which there was this to come.
                 self.again.push(id);
                 continue;
