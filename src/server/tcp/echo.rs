@@ -42,7 +42,7 @@ pub(super) struct Work {
     /// True when steps have to tell what came.
     pub(super) tells: bool,
     time_ns: u64,
-    /// The time of this turn, where anything is impaired, on the worker's own clock.
+    /// The time of this round, where anything is impaired, on the worker's own clock.
     pub(super) now_ns: u64,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum Next {
     Empty,
     /// Output waits for room; did any go out in this step?
     Stalled(bool),
-    /// It can go on without anything happening, when its turn comes again.
+    /// It can go on without anything happening, in the next round.
     Again,
     /// Neither input nor room is what it waits for.
     Waits,

@@ -92,7 +92,7 @@ impl Impairing {
     }
 
     /// Whether the setting is another one than that of `generation`. A load, no more: asked
-    /// for each turn.
+    /// for each round.
     pub(super) fn has_changed(&self, generation: u32) -> bool {
         self.generation.load(Ordering::Acquire) != generation
     }

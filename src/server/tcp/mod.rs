@@ -35,7 +35,7 @@ mod records;
 mod refusals;
 mod replies;
 mod shaper_queue;
-mod table;
+mod slab;
 mod worker;
 
 #[cfg(all(any(test, feature = "fuzzing"), target_os = "linux"))]

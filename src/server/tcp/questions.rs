@@ -1,4 +1,4 @@
-//! What all connections of a turn ask, so that their responder is called once for all.
+//! What all connections of a round ask, so that their responder is called once for all.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::respond::{
 };
 use crate::worker::Control;
 
-/// Bytes asked beyond which a turn is answered in more than one call.
+/// Bytes asked beyond which a round is answered in more than one call.
 const FULL_BYTES: usize = 1 << 20;
 
 /// Calls after which a responder that once left requests for another call is tried with those of

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::accept::{Acceptor, Listener, Offer};
-use super::converse::Gathered;
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::impairing::{Impairing, Setting};
 use super::lifetime::{Lifetimes, MinRate, Over};
+use super::lru::Lru;
 use super::questions::Questions;
 use super::refusals::{Refusals, Refused};
-use super::table::Table;
+use super::slab::Slab;
 use crate::books::block::Block;
 use crate::books::tcp::{Count, LENGTH, Reason};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl AsRef<Listener> for OwnListener {
     }
 }
 
-/// The lists of the table: what a connection waits for.
+/// The lists: what a connection waits for.
 const FLOWING: usize = 0;
 const STALLED: usize = 1;
 const LINGERING: usize = 2;
@@ -109,7 +109,7 @@ const HELD: usize = 3;
 
 const LISTS: [usize; 4] = [FLOWING, STALLED, LINGERING, HELD];
 
-/// Tokens of the readiness set; a connection's is its number in the table after these.
+/// Tokens of the readiness set; a connection's is its number after these.
 const WAKER: u32 = 0;
 const LISTENER: u32 = 1;
 const CONNECTIONS: u32 = 2;
@@ -152,18 +152,21 @@ pub(super) struct Worker<R: Readiness> {
     index: usize,
     ready: R,
     acceptor: Option<Acceptor<OwnListener>>,
-    table: Table<Connection, 4>,
+    /// Who is served is taken out for that time.
+    connections: Slab<Connection>,
+    /// By what each waits for, since when.
+    lists: Lru<4>,
     lifetimes: Lifetimes,
     work: Work,
     /// Where a responder answers; `None`: plain echo.
     questions: Option<Questions>,
-    /// Connections that go on in the next turn, whatever happens.
+    /// Connections that go on in the next round, whatever happens.
     again: Vec<u32>,
     /// Those that do so in this one.
     going: Vec<u32>,
-    /// The number of this turn.
-    turn: u64,
-    /// Who is asked for in the second half of a turn; kept for its memory.
+    /// The number of this round.
+    round: u64,
+    /// Who is asked for in the second half of a round; kept for its memory.
     askers: Vec<u32>,
     /// What is impaired; `None`: nothing. And its number.
     setting: Option<Arc<Setting>>,
@@ -223,7 +226,8 @@ impl<R: Readiness> Worker<R> {
             index,
             acceptor: Some(Acceptor::new(listener, LISTENER, &mut ready)?),
             ready,
-            table: Table::new(),
+            connections: Slab::new(),
+            lists: Lru::new(),
             lifetimes,
             work: Work::new(Arc::clone(&shared.observer), shared.record_bytes),
             shared: Arc::clone(shared),
@@ -232,7 +236,7 @@ impl<R: Readiness> Worker<R> {
             is_always_timed: is_timed,
             questions,
             again: Vec::new(),
-            turn: 0,
+            round: 0,
             askers: Vec::new(),
             going: Vec::new(),
             setting: None,
@@ -270,7 +274,7 @@ impl<R: Readiness> Worker<R> {
             } else {
                 self.sleep(Some(Duration::ZERO))?
             };
-            self.turn(count, control)?;
+            self.serve_round(count, control)?;
         }
         Ok(())
     }
@@ -317,7 +321,7 @@ impl<R: Readiness> Worker<R> {
     }
 
     /// Does one step for each of the `count` that are ready. The clock is read once.
-    fn turn(&mut self, count: usize, control: &Control) -> Result<()> {
+    fn serve_round(&mut self, count: usize, control: &Control) -> Result<()> {
         if self.is_timed {
             self.look_at_clock();
         }
@@ -358,7 +362,7 @@ impl<R: Readiness> Worker<R> {
     fn begin_batch(&mut self) {
         self.shared.blocks[self.index].open();
         self.work.begin_batch();
-        self.turn += 1;
+        self.round += 1;
         self.going.append(&mut self.again);
     }
 
@@ -374,59 +378,74 @@ impl<R: Readiness> Worker<R> {
     // ---- connections ----------------------------------------------------------------
 
     fn step(&mut self, id: u32) {
-        let list = self.table.list(id);
-        let Some(connection) = self.table.get_mut(id) else {
+        let Some(mut connection) = self.connections.take(id) else {
             return;
         };
+        let list = self.lists.list(id);
         if connection.conversation.is_some() && list != LINGERING {
-            self.converse(id, list);
-            return;
+            return self.converse(id, connection, list);
         }
         let next = match list {
             FLOWING => connection.echo(&mut self.work),
             STALLED => connection.flush(&mut self.work),
             _ => connection.linger(&mut self.work),
         };
-        self.follow_up(id, list, next);
+        self.put_back(id, connection, list, next);
     }
 
-    /// Moves a connection to where its step left it.
-    fn follow_up(&mut self, id: u32, list: usize, next: Next) {
-        match next {
-            // Nothing is pending any more, so room to write is not what it waits for.
-            Next::Again => {
-                self.again.push(id);
-                self.follow_up(id, list, Next::Moved);
-            }
-            Next::Empty | Next::Moved if matches!(list, STALLED | HELD) => {
-                self.watch_for(id, FLOWING);
-            }
-            Next::Empty => {}
-            Next::Stalled(_) if list != STALLED => self.watch_for(id, STALLED),
-            Next::Waits if list != HELD => self.watch_for(id, HELD),
-            // A peer that goes on is not waited for longer than one that does not.
-            Next::Moved if list == LINGERING && self.acceptor.is_some() => {}
-            Next::Moved | Next::Stalled(true) | Next::Waits => {
-                if self.is_timed {
-                    self.table.touch(id, list, self.now);
-                }
-            }
-            Next::Stalled(false) => {}
-            Next::Farewell => self.say_farewell(id, list),
-            Next::Ended(reason) => self.end(id, reason),
+    /// Puts a connection back, to where its step left it, unless that was its last.
+    fn put_back(&mut self, id: u32, connection: Box<Connection>, list: usize, next: Next) {
+        if let Some(connection) = self.follow_up(id, connection, list, next) {
+            self.connections.put(id, connection);
         }
     }
 
+    /// Moves a connection to the list where its step left it; `None`: it is over.
+    fn follow_up(
+        &mut self,
+        id: u32,
+        connection: Box<Connection>,
+        list: usize,
+        next: Next,
+    ) -> Option<Box<Connection>> {
+        let is_parked = matches!(list, STALLED | HELD);
+        match next {
+            Next::Ended(reason) => {
+                self.end(id, connection, reason);
+                return None;
+            }
+            Next::Farewell => return self.say_farewell(id, connection, list),
+            Next::Stalled(_) if list != STALLED => return self.watch_for(id, connection, STALLED),
+            Next::Waits if list != HELD => return self.watch_for(id, connection, HELD),
+            Next::Again => self.again.push(id),
+            _ => {}
+        }
+        match next {
+            // Nothing is pending any more, so room to write is not what it waits for.
+            Next::Empty | Next::Moved | Next::Again if is_parked => {
+                return self.watch_for(id, connection, FLOWING);
+            }
+            Next::Empty | Next::Stalled(false) => {}
+            // A peer that goes on is not waited for longer than one that does not.
+            Next::Moved | Next::Again if list == LINGERING && self.acceptor.is_some() => {}
+            _ if self.is_timed => self.lists.touch(id, list, self.now),
+            _ => {}
+        }
+        Some(connection)
+    }
+
     /// Puts a connection on another list, and watches it for what that list waits for.
-    fn watch_for(&mut self, id: u32, list: usize) {
-        let was_held = self.table.list(id) == HELD;
-        self.table.touch(id, list, self.now);
+    fn watch_for(
+        &mut self,
+        id: u32,
+        connection: Box<Connection>,
+        list: usize,
+    ) -> Option<Box<Connection>> {
+        let was_held = self.lists.list(id) == HELD;
+        self.lists.touch(id, list, self.now);
         let interest = match list {
             STALLED => Interest::Write,
             _ => Interest::Read,
-        };
-        let Some(connection) = self.table.get_mut(id) else {
-            return;
         };
         let (fd, token) = (connection.as_raw_fd(), id + CONNECTIONS);
         let watched = if list == HELD {
@@ -438,47 +457,59 @@ impl<R: Readiness> Worker<R> {
             self.ready.change(fd, token, interest)
         };
         if watched.is_err() {
-            self.end(id, Reason::Error);
+            self.end(id, connection, Reason::Error);
+            return None;
         }
+        Some(connection)
     }
 
     /// Ends the server's side of a connection; what the peer still says is not answered.
-    fn say_farewell(&mut self, id: u32, list: usize) {
-        if let Some(connection) = self.table.get_mut(id) {
-            connection.finish();
-        }
+    fn say_farewell(
+        &mut self,
+        id: u32,
+        mut connection: Box<Connection>,
+        list: usize,
+    ) -> Option<Box<Connection>> {
+        connection.finish();
         if list != FLOWING {
-            self.watch_for(id, FLOWING);
+            connection = self.watch_for(id, connection, FLOWING)?;
         }
-        if self.table.get_mut(id).is_some() {
-            self.table.touch(id, LINGERING, self.now);
-        }
+        self.lists.touch(id, LINGERING, self.now);
+        Some(connection)
     }
 
-    fn end(&mut self, id: u32, reason: Reason) {
-        let list = self.table.list(id);
-        if let Some(mut connection) = self.table.remove(id) {
-            if list != HELD {
-                self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
-            }
-            self.lifetimes.remove(id);
-            if list == STALLED && matches!(reason, Reason::Expired | Reason::Slow) {
-                // As where it is for that: the kernel is not to go on offering.
-                connection.stream.abort_on_close();
-            }
-            self.shared.sources.leave(connection.peer().ip());
-            if let Some(questions) = &mut self.questions {
-                connection.abandon(questions, &mut self.work);
-            }
-            connection.end(reason, &mut self.work);
-            self.shared.gate.leave();
+    /// Ends a connection that was taken out.
+    fn end(&mut self, id: u32, mut connection: Box<Connection>, reason: Reason) {
+        let list = self.lists.list(id);
+        self.lists.remove(id);
+        self.connections.release(id);
+        if list != HELD {
+            self.ready.remove(connection.as_raw_fd(), id + CONNECTIONS);
+        }
+        self.lifetimes.remove(id);
+        if list == STALLED && matches!(reason, Reason::Expired | Reason::Slow) {
+            // As where it is for that: the kernel is not to go on offering.
+            connection.stream.abort_on_close();
+        }
+        self.shared.sources.leave(connection.peer().ip());
+        if let Some(questions) = &mut self.questions {
+            connection.abandon(questions, &mut self.work);
+        }
+        connection.end(reason, &mut self.work);
+        self.shared.gate.leave();
+    }
+
+    /// Ends a connection that is not being served.
+    fn end_by_number(&mut self, id: u32, reason: Reason) {
+        if let Some(connection) = self.connections.take(id) {
+            self.end(id, connection, reason);
         }
     }
 
     fn end_all(&mut self) {
         for list in LISTS {
-            while let Some((id, _)) = self.table.oldest(list) {
-                self.end(id, Reason::Stopped);
+            while let Some((id, _)) = self.lists.oldest(list) {
+                self.end_by_number(id, Reason::Stopped);
             }
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
@@ -513,12 +544,12 @@ impl<R: Readiness> Worker<R> {
             let Some((patience, reason)) = self.patience(list) else {
                 continue;
             };
-            while let Some((id, moved)) = self.table.oldest(list)
+            while let Some((id, moved)) = self.lists.oldest(list)
                 && self.now.saturating_duration_since(moved) >= patience
             {
-                let leaves = self.table.get_mut(id).filter(|_| list == LINGERING);
-                let reason = leaves.map_or(reason, |connection| connection.farewell());
-                self.end(id, reason);
+                let leaves = self.connections.get(id).filter(|_| list == LINGERING);
+                let reason = leaves.map_or(reason, Connection::farewell);
+                self.end_by_number(id, reason);
             }
         }
     }
@@ -529,9 +560,9 @@ impl<R: Readiness> Worker<R> {
             let (id, reason) = match over {
                 Over::Life(id) => (id, Some(Reason::Expired)),
                 Over::Window(id) => {
-                    let list = self.table.list(id);
+                    let list = self.lists.list(id);
                     let (mut received, mut is_waiting) = (0, list == LINGERING);
-                    if let Some(connection) = self.table.get_mut(id) {
+                    if let Some(connection) = self.connections.get(id) {
                         received = connection.received;
                         let conversation = connection.conversation.as_ref();
                         is_waiting |=
@@ -542,7 +573,7 @@ impl<R: Readiness> Worker<R> {
                 }
             };
             if let Some(reason) = reason {
-                self.end(id, reason);
+                self.end_by_number(id, reason);
             }
         }
     }
@@ -553,7 +584,7 @@ impl<R: Readiness> Worker<R> {
         if self.is_timed {
             for list in LISTS {
                 if let (Some((patience, _)), Some((_, moved))) =
-                    (self.patience(list), self.table.oldest(list))
+                    (self.patience(list), self.lists.oldest(list))
                 {
                     let silent = self.now.saturating_duration_since(moved);
                     let left = patience.saturating_sub(silent);
@@ -641,24 +672,26 @@ impl<R: Readiness> Worker<R> {
 
     fn open(&mut self, stream: Stream, peer: SocketAddr) {
         let fd = stream.as_raw_fd();
-        let mut connection = Connection::new(stream, peer, &mut self.work);
+        let mut connection = Box::new(Connection::new(stream, peer, &mut self.work));
         connection.number = self.shared.impairing.next_connection();
-        let id = self.table.insert(connection, FLOWING, self.now);
+        let id = self.connections.reserve();
+        self.lists.touch(id, FLOWING, self.now);
         self.lifetimes.add(id, self.now);
         if self
             .ready
             .add(fd, id + CONNECTIONS, Interest::Read)
             .is_err()
         {
-            self.end(id, Reason::Error);
-            return;
+            return self.end(id, connection, Reason::Error);
         }
-        if self.is_refused(id) {
-            return;
+        if self.refuses(&connection) {
+            connection.stream.reset();
+            return self.end(id, connection, Reason::Impaired);
         }
-        if self.questions.is_some() {
-            self.begin_conversation(id);
+        if let Some(questions) = &mut self.questions {
+            connection.converse(id, questions, &mut self.work);
         }
+        self.connections.put(id, connection);
         if let Some(setting) = self.setting.clone() {
             self.impair_new(id, &setting);
         }
@@ -689,12 +722,12 @@ impl<R: Readiness> Worker<R> {
             // Not held back while this sleeps.
             self.work.tally.publish(&self.shared.blocks[self.index]);
             let left = control.time_left();
-            if self.table.is_empty() || left.is_zero() {
+            if self.connections.is_empty() || left.is_zero() {
                 return Ok(());
             }
             let sleep = self.time_to_deadline().map_or(left, |time| time.min(left));
             let count = self.sleep(Some(if is_busy { Duration::ZERO } else { sleep }))?;
-            self.turn(count, control)?;
+            self.serve_round(count, control)?;
         }
     }
 
@@ -704,54 +737,50 @@ impl<R: Readiness> Worker<R> {
         self.begin_batch();
         let mut sweep = std::mem::take(&mut self.sweep);
         sweep.clear();
-        let mut next = self.table.oldest(FLOWING).map(|(id, _)| id);
-        while let Some(id) = next {
-            sweep.push(id);
-            next = self.table.newer(id);
-        }
+        sweep.extend(self.lists.members(FLOWING));
         for (index, &id) in sweep.iter().enumerate() {
             if index % STEPS_A_LOOK == 0 && control.is_over() {
                 break;
             }
-            let Some(connection) = self.table.get_mut(id) else {
+            let Some(mut connection) = self.connections.take(id) else {
                 continue;
             };
             if connection.conversation.is_some() {
-                if self.gather(id, FLOWING) == Some(Gathered::Nothing(false)) {
-                    self.finish_or_hold(id);
+                if let Some((connection, false)) = self.gather(id, connection, FLOWING) {
+                    self.finish_or_hold(id, connection);
                 }
                 continue;
             }
             match connection.echo(&mut self.work) {
                 Next::Empty => {
                     connection.finish();
-                    self.table.touch(id, LINGERING, self.now);
+                    self.lists.touch(id, LINGERING, self.now);
+                    self.connections.put(id, connection);
                 }
-                next => self.follow_up(id, FLOWING, next),
+                next => self.put_back(id, connection, FLOWING, next),
             }
         }
         self.go_on();
         self.sweep = sweep;
-        self.table.oldest(FLOWING).is_some() || !self.again.is_empty()
+        self.lists.oldest(FLOWING).is_some() || !self.again.is_empty()
     }
 
     /// Nothing has come for a conversation: it ends, unless an answer is under way.
-    fn finish_or_hold(&mut self, id: u32) {
-        self.pump(id);
-        let Some(connection) = self.table.get_mut(id) else {
+    fn finish_or_hold(&mut self, id: u32, connection: Box<Connection>) {
+        let Some(connection) = self.pump(id, connection) else {
             return;
         };
         let is_idle = connection
             .conversation
             .as_ref()
             .is_none_or(|conversation| conversation.is_idle());
-        if self.table.list(id) != FLOWING {
-            return;
-        }
-        if is_idle {
-            self.say_farewell(id, FLOWING);
-        } else {
-            self.watch_for(id, HELD);
+        let kept = match self.lists.list(id) {
+            FLOWING if is_idle => self.say_farewell(id, connection, FLOWING),
+            FLOWING => self.watch_for(id, connection, HELD),
+            _ => Some(connection),
+        };
+        if let Some(connection) = kept {
+            self.connections.put(id, connection);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::echo::Connection;
 use super::super::impairing::Setting;
 use super::{FLOWING, HELD, LINGERING, STALLED, Worker};
 use crate::books::tcp::Reason;
@@ -31,11 +32,7 @@ impl<R: Readiness> Worker<R> {
         self.look_at_clock();
         let mut ids = Vec::new();
         for list in [FLOWING, STALLED, HELD] {
-            let mut next = self.table.oldest(list).map(|(id, _)| id);
-            while let Some(id) = next {
-                ids.push(id);
-                next = self.table.newer(id);
-            }
+            ids.extend(self.lists.members(list));
         }
         for id in ids {
             self.impair(id, &setting);
@@ -49,7 +46,7 @@ impl<R: Readiness> Worker<R> {
 
     /// What comes over this connection from now on is impaired so.
     fn impair(&mut self, id: u32, setting: &Arc<Setting>) {
-        let Some(connection) = self.table.get_mut(id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let number = setting.number(connection.number);
@@ -64,26 +61,20 @@ impl<R: Readiness> Worker<R> {
         connection
             .conversation()
             .impair(self.work.now_ns, incoming, outgoing, hangs);
-        self.pump(id);
+        self.pump_by_number(id);
     }
 
-    /// Whether a new connection is refused, though it was accepted; if so, it is reset.
-    pub(super) fn is_refused(&mut self, id: u32) -> bool {
-        let (Some(setting), Some(connection)) = (&self.setting, self.table.get_mut(id)) else {
-            return false;
-        };
-        let number = setting.number(connection.number);
-        if setting.impairments.accept(number) != Accept::Refuse {
-            return false;
-        }
-        connection.stream.reset();
-        self.end(id, Reason::Impaired);
-        true
+    /// Whether a new connection is refused, though it was accepted.
+    pub(super) fn refuses(&self, connection: &Connection) -> bool {
+        self.setting.as_ref().is_some_and(|setting| {
+            let number = setting.number(connection.number);
+            setting.impairments.accept(number) == Accept::Refuse
+        })
     }
 
     /// A new connection meets what is impaired.
     pub(super) fn impair_new(&mut self, id: u32, setting: &Arc<Setting>) {
-        let Some(connection) = self.table.get_mut(id) else {
+        let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let number = setting.number(connection.number);
@@ -95,27 +86,20 @@ impl<R: Readiness> Worker<R> {
 
     /// The server stops: who hangs is not waited for.
     pub(super) fn end_hung(&mut self) {
-        let mut next = self.table.oldest(HELD).map(|(id, _)| id);
-        while let Some(id) = next {
-            next = self.table.newer(id);
-            let hangs = self
-                .table
-                .get_mut(id)
-                .and_then(|connection| connection.conversation.as_ref())
-                .is_some_and(|conversation| conversation.hangs());
-            if hangs {
-                self.end(id, Reason::Stopped);
+        let held: Vec<u32> = self.lists.members(HELD).collect();
+        for id in held {
+            let connection = self.connections.get(id);
+            let conversation = connection.and_then(|it| it.conversation.as_ref());
+            if conversation.is_some_and(|it| it.hangs()) {
+                self.end_by_number(id, Reason::Stopped);
             }
         }
     }
 
     /// After a step: notes when something of this connection changes by itself. One that is
     /// but an echo again becomes a plain one.
-    pub(super) fn note_time(&mut self, id: u32) {
-        let list = self.table.list(id);
-        let Some(connection) = self.table.get_mut(id) else {
-            return;
-        };
+    pub(super) fn note_time(&mut self, id: u32, connection: &mut Connection) {
+        let list = self.lists.list(id);
         if list == FLOWING {
             connection.simplify();
         }
@@ -142,29 +126,29 @@ impl<R: Readiness> Worker<R> {
             && due_ns <= self.work.now_ns
         {
             self.due.pop();
-            let conversation = self
-                .table
-                .get_mut(id)
-                .and_then(|connection| connection.conversation.as_mut());
-            let Some(conversation) = conversation.filter(|it| it.due_ns == Some(due_ns)) else {
+            let Some(mut connection) = self.connections.take(id) else {
                 continue;
             };
-            conversation.due_ns = None;
-            if conversation.round == self.turn {
-                // It had its step, after which there was this to come.
-                self.again.push(id);
-                continue;
-            }
-            let list = self.table.list(id);
-            if list != LINGERING {
-                self.converse(id, list);
+            let noted = connection.conversation.as_mut();
+            match noted.filter(|it| it.due_ns == Some(due_ns)) {
+                None => self.connections.put(id, connection),
+                Some(conversation) => {
+                    conversation.due_ns = None;
+                    if conversation.round == self.round {
+                        // It had its step, after which there was this to come.
+                        self.again.push(id);
+                        self.connections.put(id, connection);
+                    } else {
+                        self.go_on_with(id, connection);
+                    }
+                }
             }
         }
         if self.is_timed
             && !self.is_always_timed
             && self.setting.is_none()
             && self.due.is_empty()
-            && self.table.oldest(LINGERING).is_none()
+            && self.lists.oldest(LINGERING).is_none()
         {
             // Nothing is impaired any more: back to no clock at all.
             self.is_timed = false;
