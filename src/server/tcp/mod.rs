@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! mod.rs      what it is to be; listeners, wakers and workers made
-//! worker.rs   one thread: wait, one step for each that is ready, deadlines, stopping
+//! worker.rs   one thread: wait, one step for each that is ready; worker/ has its parts: admitting,
+//!             deadlines, stopping, conversing, impairing
 //! echo.rs     THE HOT LOOP: one connection's step, receive → answer
 //! accept.rs   the listener, the spare descriptor        gate.rs    the limit of connections
-//! lifetime.rs how long one may live, how much has to come   order.rs  by a time of each
-//! table.rs    connections by number, oldest first       pending.rs what the kernel did not take
-//! records.rs  a stream cut into records
+//! slab.rs     connections by number                     lru.rs     numbers, oldest first
+//! lifetime.rs how long one may live, how much has to come
+//! records.rs  a stream cut into records                 buffer.rs  bytes that wait
 //! refusals.rs telling of those that are closed at once
 //!
-//! Where somebody answers (DESIGN.md, "One turn, one question"):
+//! Where somebody answers (DESIGN.md, "One round, one question"):
 //! converse.rs      one connection's step in two halves: receive → ask, answer → send
-//! conversation.rs  what one connection asks and is answered, in order   buffer.rs  its bytes
-//! questions.rs     what all connections of a turn ask
+//! conversation.rs  what one connection asks and is answered: inbound.rs, replies.rs, outbound.rs
+//! questions.rs     what all connections of a round ask
 //!
 //! Where something is impaired: shaper_queue.rs one direction of one connection; impairing.rs the
-//! setting, changed from outside; worker/impairing.rs taken up, and done in time
+//! setting, changed from outside
+//!
+//! Imports run one way: worker/ → worker → {accept, converse} → {echo, questions} → conversation →
+//! {inbound, replies, outbound} → {shaper_queue, buffer}.
 //! ```
 
 mod accept;
@@ -304,27 +308,9 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
     let (_, setting) = shared.impairing.get();
     let impaired = setting.text();
     shared.set_doors(&setting);
-    let mut tasks: Vec<Task> = Vec::new();
-    // Kept with the handle, so that the numbers below stay valid for as long as it lives.
-    let mut sets: Vec<Arc<OwnedFd>> = Vec::new();
-    for index in 0..config.workers {
-        let ready = R::new().map_err(|error| fail(&error))?;
-        sets.extend(ready.descriptor());
-        let questions = config
-            .responder
-            .as_ref()
-            .map(|make| Questions::new(make.make(index), config.framing, config.max_line_bytes));
-        let worker = Worker::new(index, ready, &shared, questions).map_err(|error| fail(&error))?;
-        let cpus = config.cpus.clone();
-        let serve = move |control: &Arc<Control>| match bind_to_cpu(&cpus, index) {
-            Ok(()) => worker.run(control),
-            Err(error) => Finish::Failed(error),
-        };
-        tasks.push(match config.responder.clone() {
-            None => Box::new(serve),
-            Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
-        });
-    }
+    let crew = (config.workers, &config.cpus, config.responder.as_ref());
+    let cutting = (config.framing, config.max_line_bytes);
+    let (tasks, sets) = workers::<R>(&shared, crew, cutting)?;
     let listeners = shared.listeners.iter().map(AsRawFd::as_raw_fd);
     let wakers = shared.wakers.iter().flat_map(Waker::descriptors);
     // All of them keep their numbers for as long as the handle lives.
@@ -362,6 +348,34 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
         guards,
         name,
     })
+}
+
+/// The workers, and the descriptors that they need themselves: kept with the handle, so that their
+/// numbers stay valid for as long as it lives.
+fn workers<R: Readiness>(
+    shared: &Arc<Shared>,
+    (count, cpus, responder): (usize, &[usize], Option<&MakeResponder>),
+    (framing, max_line_bytes): (Framing, usize),
+) -> Result<(Vec<Task>, Vec<Arc<OwnedFd>>)> {
+    let fail = |error: &std::io::Error| Error::system("serve on", shared.observer.server(), error);
+    let (mut tasks, mut sets) = (Vec::<Task>::new(), Vec::new());
+    for index in 0..count {
+        let ready = R::new().map_err(|error| fail(&error))?;
+        sets.extend(ready.descriptor());
+        let questions =
+            responder.map(|make| Questions::new(make.make(index), framing, max_line_bytes));
+        let worker = Worker::new(index, ready, shared, questions).map_err(|error| fail(&error))?;
+        let cpus = cpus.to_vec();
+        let serve = move |control: &Arc<Control>| match bind_to_cpu(&cpus, index) {
+            Ok(()) => worker.run(control),
+            Err(error) => Finish::Failed(error),
+        };
+        tasks.push(match responder.cloned() {
+            None => Box::new(serve),
+            Some(responder) => Box::new(move |control| responder.run(|| serve(control))),
+        });
+    }
+    Ok((tasks, sets))
 }
 
 /// What holds for a listener beyond loopback, for people.

@@ -3,35 +3,36 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::accept::{Acceptor, Listener, Offer};
+use super::accept::{Acceptor, Listener};
 use super::echo::{Connection, Next, Work};
 use super::gate::Gate;
 use super::impairing::{Impairing, Setting};
-use super::lifetime::{Lifetimes, MinRate, Over};
+use super::lifetime::{Lifetimes, MinRate};
 use super::lru::Lru;
 use super::questions::Questions;
 use super::refusals::{Refusals, Refused};
 use super::slab::Slab;
 use crate::books::block::Block;
-use crate::books::tcp::{Count, LENGTH, Reason};
+use crate::books::tcp::{LENGTH, Reason};
 use crate::error::{Error, Result};
 use crate::event::{Level, Line, Lines, Observer};
-use crate::guard::{Connections, Refusal};
+use crate::guard::Connections;
 use crate::net::pace::{Pace, Wait};
 use crate::sys::Waker;
 use crate::sys::readiness::{Interest, Readiness};
-use crate::sys::stream::Stream;
 use crate::throttle::LeftOut;
 use crate::worker::{Control, Finish};
 
+mod admitting;
 mod conversing;
+mod deadlines;
 mod impairing;
+mod stopping;
 
 /// What all workers of a server, and its handle, have in common.
 #[derive(Debug)]
@@ -513,274 +514,5 @@ impl<R: Readiness> Worker<R> {
             }
         }
         self.work.tally.publish(&self.shared.blocks[self.index]);
-    }
-
-    // ---- deadlines ------------------------------------------------------------------
-
-    /// How long a list's connections may be silent, and what they end by.
-    fn patience(&self, list: usize) -> Option<(Duration, Reason)> {
-        let idle = self.shared.idle_timeout.map(|time| (time, Reason::Idle));
-        let stalled = self.shared.send_timeout.map(|time| (time, Reason::Stalled));
-        match list {
-            FLOWING | HELD => idle,
-            STALLED => match (idle, stalled) {
-                (Some(idle), Some(stalled)) => {
-                    Some(if idle.0 < stalled.0 { idle } else { stalled })
-                }
-                (idle, stalled) => idle.or(stalled),
-            },
-            _ if self.acceptor.is_some() => Some((FAREWELL, Reason::Stopped)),
-            _ => Some((LINGER, Reason::Stopped)),
-        }
-    }
-
-    /// Ends whoever has been silent for too long.
-    fn end_late(&mut self) {
-        if !self.is_timed {
-            return;
-        }
-        self.end_lives();
-        for list in LISTS {
-            let Some((patience, reason)) = self.patience(list) else {
-                continue;
-            };
-            while let Some((id, moved)) = self.lists.oldest(list)
-                && self.now.saturating_duration_since(moved) >= patience
-            {
-                let leaves = self.connections.get(id).filter(|_| list == LINGERING);
-                let reason = leaves.map_or(reason, Connection::farewell);
-                self.end_by_number(id, reason);
-            }
-        }
-    }
-
-    /// Ends those that have lived too long, or over which too little came.
-    fn end_lives(&mut self) {
-        while let Some(over) = self.lifetimes.next_over(self.now) {
-            let (id, reason) = match over {
-                Over::Life(id) => (id, Some(Reason::Expired)),
-                Over::Window(id) => {
-                    let list = self.lists.list(id);
-                    let (mut received, mut is_waiting) = (0, list == LINGERING);
-                    if let Some(connection) = self.connections.get(id) {
-                        received = connection.received;
-                        let conversation = connection.conversation.as_ref();
-                        is_waiting |=
-                            list != STALLED && conversation.is_some_and(|it| it.is_waiting());
-                    }
-                    let lives = &mut self.lifetimes;
-                    (id, lives.review(id, received, is_waiting, self.now))
-                }
-            };
-            if let Some(reason) = reason {
-                self.end_by_number(id, reason);
-            }
-        }
-    }
-
-    /// How long the worker may sleep; `None`: until something happens.
-    fn time_to_deadline(&mut self) -> Option<Duration> {
-        let mut least = self.acceptor.as_ref().and_then(Acceptor::resting);
-        if self.is_timed {
-            for list in LISTS {
-                if let (Some((patience, _)), Some((_, moved))) =
-                    (self.patience(list), self.lists.oldest(list))
-                {
-                    let silent = self.now.saturating_duration_since(moved);
-                    let left = patience.saturating_sub(silent);
-                    least = Some(least.map_or(left, |least| least.min(left)));
-                }
-            }
-            least = least
-                .into_iter()
-                .chain(self.lifetimes.time_left(self.now))
-                .min();
-        }
-        self.is_exact = false;
-        if let Some(left) = self.time_to_due()
-            && least.is_none_or(|least| left < least)
-        {
-            self.is_exact = true;
-            least = Some(left);
-        }
-        least
-    }
-
-    // ---- taking in ------------------------------------------------------------------
-
-    /// Takes in up to `most` connections.
-    fn accept(&mut self, most: usize) -> Result<()> {
-        for _ in 0..most {
-            let Some(acceptor) = &mut self.acceptor else {
-                return Ok(());
-            };
-            let offer = acceptor.next(&self.shared.gate);
-            if acceptor.has_news_of_blocking() {
-                self.shared.tell_of_blocking();
-            }
-            match offer {
-                Offer::Connection(stream, peer) => self.admit(stream, peer),
-                Offer::Nothing => break,
-                Offer::Fault => self.work.tally.add(Count::AcceptErrors, 1),
-                Offer::Refused => {
-                    self.work.tally.add(Count::Refused, 1);
-                    self.warn("a connection was closed at once");
-                }
-                Offer::Full => {
-                    acceptor.wait_for_room(&mut self.ready);
-                    break;
-                }
-                Offer::Exhausted => {
-                    self.work.tally.add(Count::AcceptErrors, 1);
-                    acceptor.rest(&mut self.ready);
-                    self.warn("connections have to wait");
-                    break;
-                }
-                // Shut just now, as this worker is about to learn.
-                Offer::Broken(_) if acceptor.is_shut() => {
-                    acceptor.follow(&mut self.ready);
-                    break;
-                }
-                Offer::ShutDown => return Err(shut_down(self.shared.observer.server())),
-                Offer::Broken(error) => return Err(self.failed("accept on", &error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Says that there are no descriptors, or no memory.
-    #[cold]
-    fn warn(&mut self, what: &'static str) {
-        let warning = Exhausted(what);
-        self.warnings.add(Instant::now(), |last| *last = warning);
-    }
-
-    /// Takes a connection in, or closes it at once because of whom it is from.
-    fn admit(&mut self, stream: Stream, peer: SocketAddr) {
-        let Err(refusal) = self.shared.sources.try_enter(peer.ip()) else {
-            return self.open(stream, peer);
-        };
-        self.shared.gate.leave();
-        let count = match refusal {
-            Refusal::Denied => Count::Denied,
-            Refusal::Source => Count::RefusedBySource,
-        };
-        self.work.tally.add(count, 1);
-        let now = Instant::now();
-        self.refusals.add(now, |all| all.add(refusal, peer));
-    }
-
-    fn open(&mut self, stream: Stream, peer: SocketAddr) {
-        let fd = stream.as_raw_fd();
-        let mut connection = Box::new(Connection::new(stream, peer, &mut self.work));
-        connection.number = self.shared.impairing.next_connection();
-        let id = self.connections.reserve();
-        self.lists.touch(id, FLOWING, self.now);
-        self.lifetimes.add(id, self.now);
-        if self
-            .ready
-            .add(fd, id + CONNECTIONS, Interest::Read)
-            .is_err()
-        {
-            return self.end(id, connection, Reason::Error);
-        }
-        if self.refuses(&connection) {
-            connection.stream.reset();
-            return self.end(id, connection, Reason::Impaired);
-        }
-        if let Some(questions) = &mut self.questions {
-            connection.converse(id, questions, &mut self.work);
-        }
-        self.connections.put(id, connection);
-        if let Some(setting) = self.setting.clone() {
-            self.impair_new(id, &setting);
-        }
-    }
-
-    // ---- stopping -------------------------------------------------------------------
-
-    /// Answers what has come, says so, and waits for the peers to end their streams.
-    fn drain(&mut self, control: &Control) -> Result<()> {
-        self.is_timed = true;
-        self.is_always_timed = true;
-        self.look_at_clock();
-        self.begin_batch();
-        if !control.time_left().is_zero() {
-            let waiting = self.acceptor.as_ref().and_then(Acceptor::waiting);
-            match self.accept(waiting.unwrap_or(LAST_ACCEPTS)) {
-                // It was to end, and so was the listener: who has it too was quicker.
-                Err(error) if error.is_state() => {}
-                accepted => accepted?,
-            }
-        }
-        if let Some(acceptor) = self.acceptor.take() {
-            acceptor.forget(&mut self.ready);
-        }
-        self.end_hung();
-        loop {
-            let is_busy = self.sweep(control);
-            // Not held back while this sleeps.
-            self.work.tally.publish(&self.shared.blocks[self.index]);
-            let left = control.time_left();
-            if self.connections.is_empty() || left.is_zero() {
-                return Ok(());
-            }
-            let sleep = self.time_to_deadline().map_or(left, |time| time.min(left));
-            let count = self.sleep(Some(if is_busy { Duration::ZERO } else { sleep }))?;
-            self.serve_round(count, control)?;
-        }
-    }
-
-    /// One step for each connection that may have input; those that have none are
-    /// finished. True if some had.
-    fn sweep(&mut self, control: &Control) -> bool {
-        self.begin_batch();
-        let mut sweep = std::mem::take(&mut self.sweep);
-        sweep.clear();
-        sweep.extend(self.lists.members(FLOWING));
-        for (index, &id) in sweep.iter().enumerate() {
-            if index % STEPS_A_LOOK == 0 && control.is_over() {
-                break;
-            }
-            let Some(mut connection) = self.connections.take(id) else {
-                continue;
-            };
-            if connection.conversation.is_some() {
-                if let Some((connection, false)) = self.gather(id, connection, FLOWING) {
-                    self.finish_or_hold(id, connection);
-                }
-                continue;
-            }
-            match connection.echo(&mut self.work) {
-                Next::Empty => {
-                    connection.finish();
-                    self.lists.touch(id, LINGERING, self.now);
-                    self.connections.put(id, connection);
-                }
-                next => self.put_back(id, connection, FLOWING, next),
-            }
-        }
-        self.go_on();
-        self.sweep = sweep;
-        self.lists.oldest(FLOWING).is_some() || !self.again.is_empty()
-    }
-
-    /// Nothing has come for a conversation: it ends, unless an answer is under way.
-    fn finish_or_hold(&mut self, id: u32, connection: Box<Connection>) {
-        let Some(connection) = self.pump(id, connection) else {
-            return;
-        };
-        let is_idle = connection
-            .conversation
-            .as_ref()
-            .is_none_or(|conversation| conversation.is_idle());
-        let kept = match self.lists.list(id) {
-            FLOWING if is_idle => self.say_farewell(id, connection, FLOWING),
-            FLOWING => self.watch_for(id, connection, HELD),
-            _ => Some(connection),
-        };
-        if let Some(connection) = kept {
-            self.connections.put(id, connection);
-        }
     }
 }
