@@ -308,7 +308,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
     let (_, setting) = shared.impairing.get();
     let impaired = setting.text();
     shared.set_doors(&setting);
-    let crew = (config.workers, &config.cpus, config.responder.as_ref());
+    let crew = (config.workers, &config.cpus[..], config.responder.as_ref());
     let cutting = (config.framing, config.max_line_bytes);
     let (tasks, sets) = workers::<R>(&shared, crew, cutting)?;
     let listeners = shared.listeners.iter().map(AsRawFd::as_raw_fd);
