@@ -39,6 +39,8 @@ pub struct Driver {
     socket: Socket,
     ends: Ends,
     start: Instant,
+    /// Memory for what goes, so that none is asked for between the clock and a send.
+    spare: Mutex<Option<Outbox>>,
 }
 
 impl Driver {
@@ -78,6 +80,7 @@ impl Driver {
             },
             socket: bound.socket,
             start: Instant::now(),
+            spare: Mutex::new(None),
         }
     }
 
@@ -105,9 +108,23 @@ impl Driver {
         mut is_done: impl FnMut(&P) -> bool,
         mut patience: Patience<'_>,
     ) -> Result<()> {
-        let mut outbox = Outbox::new(Policy::default());
+        let spare = lock(&self.spare).take();
+        let mut outbox = spare.unwrap_or_else(|| Outbox::new(Policy::default()));
+        let ran = self.run_with(&mut outbox, protocol, &mut is_done, &mut patience);
+        outbox.clear();
+        *lock(&self.spare) = Some(outbox);
+        ran
+    }
+
+    fn run_with<P: Protocol + ?Sized>(
+        &self,
+        outbox: &mut Outbox,
+        protocol: &mut P,
+        is_done: &mut impl FnMut(&P) -> bool,
+        patience: &mut Patience<'_>,
+    ) -> Result<()> {
         loop {
-            let is_sent = self.checked(self.pass_time(protocol, &mut outbox))?;
+            let is_sent = self.checked(self.pass_time(protocol, outbox))?;
             if is_sent && is_done(protocol) {
                 return Ok(());
             }
@@ -118,7 +135,7 @@ impl Driver {
                 false => (Until::Writable, None, "the send buffer had no room"),
             };
             let name = &self.ends.name;
-            if is_sent && self.checked(self.serve_batch(protocol, &mut outbox))? {
+            if is_sent && self.checked(self.serve_batch(protocol, outbox))? {
                 if !(outbox.is_empty() && is_done(protocol)) {
                     patience.check(OPERATION, name, missing)?;
                 }
@@ -209,8 +226,12 @@ impl Driver {
 
     /// Held for calls that do not wait.
     fn link(&self) -> MutexGuard<'_, Link<Portable>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.link)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Driver {
