@@ -43,7 +43,7 @@ def split(text: str, at: str, pattern: str) -> list[tuple[str, str]]:
     udp, tcp = text.split(at)
     found = [("udp", each) for each in re.findall(pattern, udp)]
     found += [("tcp", each) for each in re.findall(pattern, tcp)]
-    # "" says that it spoils nothing.
+    # "" says that it impairs nothing.
     return [(protocol, each) for protocol, each in found if each]
 
 
@@ -54,7 +54,8 @@ def examples() -> dict[str, list[tuple[str, str]]]:
     serve = command.get_command(click.Context(command), "serve")
     assert serve is not None
     (option,) = [option for option in serve.params if option.name == "impair"]
-    servers = (rsecho.UdpServer.__doc__ or "").partition("impair: What")[2]
+    options = (ROOT / "python/rsecho/_options.py").read_text(encoding="utf-8")
+    servers = options.partition("    impair: str")[2].partition('."""')[0]
     return {
         "README": re.findall(r"--(udp|tcp) \S+ --impair '([^']+)'", README)
         + [("udp", text) for text in re.findall(r"impair(?:=|\()\"([^\"]+)\"", README)],
