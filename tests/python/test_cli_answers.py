@@ -1,4 +1,4 @@
-"""Flags about what a server answers and spoils, by what they bring about."""
+"""Flags about what a server answers and impairs, by what they bring about."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_coroutine_function_runs_on_a_loop_of_the_commands(tmp_path: Path) -> 
         assert line(server.address("tcp"), b"abc") == b"\ncba"
 
 
-def test_each_protocol_may_be_spoiled_in_its_own_way() -> None:
+def test_each_protocol_may_be_impaired_in_its_own_way() -> None:
     own = ["--impair-udp", "truncate 100% 1 seed 3", "--impair-tcp", "limit_data 2 seed 4"]
     with serving(*BOTH, *own, "--jsonl") as server:
         assert datagram(server.address("udp"), b"abc") == b"a"

@@ -1,4 +1,4 @@
-"""What servers spoil on purpose, seen from outside. What each word of the grammar means exactly
+"""What servers impair on purpose, seen from outside. What each word of the grammar means exactly
 is tested where it is decided, in `src/impair`."""
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def test_a_spec_that_is_none_is_refused_in_one_line(spec: str, why: str) -> None
             client.request(b"the old one still holds")
 
 
-def test_responders_are_spoiled_as_well() -> None:
+def test_responders_are_impaired_as_well() -> None:
     with impaired("out duplicate 100%", responder=lambda data, _: data.upper()) as (_, client):
         client.send(b"twice")
         assert [client.recv(10), client.recv(10)] == [b"TWICE", b"TWICE"]

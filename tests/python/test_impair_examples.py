@@ -92,7 +92,7 @@ def test_each_example_is_understood(place: str) -> None:
                 in_force = server.impair(text)
             except ValueError as error:
                 pytest.fail(f"{protocol} {text!r}: {error}")
-            # `seed` and zeros alone spoil nothing, but are kept; what is printed reads the same.
+            # `seed` and zeros alone impair nothing, but are kept; what is printed reads the same.
             assert in_force, text
             assert server.impair(in_force) == in_force, text
 

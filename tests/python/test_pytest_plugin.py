@@ -224,9 +224,9 @@ def test_has_nothing_to_do_with_it():
     ("marker", "line"),
     [
         ('"lozz 5%"', "*impair('lozz 5%'): cannot impair with \"lozz\": there is no such*"),
-        ("", "*it takes what to spoil, and a seed if need be*"),
-        ('"loss 5%", seed="x"', "*it takes what to spoil*"),
-        ('"loss 5%", sed=5', "*it takes what to spoil*"),
+        ("", "*it takes what to impair, and a seed if need be*"),
+        ('"loss 5%", seed="x"', "*it takes what to impair*"),
+        ('"loss 5%", sed=5', "*it takes what to impair*"),
         ('"loss 5% seed 3", seed=4', "*seed=4): its seed= would change nothing*"),
     ],
 )

@@ -555,7 +555,7 @@ def test_whatever_a_stream_met_is_over_with_its_test(spec: str, tcp_echo: TcpEch
     tcp_echo.impair(spec)
     with contextlib.suppress(OSError), connected(tcp_echo) as client:
         client.sendall(b"nobody answers that")
-        # What is spoiled ends while the connection is there.
+        # What is impaired ends while the connection is there.
         tcp_echo.impair()
 
 

@@ -79,7 +79,7 @@ answer_options = stacked(
         metavar="SPEC",
         default="",
         of=BOTH,
-        help="Spoil on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss 1% seed 7', 'in loss "
+        help="Impair on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss 1% seed 7', 'in loss "
         "20%; out duplicate 1%'. TCP, as Toxiproxy: 'latency 100 jitter 20, bandwidth 64', "
         "'reset_peer 500'. Both kinds of listeners take what both grammars have, as in 'delay "
         "50ms'.",

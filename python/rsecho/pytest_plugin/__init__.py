@@ -20,7 +20,7 @@ they are closed after the test. All of them have
 - `expect(b"GET").reply(b"200")`, `.drop()`, `.times(3)`: scripted answers. `check()` asserts that
   all of it came, and is done by itself when the test has passed; where the test failed by itself,
   its report says what was still expected;
-- `impair("delay 50ms 10ms")`: spoils this until the test ends, or until a `with` block of it does;
+- `impair("delay 50ms 10ms")`: impairs this until the test ends, or until a `with` block of it does;
 - `stats()`: what the server counted in this test.
 
 One that is made with a built-in responder by name (`responder="command"`, but not `"echo"`) runs
@@ -28,7 +28,7 @@ without Python, so nobody sees what came: `received`, `streams`, `wait_for` and 
 RuntimeError, and `stats()` is what is left to look at.
 
 `@pytest.mark.impair("loss 20%", seed=1)` impairs all servers of a test, from their first use. What
-can be spoiled, in which words: docs/impair.md.
+can be impaired, in which words: docs/impair.md.
 
 **The same again.** Impairments that name no seed take that of the test, which comes from its id
 and the session's seed alone: neither the order of tests nor xdist changes it. The session's is

@@ -37,7 +37,7 @@ _STEP = 0.1
 
 
 class Impairment:
-    """What is spoiled now. As a context manager it ends with its block; with the test it does
+    """What is impaired now. As a context manager it ends with its block; with the test it does
     so in any case."""
 
     def __init__(self, spec: str, undo: Callable[[], object]) -> None:
@@ -128,7 +128,7 @@ class Echo(ABC):
         return self._inbox.received
 
     def impair(self, spec: str = "", *, seed: int | None = None) -> Impairment:
-        """Spoils this from now on, and nothing else; "" for nothing. Undone after the test.
+        """Impairs this from now on, and nothing else; "" for nothing. Undone after the test.
 
         Args:
             spec: As `rsecho.UdpServer.impair` takes it: netem's terms for UDP, Toxiproxy's for
@@ -283,8 +283,8 @@ class Echo(ABC):
     def _told(self) -> str:
         """What the report of a failed test says of it."""
         met = [repr(spec) if spec else "nothing" for spec in self._met]
-        spoiled = ", then by ".join(met or ["nothing"])
-        text = f"{self._name} at {self._server.url}, impaired by {spoiled}"
+        impaired = ", then by ".join(met or ["nothing"])
+        text = f"{self._name} at {self._server.url}, impaired by {impaired}"
         if not self._sees:
             return text
         open_ones = [f"still expected: {each}" for each in self._inbox.unmet()]

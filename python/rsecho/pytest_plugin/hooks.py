@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _MARKER = (
-    "impair(spec, *, seed=None): spoil what udp_echo, tcp_echo and what make_udp_echo and "
+    "impair(spec, *, seed=None): impair what udp_echo, tcp_echo and what make_udp_echo and "
     "make_tcp_echo made send or receive in this test (rsecho), as in "
     '@pytest.mark.impair("delay 50ms 10ms", seed=1)'
 )

@@ -18,7 +18,7 @@ def shown(mark: pytest.Mark) -> str:
 
 
 def spec_of(mark: pytest.Mark, own_seed: int) -> str:
-    """What it says is to be spoiled, with its seed or the test's own.
+    """What it says is to be impaired, with its seed or the test's own.
 
     Raises:
         ValueError: it says something else.
@@ -32,10 +32,10 @@ def spec_of(mark: pytest.Mark, own_seed: int) -> str:
     )
     if not is_fine:
         raise ValueError(
-            'it takes what to spoil, and a seed if need be, as in impair("loss 20%", seed=1)'
+            'it takes what to impair, and a seed if need be, as in impair("loss 20%", seed=1)'
         )
     if seed is not None and not seeds.lacks_seed(mark.args[0]):
         raise ValueError(
-            "its seed= would change nothing, as what to spoil names a seed: leave one of them out"
+            "its seed= would change nothing, as what to impair names a seed: leave one of them out"
         )
     return seeds.with_seed(mark.args[0], own_seed if seed is None else seed)
