@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Policy;
 use super::access::Access;
+use super::{Policy, Source};
 use crate::address::is_loopback;
 
 /// Why a connection is closed at once.
@@ -26,7 +26,7 @@ pub(crate) struct Connections {
     access: Option<Access>,
     most: Option<usize>,
     /// std's hash has random keys: nobody can choose sources that meet.
-    by_source: Mutex<HashMap<u64, usize>>,
+    by_source: Mutex<HashMap<Source, usize>>,
 }
 
 impl Connections {
@@ -52,7 +52,7 @@ impl Connections {
             return Ok(());
         };
         let mut by_source = self.by_source();
-        let count = by_source.entry(source(ip)).or_default();
+        let count = by_source.entry(Source::of(ip)).or_default();
         if *count == most {
             return Err(Refusal::Source);
         }
@@ -66,7 +66,7 @@ impl Connections {
             return;
         }
         let mut by_source = self.by_source();
-        let source = source(ip);
+        let source = Source::of(ip);
         if let Some(count) = by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -83,20 +83,11 @@ impl Connections {
         }
     }
 
-    fn by_source(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+    fn by_source(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
         // Whole after every statement, also where one panicked that held the lock.
         self.by_source
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An IPv4 address, or an IPv6 /64. No global /64 (2000::/3) is among the small numbers that
-/// IPv4 addresses are, nor is that of link-local ones.
-fn source(ip: IpAddr) -> u64 {
-    match ip {
-        IpAddr::V4(v4) => u32::from(v4).into(),
-        IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
     }
 }
 

@@ -38,6 +38,21 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// Who is counted as one: an IPv4 address, or an IPv6 /64, which is what one user has
+/// (RFC 6177). The family (0: nobody) and the bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Source(u8, u64);
+
+impl Source {
+    #[inline]
+    fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self(4, u32::from(v4).into()),
+            IpAddr::V6(v6) => Self(6, (u128::from(v6) >> 64) as u64),
+        }
+    }
+}
+
 /// Which protections a server has. Those that do not say otherwise are on by default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Rate;
+use super::{Rate, Source};
 use crate::books::DropReason;
 use crate::error::{Error, Result};
 use total::{Seen, Total};
@@ -193,20 +193,7 @@ impl State {
 #[repr(align(64))]
 struct Set([Entry; WAYS]);
 
-/// Who has a bucket: an IPv4 address, or an IPv6 /64, which is what one user has (RFC 6177).
-/// The family (0: nobody) and the bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(u8, u64);
-
 impl Source {
-    #[inline]
-    fn of(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(v4) => Self(4, u32::from(v4).into()),
-            IpAddr::V6(v6) => Self(6, (u128::from(v6) >> 64) as u64),
-        }
-    }
-
     /// A small number, for a small table.
     #[inline]
     fn fold(self) -> usize {
