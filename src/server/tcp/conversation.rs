@@ -365,6 +365,11 @@ impl Conversation {
         self.inbound.held() + self.replies.held() + self.outbound.held()
     }
 
+    /// A line was too long, and that is still to be said.
+    pub(super) fn owes_an_error(&self) -> bool {
+        self.inbound.state() == State::TooLong
+    }
+
     /// The tickets whose answers have not come.
     pub(super) fn open_tickets(&self) -> impl Iterator<Item = u64> {
         self.replies.promises().map(|promise| promise.ticket)

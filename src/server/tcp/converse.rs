@@ -193,6 +193,9 @@ impl Connection {
                 questions.redeem(ticket);
                 work.tally.add(Count::AbandonedRequests, 1);
             }
+            if conversation.owes_an_error() {
+                work.tally.add(Count::AbandonedRequests, 1);
+            }
         }
     }
 }

@@ -324,7 +324,21 @@ fn who_leaves_is_not_answered_late(engine: Engine) {
     assert_books(&server);
 }
 
-fn one_call_answers_all_that_came_in_a_turn(engine: Engine) {
+fn a_line_that_was_too_long_and_not_told_so_is_abandoned(engine: Engine) {
+    let (server, script) = serve_script(engine);
+    let client = connect(server.address());
+    ask(&client, b"later\n", b"");
+    eventually("a ticket", || script.tickets() == 1);
+    (&client).write_all(&[b'x'; 70_000]).unwrap();
+    eventually("it was too long", || server.stats().get("requests") == 2);
+    server.stop(Duration::ZERO).unwrap();
+    let stats = server.stats();
+    assert_eq!(stats.get("abandoned_requests"), 2);
+    assert_eq!(stats.get("pending_requests"), 0);
+    assert_books(&server);
+}
+
+fn one_call_answers_all_that_came_in_a_round(engine: Engine) {
     let script = Arc::new(Script::default());
     let scripted = Arc::clone(&script);
     let server = bind(engine, |config| {
@@ -463,7 +477,8 @@ on_both_engines!(
     a_connection_that_waits_for_many_answers_is_not_read,
     a_request_that_fails_is_counted_and_the_connection_goes_on,
     who_leaves_is_not_answered_late,
-    one_call_answers_all_that_came_in_a_turn,
+    a_line_that_was_too_long_and_not_told_so_is_abandoned,
+    one_call_answers_all_that_came_in_a_round,
     f28_who_does_not_read_is_not_read,
     f27_stopping_waits_for_late_answers,
     f27_late_answers_are_not_waited_for_beyond_the_deadline,
