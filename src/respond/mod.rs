@@ -2,7 +2,7 @@
 //!
 //! A responder is asked with a whole batch, so that what it costs to get going (an
 //! interpreter to attach, a clock to read) is paid once for all of it. Plain echo is not
-//! here: it sends back the bytes where they lie (`server/udp/echo.rs`, `server/tcp/echo.rs`).
+//! here: it sends back the bytes where they lie (`proto/echo.rs`, `server/tcp/echo.rs`).
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! One connection's step where it is more than an echo: receive → ask, answer → send.
 //!
 //! The step is in two halves, between which the responder is called once for all connections
-//! of the turn. The rules of `echo.rs` hold, but for what answers themselves need.
+//! of the round. The rules of `echo.rs` hold, but for what answers themselves need.
 
 use super::conversation::{Conversation, Want};
 use super::echo::{Connection, Mode, Next, Work};

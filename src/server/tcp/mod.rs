@@ -123,7 +123,7 @@ pub struct Config {
     pub record_bytes: Option<usize>,
     /// Who answers; `None`, the default: the bytes go back as they came.
     ///
-    /// A responder is called once for all connections that have asked something in a turn of
+    /// A responder is called once for all connections that have asked something in a round of
     /// the worker. Replies go out in the order of the requests, each with the line end that
     /// its request had. While replies wait to be sent, or 64 requests for late answers,
     /// nothing more is read of that connection.

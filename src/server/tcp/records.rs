@@ -1,9 +1,12 @@
 //! A stream cut into records of one length, however it came in pieces.
 
-/// The cutter of one connection. Holds less than one record between pieces.
+use crate::respond::{Cutter, Framing};
+
+/// What a [`Cutter`] cuts off one connection's stream, where nobody keeps that. Holds less than one
+/// record between pieces.
 #[derive(Debug)]
 pub(super) struct Assembler {
-    length: usize,
+    cutter: Cutter,
     partial: Vec<u8>,
 }
 
@@ -11,7 +14,7 @@ impl Assembler {
     /// Records of `length` bytes, which is at least 1.
     pub(super) fn new(length: usize) -> Self {
         Self {
-            length: length.max(1),
+            cutter: Cutter::new(Framing::Records(length.max(1)), 0),
             partial: Vec::new(),
         }
     }
@@ -19,21 +22,23 @@ impl Assembler {
     /// Takes the next piece of the stream; calls `record` with each record it completes.
     pub(super) fn push(&mut self, mut piece: &[u8], mut record: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            let missing = self.length - self.partial.len();
+            let length = self.cutter.longest();
+            let missing = length - self.partial.len();
             let (head, rest) = piece.split_at(missing.min(piece.len()));
             self.partial.extend_from_slice(head);
             piece = rest;
-            if self.partial.len() < self.length {
+            if self.partial.len() < length {
                 return;
             }
             record(&self.partial);
             self.partial.clear();
         }
         // Whole records are told from where they lie.
-        let whole = piece.chunks_exact(self.length);
-        let rest = whole.remainder();
-        whole.for_each(&mut record);
-        self.partial.extend_from_slice(rest);
+        while let Ok(Some(cut)) = self.cutter.next(piece) {
+            record(&piece[..cut.length]);
+            piece = &piece[cut.taken..];
+        }
+        self.partial.extend_from_slice(piece);
     }
 
     /// What no record was made of so far.
