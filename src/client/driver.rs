@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::net::udp::engine::Portable;
 use crate::net::udp::link::Link;
 use crate::proto::{Progress, Protocol};
 use crate::socket::{self, Bound, SocketOptions};
+use crate::sys::timestamps;
 
 /// No datagram is longer: the length field of UDP has 16 bits (RFC 768).
 const LONGEST: usize = 65_535;
@@ -41,6 +43,7 @@ pub struct Driver {
     start: Instant,
     /// Memory for what goes, so that none is asked for between the clock and a send.
     spare: Mutex<Option<Outbox>>,
+    reports_times: AtomicBool,
 }
 
 impl Driver {
@@ -81,6 +84,7 @@ impl Driver {
             socket: bound.socket,
             start: Instant::now(),
             spare: Mutex::new(None),
+            reports_times: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +96,20 @@ impl Driver {
     /// How to send to the peer to whom it is connected.
     pub fn to_peer() -> Transmit {
         Transmit::to(RawAddress::empty())
+    }
+
+    /// From now on receives say when the kernel received (`Received::kernel_ns`), and protocols are
+    /// told when each send left ([`Protocol::on_sent`]). Linux only (SO_TIMESTAMPING).
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not report times.
+    pub fn report_times(&self) -> Result<()> {
+        let fd = self.socket.as_raw_fd();
+        let done = timestamps::report_times(fd);
+        done.map_err(|error| Error::system("have times reported by", &self.ends.name, &error))?;
+        self.reports_times.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Runs `protocol` until `is_done` says so and all is sent.
@@ -125,6 +143,12 @@ impl Driver {
     ) -> Result<()> {
         loop {
             let is_sent = self.checked(self.pass_time(protocol, outbox))?;
+            if self.reports_times.load(Ordering::Relaxed) {
+                // While one is kept, the socket counts as ready.
+                while let Some(sent) = timestamps::next_sent(self.socket.as_raw_fd()) {
+                    protocol.on_sent(sent);
+                }
+            }
             if is_sent && is_done(protocol) {
                 return Ok(());
             }

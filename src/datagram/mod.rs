@@ -5,6 +5,7 @@ mod outbox;
 
 pub use crate::sys::RawAddress;
 pub use crate::sys::datagram::{Destination, Received, Transmit};
+pub use crate::sys::timestamps::Sent;
 pub(crate) use batch::Slots;
 pub use batch::{Batch, Copied, Datagram, Message, Place};
 pub use outbox::{Asker, Entry, Outbox};

@@ -15,6 +15,7 @@ mod impair;
 mod respond;
 pub mod simulated;
 
+use crate::datagram::Sent;
 pub use crate::datagram::{Batch, Datagram, Outbox};
 pub use broadcast::Broadcast;
 pub(crate) use broadcast::BroadcastRate;
@@ -60,6 +61,11 @@ pub trait Protocol: Send {
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
         let _ = (now_ns, out);
         Progress::Done
+    }
+
+    /// When a send left, where the driver is told: see [`crate::client::Driver::report_times`].
+    fn on_sent(&mut self, sent: Sent) {
+        let _ = sent;
     }
 
     /// Whether it needs the time, and [`Protocol::on_time`].

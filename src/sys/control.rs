@@ -50,6 +50,8 @@ pub(super) struct Control {
     pub(super) hop_limit: u8,
     /// When the kernel received it, in nanoseconds since 1970; 0 where nobody asked for it.
     pub(super) kernel_ns: u64,
+    /// On the error queue: the number of the send whose time this is.
+    pub(super) sent: Option<u32>,
 }
 
 pub(super) const SOL_UDP: libc::c_int = 17;
@@ -104,6 +106,14 @@ pub(super) fn decode(bytes: &[u8]) -> Control {
             (libc::SOL_SOCKET, SCM_TIMESTAMPING) => {
                 if let Some(times) = read::<[libc::timespec; 3]>(message.data) {
                     found.kernel_ns = nanoseconds(&times[0]);
+                }
+            }
+            #[cfg(target_os = "linux")]
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                if let Some(error) = read::<libc::sock_extended_err>(message.data)
+                    && error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING
+                {
+                    found.sent = Some(error.ee_data);
                 }
             }
             _ => {}
@@ -251,6 +261,9 @@ unsafe impl Plain for libc::in6_pktinfo {}
 unsafe impl Plain for libc::c_int {}
 // SAFETY: an integer.
 unsafe impl Plain for u16 {}
+// SAFETY: integers (ip(7)).
+#[cfg(target_os = "linux")]
+unsafe impl Plain for libc::sock_extended_err {}
 // SAFETY: integers (clock_gettime(2)).
 unsafe impl Plain for [libc::timespec; 3] {}
 

@@ -31,6 +31,7 @@ pub(crate) fn hold_for(bytes: &[u8]) {
         segment_bytes,
         hop_limit,
         kernel_ns,
+        sent: _,
     } = decode(bytes);
     match destination {
         Destination::V4 { .. } => assert!(any.0),

@@ -116,6 +116,18 @@ fn a_timestamp_is_read_in_nanoseconds_and_one_before_1970_is_none() {
 }
 
 #[test]
+fn the_number_of_a_send_is_read_and_that_of_an_icmp_error_is_none() {
+    // ee_errno, then ee_origin (4: a timestamp, 2: ICMP), then ee_info and ee_data.
+    let error = |origin: u8| {
+        let words = [libc::ENOMSG as u32, u32::from(origin), 0, 7];
+        let bytes = words.map(u32::to_le_bytes);
+        honest(libc::IPPROTO_IP, libc::IP_RECVERR, bytes.as_flattened())
+    };
+    assert_eq!(decode(&error(4)).sent, Some(7));
+    assert_eq!(decode(&error(2)).sent, None);
+}
+
+#[test]
 fn messages_too_short_for_their_type_say_nothing() {
     for bytes in [
         honest(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1; 11]),

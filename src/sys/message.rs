@@ -167,20 +167,26 @@ pub(crate) fn send(fd: RawFd, data: &[u8], transmit: &Transmit) -> io::Result<us
     number(unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) })
 }
 
-/// Throws away the errors and timestamps that the socket keeps, a bounded number of them:
-/// MSG_ERRQUEUE (recvmsg(2)). While one is there, poll(2) returns at once.
+/// What is said of an error or a timestamp that the socket keeps: MSG_ERRQUEUE (recvmsg(2)). While
+/// one is there, poll(2) returns at once.
+#[cfg(target_os = "linux")]
+pub(super) fn receive_kept(fd: RawFd) -> io::Result<control::Control> {
+    let mut room = Room::EMPTY;
+    // SAFETY: all-zero is a valid msghdr: no room for a name or for bytes.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_control = (&raw mut room).cast();
+    message.msg_controllen = Room::BYTES as _;
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: recvmsg(2): control points to live, exclusively borrowed memory of the length given.
+    number(unsafe { libc::recvmsg(fd, &raw mut message, flags) })?;
+    Ok(control::decode(room.bytes(message.msg_controllen as usize)))
+}
+
+/// Throws away the errors and timestamps that the socket keeps, a bounded number of them.
 #[cfg(target_os = "linux")]
 pub(crate) fn forget_kept_errors(fd: RawFd) {
     const MOST: usize = 1024;
-    for _ in 0..MOST {
-        // SAFETY: all-zero is a valid msghdr: nowhere to write anything to.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: recvmsg(2) writes to the live header alone, which names no other memory.
-        if unsafe { libc::recvmsg(fd, &raw mut message, flags) } < 0 {
-            return;
-        }
-    }
+    let _ = (0..MOST).map_while(|_| receive_kept(fd).ok()).count();
 }
 
 #[cfg(not(target_os = "linux"))]

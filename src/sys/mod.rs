@@ -11,6 +11,7 @@
 //! | [`Waker`] | `wake` from any thread or after a fork makes a sleeping [`wait_readable`] return |
 //! | [`stream`] | accept(2), and one connection's calls: none waits, none raises SIGPIPE |
 //! | [`readiness`] | which of many descriptors are ready, by epoll(7) or by poll(2) |
+//! | [`timestamps`] | when the kernel received and sent; `Unsupported` where it does not say |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
 //! | [`signal`] | a thread that waits for signals; an end of the process that waits for nothing |
 //! | [`clock`] | the local time, with its offset; the machine's name |
@@ -42,6 +43,7 @@ pub(crate) mod signal;
 mod slab;
 pub(crate) mod stream;
 pub(crate) mod thread;
+pub(crate) mod timestamps;
 mod wake;
 
 #[cfg(feature = "python")]

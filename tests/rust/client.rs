@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rsecho::address::Family;
 use rsecho::client::{Driver, Patience};
-use rsecho::datagram::{RawAddress, Transmit};
+use rsecho::datagram::{RawAddress, Sent, Transmit};
 use rsecho::proto::{Batch, Outbox, Progress, Protocol};
 use rsecho::socket::SocketOptions;
 
@@ -123,4 +123,53 @@ fn a_refusal_is_told_and_a_time_limit_ends_what_never_ends_by_itself() {
     let mut beat = Beat::new(vec![Driver::to_peer()], SOON);
     let error = driver.run(&mut beat, |_| false, patience(LONG));
     assert_eq!(error.unwrap_err().errno(), Some(libc::ECONNREFUSED));
+}
+
+/// Sends three times, and takes the times of both ends.
+#[derive(Default)]
+struct Timed {
+    is_sent: bool,
+    sent: Vec<Sent>,
+    received_ns: Vec<u64>,
+}
+
+impl Protocol for Timed {
+    fn on_batch(&mut self, _now_ns: u64, batch: &Batch<'_>, _out: &mut Outbox) -> Progress {
+        let came = batch.datagrams().map(|one| one.message.came.kernel_ns);
+        self.received_ns.extend(came);
+        Progress::Done
+    }
+
+    fn on_time(&mut self, _now_ns: u64, out: &mut Outbox) -> Progress {
+        if !std::mem::replace(&mut self.is_sent, true) {
+            (0..3).for_each(|_| out.send(Driver::to_peer(), b"timed"));
+        }
+        Progress::Done
+    }
+
+    fn on_sent(&mut self, sent: Sent) {
+        self.sent.push(sent);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_kernel_says_when_it_sent_and_received() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let options = SocketOptions::default();
+    let driver = Driver::connect("127.0.0.1", port, Family::Any, &options).unwrap();
+    driver.report_times().unwrap();
+    let mut timed = Timed::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| echo(&server));
+        let is_done = |timed: &Timed| timed.received_ns.len() == 3 && timed.sent.len() == 3;
+        driver.run(&mut timed, is_done, patience(LONG)).unwrap();
+        let last = UdpSocket::bind("127.0.0.1:0").unwrap();
+        last.send_to(b"", ("127.0.0.1", port)).unwrap();
+    });
+    for (number, (sent, received_ns)) in timed.sent.iter().zip(&timed.received_ns).enumerate() {
+        assert_eq!(sent.number as usize, number);
+        assert!((sent.kernel_ns..sent.kernel_ns + 20_000_000_000).contains(received_ns));
+    }
 }
