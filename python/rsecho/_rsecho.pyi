@@ -256,6 +256,9 @@ class SignalWatch:
     def wait(self, timeout: float, /) -> bool:
         """True once the first has come; waits for it, `timeout` seconds at most."""
 
+    def give_way(self) -> None:
+        """If the second has come, leave the end of the process to it."""
+
 @final
 class SocketOptions:
     """What a socket is to be; None stays as the system has it. Immutable.

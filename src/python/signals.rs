@@ -21,13 +21,29 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Waits for signals on a thread of its own.
 #[pyclass(frozen, module = "rsecho._rsecho")]
-pub(super) struct SignalWatch(Arc<First>);
+pub(super) struct SignalWatch(Arc<Seen>);
 
-/// Whether the first has come.
+/// How many have come.
 #[derive(Default)]
-struct First {
-    has_come: Mutex<bool>,
+struct Seen {
+    count: Mutex<u32>,
     changed: Condvar,
+}
+
+impl Seen {
+    fn add(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Whether more than so many have come; waits for that.
+    fn wait_beyond(&self, count: u32, most: Duration) -> bool {
+        let seen = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(seen, most, |seen| *seen <= count);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 > count
+    }
 }
 
 #[pymethods]
@@ -40,46 +56,43 @@ impl SignalWatch {
             PyOSError::new_err((error.raw_os_error(), text))
         };
         let signals = Signals::new(&signals).map_err(fail)?;
-        let first = Arc::new(First::default());
-        let told = Arc::clone(&first);
+        let seen = Arc::new(Seen::default());
+        let told = Arc::clone(&seen);
         thread::Builder::new()
             .name("rsecho-signals".into())
             .spawn(move || watch(signals, &told, last_words))
             .map_err(fail)?;
-        Ok(Self(first))
+        Ok(Self(seen))
     }
 
     /// True once the first has come; waits for it, `timeout` seconds at most.
     #[pyo3(signature = (timeout, /))]
     fn wait(&self, py: Python<'_>, timeout: Seconds) -> PyResult<bool> {
         let timeout = checked(py, timeout.to("timeout"))?;
+        blocking(py, |_| Ok(self.0.wait_beyond(0, timeout)))
+    }
+
+    /// If the second has come, leaves the end of the process to it: what stopped did so because of
+    /// that.
+    fn give_way(&self, py: Python<'_>) -> PyResult<()> {
         blocking(py, |_| {
-            let has_come = self.0.has_come.lock();
-            let (has_come, _) = self
-                .0
-                .changed
-                .wait_timeout_while(
-                    has_come.unwrap_or_else(PoisonError::into_inner),
-                    timeout,
-                    |has_come| !*has_come,
-                )
-                .unwrap_or_else(PoisonError::into_inner);
-            Ok(*has_come)
+            if self.0.wait_beyond(1, Duration::ZERO) {
+                thread::sleep(2 * LAST_WORDS);
+            }
+            Ok(())
         })
     }
 }
 
-fn watch(signals: Signals, first: &First, last_words: Py<PyAny>) {
+fn watch(signals: Signals, seen: &Seen, last_words: Py<PyAny>) {
     block_signals();
     if signals.wait().is_err() {
         return;
     }
-    *first
-        .has_come
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = true;
-    first.changed.notify_all();
+    seen.add();
     let Ok(number) = signals.wait() else { return };
+    // Before the last words end anything: see `give_way`.
+    seen.add();
     let (done, is_done) = mpsc::channel();
     let speaker = thread::Builder::new().spawn(move || {
         Python::try_attach(|py| {

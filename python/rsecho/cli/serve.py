@@ -327,6 +327,7 @@ class Foreground:
         while any(server.is_running for server in self._servers):
             if watch.wait(_LOOK_SECONDS):
                 self._drain(drain_timeout)
+                watch.give_way()
                 break
         # Records are printed as they are logged: all of them come before the totals.
         flush_logs(_FLUSH_SECONDS)
