@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-# The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
 from rsecho import _lifecycle as _lifecycle
 from rsecho import _rsecho, sockets
+
+# The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
+from rsecho._explained import explained
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -149,6 +151,7 @@ class Client(Generic[_Native]):
         return f"<{type(self).__name__} {'not made' if native is None else native.name}>"
 
 
+@explained(sockets.UdpClientOptions)
 class UdpClient(Client[_rsecho.UdpClient]):
     """Sends datagrams to one peer and receives from it alone.
 
@@ -206,6 +209,7 @@ class UdpClient(Client[_rsecho.UdpClient]):
         return await asyncio.to_thread(self.receive)
 
 
+@explained(sockets.TcpClientOptions)
 class TcpClient(Client[_rsecho.TcpClient]):
     """One connection to a server.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from rsecho import _lifecycle, _options, _rsecho, _servers, responders, sockets, stats
 from rsecho import guard as guards
 from rsecho._errors import ServerError, StopTimeoutError
+from rsecho._explained import explained
 from rsecho._options import Engine, Wait
 from rsecho.layout import RecordLayout
 
@@ -381,6 +382,7 @@ class Server(ABC):
                 _servers.leave(native)
 
 
+@explained(_options.UdpServerOptions)
 class UdpServer(Server):
     """Answers each datagram with its own bytes (RFC 862).
 
@@ -418,6 +420,7 @@ class UdpServer(Server):
         return stats.build(stats.UdpStats, self.engine, "dropped", self._native.stats())
 
 
+@explained(_options.TcpServerOptions)
 class TcpServer(Server):
     """Sends each connection its own bytes back (RFC 862).
 

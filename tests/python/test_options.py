@@ -2,6 +2,8 @@
 flags of `rsecho serve`."""
 
 import dataclasses
+import inspect
+import pydoc
 import re
 from collections.abc import Callable
 
@@ -59,3 +61,30 @@ def flags(owner: str) -> set[str]:
     return {
         each.keyword for each in command.params if isinstance(each, Option) and owner in each.owners
     }
+
+
+@pytest.mark.parametrize(
+    ("one", "typed"),
+    [
+        (rsecho.UdpServer, sockets.UdpServerOptions),
+        (rsecho.TcpServer, sockets.TcpServerOptions),
+        (rsecho.UdpClient, sockets.UdpClientOptions),
+        (rsecho.TcpClient, sockets.TcpClientOptions),
+    ],
+)
+def test_help_tells_every_keyword_with_its_type_and_meaning(one: type, typed: type) -> None:
+    text = pydoc.render_doc(one, renderer=pydoc.TextDoc())
+    told = set(inspect.signature(one).parameters)
+    assert told >= {"host", "port", *typed.__annotations__} and "options" not in told
+    for name in typed.__annotations__:
+        # More than the name and the type: what it means.
+        assert re.search(rf"^ +\|? +{name} \([^\n]+\): \S", text, re.MULTILINE), name
+    assert "**options" not in (one.__doc__ or "")
+
+    class Derived(one):  # type: ignore[misc]
+        """Takes something else."""
+
+        def __init__(self, count: int) -> None: ...
+
+    assert Derived.__doc__ == "Takes something else."
+    assert list(inspect.signature(Derived).parameters) == ["count"]

@@ -82,21 +82,33 @@ pub fn serve_by_hand(
     let shared = Shared::new(config, engine, "bench", fd, &[], None)?;
     let control = Control::default();
     let protocol = shared.protocol(0, responder, own, control.orders());
-    let service = shared.service(own, protocol);
+    let service = shared.service(own);
     let parts = shared.endpoint(socket, own, receiver, false);
     let counters = &shared.counters[0];
     #[cfg(target_os = "linux")]
     if engine != PORTABLE {
         let (engine, _) = Batch::new(fd, SLOT_BYTES, true);
         run(
-            Worker::new(Endpoint::new(parts, engine), service, counters, &control),
+            Worker::new(
+                Endpoint::new(parts, engine),
+                service,
+                protocol,
+                counters,
+                &control,
+            ),
             body,
         );
         return Ok(());
     }
     let engine = Portable::new(fd, SLOT_BYTES);
     run(
-        Worker::new(Endpoint::new(parts, engine), service, counters, &control),
+        Worker::new(
+            Endpoint::new(parts, engine),
+            service,
+            protocol,
+            counters,
+            &control,
+        ),
         body,
     );
     Ok(())

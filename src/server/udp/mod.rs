@@ -189,7 +189,7 @@ impl Shared {
     }
 
     /// What a worker serves with, beside its endpoint and its protocol.
-    fn service(&self, own: SocketAddr, protocol: Box<dyn Protocol>) -> Service {
+    fn service(&self, own: SocketAddr) -> Service {
         let config = &self.config;
         let (observer, rates) = (Arc::clone(&self.observer), self.rates.clone());
         Service {
@@ -200,7 +200,6 @@ impl Shared {
             },
             observer,
             policy: config.guard.clone(),
-            protocol,
             broadcast: config.broadcast.zip(self.broadcast_rate.clone()),
             impairing: Arc::clone(&self.impairing),
             sleep_time: config.sleep_time(),
@@ -316,9 +315,9 @@ fn task(
         let socket = Arc::clone(&endpoint.socket);
         let own = crate::address::plain(own);
         let protocol = shared.protocol(index, responder, own, control.orders());
-        let mut service = shared.service(own, protocol);
+        let mut service = shared.service(own);
         service.idle = idle;
-        let finish = run(&shared, endpoint, service, &shared.counters[index], control);
+        let finish = run(&shared, endpoint, service, protocol, index, control);
         let drops = socket::kernel_drops(&socket).unwrap_or(0);
         shared.final_drops[index].store(drops, Ordering::Relaxed);
         finish
@@ -334,9 +333,11 @@ fn run(
     shared: &Shared,
     parts: endpoint::Parts,
     service: Service,
-    counters: &Counters,
+    protocol: Box<dyn Protocol>,
+    index: usize,
     control: &Control,
 ) -> Finish {
+    let counters = &shared.counters[index];
     let fd = parts.socket.as_raw_fd();
     let slot_bytes = shared.config.max_datagram_bytes.unwrap_or(SLOT_BYTES);
     #[cfg(target_os = "linux")]
@@ -349,8 +350,22 @@ fn run(
             let text = format!("{}: {text}", shared.name);
             shared.observer.notice(Level::Warning, "offload", text);
         }
-        return Worker::new(Endpoint::new(parts, engine), service, counters, control).run();
+        return Worker::new(
+            Endpoint::new(parts, engine),
+            service,
+            protocol,
+            counters,
+            control,
+        )
+        .run();
     }
     let engine = Portable::new(fd, slot_bytes);
-    Worker::new(Endpoint::new(parts, engine), service, counters, control).run()
+    Worker::new(
+        Endpoint::new(parts, engine),
+        service,
+        protocol,
+        counters,
+        control,
+    )
+    .run()
 }

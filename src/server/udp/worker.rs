@@ -37,7 +37,6 @@ pub(super) struct Service {
     pub(super) observer: Arc<Observer>,
     pub(super) judge: Judge,
     pub(super) policy: Policy,
-    pub(super) protocol: Box<dyn Protocol>,
     /// Answers what was sent to a broadcast address.
     pub(super) broadcast: Option<(Broadcast, Arc<BroadcastRate>)>,
     /// What is impaired; may change at any time.
@@ -82,23 +81,15 @@ struct Nature {
 /// One worker: its endpoint, its protocol, and memory that every batch uses again.
 pub(super) struct Worker<'a, E> {
     endpoint: Endpoint<E>,
-    judge: Judge,
+    service: Service,
     serving: Serving,
     nature: Nature,
-    impairing: Arc<Impairing>,
-    /// The state of `impairing` that `serving` has.
+    /// The state of what is impaired that `serving` has.
     generation: u32,
-    policy: Policy,
-    broadcast: Option<(Broadcast, Arc<BroadcastRate>)>,
     messages: Vec<Message>,
     outbox: Outbox,
     books: Books<'a>,
     control: &'a Control,
-    idle: Option<Idle>,
-    sleep_time: Option<Duration>,
-    counts_timeouts: bool,
-    stop_on_empty: bool,
-    record_bytes: Option<usize>,
 }
 
 /// Where a worker counts, and tells of what it drops.
@@ -135,32 +126,25 @@ impl<'a, E: Engine> Worker<'a, E> {
     pub(super) fn new(
         endpoint: Endpoint<E>,
         service: Service,
+        protocol: Box<dyn Protocol>,
         counters: &'a Counters,
         control: &'a Control,
     ) -> Self {
-        let observer = service.observer;
+        let observer = Arc::clone(&service.observer);
         let mut worker = Self {
             endpoint,
-            judge: service.judge,
-            serving: Serving::Plain(service.protocol),
+            serving: Serving::Plain(protocol),
             nature: Nature::default(),
-            impairing: service.impairing,
             generation: 0,
-            outbox: Outbox::new(service.policy.clone()),
-            policy: service.policy,
-            broadcast: service.broadcast,
             messages: Vec::new(),
+            outbox: Outbox::new(service.policy.clone()),
+            service,
             books: Books {
                 counters,
                 drop_log: DropLog::new(Arc::clone(&observer), Drops::line),
                 observer,
             },
             control,
-            idle: service.idle,
-            sleep_time: service.sleep_time,
-            counts_timeouts: service.counts_timeouts,
-            stop_on_empty: service.stop_on_empty,
-            record_bytes: service.record_bytes,
         };
         worker.watch_loops();
         worker.take_up_impairments();
@@ -169,11 +153,11 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Has the socket tell what the guard needs.
     fn watch_loops(&mut self) {
-        if !self.judge.guard.needs_hop_limits() {
+        if !self.service.judge.guard.needs_hop_limits() {
             return;
         }
         let (own, done) = self.endpoint.report_hop_limits();
-        self.judge.guard.watch(own);
+        self.service.judge.guard.watch(own);
         if let Err(error) = done {
             // No fallback in silence: what is left is the bound on repeats, off loopback.
             let observer = &self.books.observer;
@@ -209,7 +193,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             let due = self.deadline();
             match self.endpoint.receive(self.control, due)? {
                 Arrival::Messages(count) => {
-                    if let Some(idle) = &mut self.idle {
+                    if let Some(idle) = &mut self.service.idle {
                         idle.end_silence();
                     }
                     if self.serve_batch(count) {
@@ -235,11 +219,12 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Nothing came in time; true: for so long that the server ends.
     fn time_out(&mut self) -> bool {
-        let timeouts = u64::from(self.counts_timeouts);
+        let timeouts = u64::from(self.service.counts_timeouts);
         self.outbox.tally.add(Count::ReceiveTimeouts, timeouts);
         self.books.publish(&mut self.outbox.tally);
-        let slept = self.sleep_time.unwrap_or_default();
-        self.idle
+        let slept = self.service.sleep_time.unwrap_or_default();
+        self.service
+            .idle
             .as_mut()
             .is_some_and(|idle| idle.add_silence(slept))
     }
@@ -274,7 +259,7 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     /// Serves `count` messages; true if one of them ends the server.
     fn serve_batch(&mut self, count: usize) -> bool {
-        if self.impairing.has_changed(self.generation) {
+        if self.service.impairing.has_changed(self.generation) {
             self.take_up_impairments();
         }
         self.begin();
@@ -282,7 +267,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         self.messages.clear();
         for slot in 0..count {
             let tally = &mut self.outbox.tally;
-            let message = self.judge.take(&mut self.endpoint, slot, tally);
+            let message = self.service.judge.take(&mut self.endpoint, slot, tally);
             trains += usize::from(message.came.segment_bytes > 0);
             ends |= message.admitted_bytes == Some(0);
             self.messages.push(message);
@@ -292,13 +277,13 @@ impl<'a, E: Engine> Worker<'a, E> {
         let sends = self.answer();
         self.endpoint.learn(count, trains, sends);
         self.books.publish(&mut self.outbox.tally);
-        ends && self.stop_on_empty
+        ends && self.service.stop_on_empty
     }
 
     /// Serves what needs no datagram: answers that came late, what is due now.
     #[cold]
     fn serve_time(&mut self) {
-        if self.impairing.has_changed(self.generation) {
+        if self.service.impairing.has_changed(self.generation) {
             self.take_up_impairments();
         }
         if self.nature.is_timed {
@@ -311,28 +296,21 @@ impl<'a, E: Engine> Worker<'a, E> {
     fn begin(&mut self) {
         self.books.counters.open();
         self.endpoint.begin();
-        self.judge.guard.begin();
+        self.service.judge.guard.begin();
     }
 
     /// Has the batch answered; in how many sends.
     fn answer(&mut self) -> usize {
         let (mut sends, mut taken) = (0, 0);
         loop {
-            let batch = Batch::of_slots(self.endpoint.slots(), &self.messages).without(taken);
-            let call = Call {
-                now_ns: self.now_ns(),
-                control: self.control,
-                books: &self.books,
-                calls_out: self.nature.calls_out,
-            };
-            let protocol = self.serving.protocol();
-            let progress = call.run(&mut self.outbox, |now_ns, out| {
-                protocol.on_batch(now_ns, &batch, out)
-            });
-            sends += self.flush();
+            let (progress, more_sends) = self.call(Some(taken));
+            sends += more_sends;
             match progress {
                 Progress::Done => break,
-                Progress::More(more) => taken += more,
+                Progress::More(more) => {
+                    assert!(more > 0, "a protocol takes at least one datagram");
+                    taken += more;
+                }
             }
         }
         if self.nature.is_timed {
@@ -345,21 +323,34 @@ impl<'a, E: Engine> Worker<'a, E> {
     fn pass_time(&mut self) -> usize {
         let mut sends = 0;
         loop {
-            let call = Call {
-                now_ns: self.now_ns(),
-                control: self.control,
-                books: &self.books,
-                calls_out: self.nature.calls_out,
-            };
-            let protocol = self.serving.protocol();
-            let progress = call.run(&mut self.outbox, |now_ns, out| {
-                protocol.on_time(now_ns, out)
-            });
-            sends += self.flush();
+            let (progress, more_sends) = self.call(None);
+            sends += more_sends;
             if progress == Progress::Done {
                 return sends;
             }
         }
+    }
+
+    /// Has the protocol look at the batch, but for what it has taken, or at the time; sends what
+    /// it answers, in how many sends.
+    fn call(&mut self, taken: Option<usize>) -> (Progress, usize) {
+        let now_ns = self.now_ns();
+        let batch = Batch::of_slots(self.endpoint.slots(), &self.messages);
+        let protocol = self.serving.protocol();
+        let mut call = |out: &mut Outbox| match taken {
+            Some(taken) => protocol.on_batch(now_ns, &batch.without(taken), out),
+            None => protocol.on_time(now_ns, out),
+        };
+        let progress = if self.nature.calls_out {
+            // Whoever asks for the statistics need not wait for it; it may be the one who asks.
+            self.books.publish(&mut self.outbox.tally);
+            let progress = self.control.asking(|| call(&mut self.outbox));
+            self.books.counters.open();
+            progress
+        } else {
+            call(&mut self.outbox)
+        };
+        (progress, self.flush())
     }
 
     /// Sends what is in the outbox; in how many sends.
@@ -398,7 +389,7 @@ impl<'a, E: Engine> Worker<'a, E> {
             let mut offset = 0;
             for length in entry.lengths() {
                 let data = self.outbox.data(slots, entry, offset, length);
-                self.judge.guard.sent(&entry.transmit.to, data);
+                self.service.judge.guard.sent(&entry.transmit.to, data);
                 offset += length;
             }
         }
@@ -406,10 +397,10 @@ impl<'a, E: Engine> Worker<'a, E> {
 
     fn tell_received(&mut self) {
         let access = self.books.observer.access();
-        if access.is_none() && self.record_bytes.is_none() {
+        if access.is_none() && self.service.record_bytes.is_none() {
             return;
         }
-        let teller = Teller::new(&self.books.observer, access, self.record_bytes);
+        let teller = Teller::new(&self.books.observer, access, self.service.record_bytes);
         let (records, misfits) = teller.tell_all(&self.messages, self.endpoint.slots());
         self.outbox.tally.add(Count::Records, records);
         self.outbox.tally.add(Count::UnfitRecords, misfits);
@@ -422,7 +413,7 @@ impl<'a, E: Engine> Worker<'a, E> {
         if !self.nature.is_timed {
             return 0;
         }
-        u64::try_from(self.impairing.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.service.impairing.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn deadline(&mut self) -> Option<Instant> {
@@ -430,7 +421,8 @@ impl<'a, E: Engine> Worker<'a, E> {
             return None;
         }
         let due_ns = self.serving.protocol().deadline_ns()?;
-        self.impairing
+        self.service
+            .impairing
             .start
             .checked_add(Duration::from_nanos(due_ns))
     }
@@ -438,7 +430,7 @@ impl<'a, E: Engine> Worker<'a, E> {
     /// Takes up what is impaired from now on. What was held back goes on its way.
     #[cold]
     fn take_up_impairments(&mut self) {
-        let (generation, setting) = self.impairing.get();
+        let (generation, setting) = self.service.impairing.get();
         self.generation = generation;
         if let Serving::Impaired(impaired) = &mut self.serving {
             impaired.replace_lines(Lines::none());
@@ -449,7 +441,8 @@ impl<'a, E: Engine> Worker<'a, E> {
         let mut impaired = match self.serving.take() {
             Serving::Impaired(impaired) => impaired,
             Serving::Plain(protocol) => {
-                let (policy, broadcast) = (self.policy.clone(), self.broadcast.clone());
+                let (policy, broadcast) =
+                    (self.service.policy.clone(), self.service.broadcast.clone());
                 Box::new(Impaired::new(protocol, policy, broadcast))
             }
         };
@@ -469,7 +462,10 @@ impl<'a, E: Engine> Worker<'a, E> {
         };
         self.serving = serving;
         self.outbox.set_copies(copies);
-        self.judge.guard.answers(copies, self.nature.only_echoes);
+        self.service
+            .judge
+            .guard
+            .answers(copies, self.nature.only_echoes);
     }
 
     /// The worker ends: waits for what is due and for late answers as long as it may; counts the
@@ -504,28 +500,6 @@ impl<'a, E: Engine> Worker<'a, E> {
                 .drop_many(DropReason::Stopped, lost as u64);
         }
         self.books.publish(&mut self.outbox.tally);
-    }
-}
-
-/// A call of a protocol, which may run code of a user's.
-struct Call<'a, 'b> {
-    now_ns: u64,
-    control: &'a Control,
-    books: &'a Books<'b>,
-    calls_out: bool,
-}
-
-impl Call<'_, '_> {
-    #[inline]
-    fn run(&self, out: &mut Outbox, call: impl FnOnce(u64, &mut Outbox) -> Progress) -> Progress {
-        if !self.calls_out {
-            return call(self.now_ns, out);
-        }
-        // Whoever asks for the statistics need not wait for it; it may be the one who asks.
-        self.books.publish(&mut out.tally);
-        let progress = self.control.asking(|| call(self.now_ns, out));
-        self.books.counters.open();
-        progress
     }
 }
 

@@ -152,7 +152,7 @@ fn serve_with(
     config.guard = policy;
     let fd = socket.as_raw_fd();
     let shared = Shared::new(config, "scripted", "test", fd, &[], None).unwrap();
-    let service = shared.service(own, Box::new(Echo));
+    let service = shared.service(own);
     let parts = shared.endpoint(socket, own, receiver, false);
     let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
     let engine = Scripted {
@@ -164,7 +164,14 @@ fn serve_with(
         sent: Arc::clone(&sent),
     };
     let counters = &shared.counters[0];
-    let finish = Worker::new(Endpoint::new(parts, engine), service, counters, control).run();
+    let finish = Worker::new(
+        Endpoint::new(parts, engine),
+        service,
+        Box::new(Echo),
+        counters,
+        control,
+    )
+    .run();
     assert!(
         matches!(finish, Finish::Failed(_)),
         "the script ends with EBADF"
