@@ -173,7 +173,10 @@ impl RawAddress {
                 },
             )
         };
+        // Twice: after one multiplication the ports of a host, which follow one another, are spread
+        // in equal steps, and too short a step by one key in some thousand has them meet.
         let mut hash = fold(head ^ keys[0], keys[1] | 1);
+        hash = fold(hash ^ keys[1], keys[0] | 1);
         if let Some((high, low, scope)) = rest {
             hash = fold(high ^ hash, keys[0] | 1);
             hash = fold(low ^ hash, keys[1] | 1);
