@@ -157,6 +157,8 @@ def test_tcp_takes_as_much_as_what_is_expected_has() -> None:
         connection.sendall(b"A and more")
         assert connection.recv(100) == b"b"
         connection.sendall(b"B")
+        # Closing with something unread would be a reset.
+        assert connection.recv(100) == b"c"
 
     with (
         tcp_peer(serve) as address,
@@ -180,6 +182,8 @@ def test_tcp_lines_of_any_length_come_whole_and_leave_what_follows() -> None:
             connection.sendall(line + b"\nnext")
             assert lines.readline() == b"\n"
             connection.sendall(b" one\nno end")
+            # Closing with something unread would be a reset.
+            assert lines.readline() == b"\n"
 
     with (
         tcp_peer(serve) as address,
