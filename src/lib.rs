@@ -22,6 +22,7 @@ pub mod server;
 pub mod socket;
 mod sys;
 pub mod throttle;
+pub mod transfer;
 pub mod unpack;
 pub mod worker;
 

@@ -128,6 +128,31 @@ impl Outbox {
         self.push(transmit, data);
     }
 
+    /// A train of datagrams that are nobody's replies: `write` appends them, each of
+    /// `segment_bytes` but the last, which may be shorter. Nothing is sent where it appends nothing.
+    pub fn send_train(
+        &mut self,
+        transmit: Transmit,
+        segment_bytes: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.page.len();
+        write(&mut self.page);
+        let length = self.page.len() - start;
+        if length == 0 {
+            return;
+        }
+        let datagrams = length.div_ceil(segment_bytes.max(1)) as u64;
+        self.tally.add(Count::ProducedPackets, datagrams);
+        self.entries.push(Entry {
+            transmit,
+            place: Place::Page(start as u32),
+            length,
+            segment_bytes: if datagrams > 1 { segment_bytes } else { 0 },
+            failed: None,
+        });
+    }
+
     /// Counts a datagram as taken in: it is not answered by itself.
     pub fn consume(&mut self, _: &Datagram<'_>) {
         self.tally.add(Count::ConsumedPackets, 1);

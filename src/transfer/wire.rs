@@ -1,0 +1,461 @@
+//! Packets and their bytes: docs/transfer.md. Both directions are here and nowhere else.
+
+use super::failure::Reason;
+use super::store::{Digest, Identity, MAX_COMPONENTS, Name};
+
+/// What every packet begins with.
+pub const MAGIC: [u8; 2] = *b"rE";
+/// The version that is spoken here.
+pub const VERSION: u8 = 1;
+/// Magic, version, type, checksum, id.
+pub const HEADER_BYTES: usize = 16;
+/// What comes before the bytes of a DATA packet.
+pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 16;
+/// An OFFER and a PULL are no shorter, so that no answer to one is longer.
+pub const MIN_REQUEST_BYTES: usize = 128;
+/// Ranges that an ACK has at most.
+pub const MAX_RANGES: usize = 64;
+/// Bytes of the text of an ABORT at most.
+pub const MAX_TEXT_BYTES: usize = 200;
+
+const UNKNOWN_LENGTH: u64 = u64::MAX;
+
+/// What a receiver has given to whom it can answer.
+pub type Cookie = [u8; 16];
+
+/// An OFFER's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferBody {
+    /// Zeros at first.
+    pub cookie: Cookie,
+    /// `None`: not known yet.
+    pub length: Option<u64>,
+    /// Zeros: it cannot be told.
+    pub identity: Identity,
+    /// Where it is known.
+    pub digest: Option<Digest>,
+    /// May take the place of what has the name.
+    pub replaces: bool,
+    /// None: a message.
+    pub name: Name,
+}
+
+/// A PULL's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullBody {
+    /// Zeros at first.
+    pub cookie: Cookie,
+    /// The message of this transfer's id is to come back, which was sent before.
+    pub is_echo: bool,
+    /// What is wanted.
+    pub name: Name,
+}
+
+/// An ACK's body.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AckBody {
+    /// The first offset that would be refused.
+    pub limit: u64,
+    /// What the socket buffer has room for.
+    pub in_flight_bytes: u32,
+    /// So much is here without a gap.
+    pub prefix: u64,
+    /// How long the largest packet number has waited for this.
+    pub delay_us: u32,
+    /// Packet numbers that came, as (first, last), the newest first; none overlap or touch.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// One packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// What is to be sent.
+    Offer(OfferBody),
+    /// Say that again with this.
+    Cookie(Cookie),
+    /// Bytes.
+    Data {
+        /// Packet number.
+        number: u64,
+        /// Where they belong.
+        offset: u64,
+        /// At least one.
+        data: &'a [u8],
+    },
+    /// What came.
+    Ack(AckBody),
+    /// All was sent.
+    End {
+        /// Packet number.
+        number: u64,
+        /// How many bytes that is.
+        length: u64,
+        /// Of all of them.
+        digest: Digest,
+    },
+    /// All is here.
+    Done {
+        /// It was before.
+        was_there: bool,
+    },
+    /// It will not be.
+    Abort {
+        /// Why; `None`: a number that this version does not know.
+        reason: Option<Reason>,
+        /// The same for people.
+        text: &'a str,
+    },
+    /// What is wanted.
+    Pull(PullBody),
+    /// Does a datagram of this length come through?
+    Probe {
+        /// Packet number.
+        number: u64,
+    },
+}
+
+/// What is wrong with a datagram that begins with the magic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// Its checksum is another.
+    Checksum,
+    /// It is of another version of the protocol: of its id nothing is known.
+    Version(u8),
+    /// Its length or a field is none that its type has.
+    Shape,
+}
+
+/// Whether it is of this protocol at all.
+pub fn is_ours(datagram: &[u8]) -> bool {
+    datagram.len() >= HEADER_BYTES && datagram[..2] == MAGIC
+}
+
+/// The id of a datagram of this protocol, whatever else it is.
+pub fn id_of(datagram: &[u8]) -> u64 {
+    datagram
+        .get(8..16)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
+}
+
+// --- from bytes -----------------------------------------------------------------------------
+
+/// Takes fields from the front.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        Some(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// No field is left.
+    fn end<T>(self, value: T) -> Option<T> {
+        self.0.is_empty().then_some(value)
+    }
+
+    /// Zeros are left, or nothing.
+    fn padding<T>(self, value: T) -> Option<T> {
+        self.0.iter().all(|byte| *byte == 0).then_some(value)
+    }
+
+    fn name(&mut self) -> Option<Name> {
+        let count = usize::from(self.u8()?);
+        if count > MAX_COMPONENTS {
+            return None;
+        }
+        let component = |_| {
+            let length = usize::from(self.u8()?);
+            let bytes = self.bytes(length)?;
+            Some(str::from_utf8(bytes).ok()?.to_owned())
+        };
+        Name::new((0..count).map(component).collect::<Option<_>>()?)
+    }
+}
+
+/// A datagram of this protocol: the transfer's id, and what it says.
+///
+/// # Errors
+///
+/// What is wrong with it; no part of it may be used then.
+pub fn decode(datagram: &[u8]) -> Result<(u64, Body<'_>), Malformed> {
+    if !is_ours(datagram) {
+        return Err(Malformed::Shape);
+    }
+    let mut reader = Reader(&datagram[4..]);
+    let (checksum, id) = reader.u32().zip(reader.u64()).ok_or(Malformed::Shape)?;
+    if checksum != checksum_of(datagram) {
+        return Err(Malformed::Checksum);
+    }
+    if datagram[2] != VERSION {
+        return Err(Malformed::Version(datagram[2]));
+    }
+    let body = body(datagram[3], reader, datagram.len()).ok_or(Malformed::Shape)?;
+    Ok((id, body))
+}
+
+fn body<'a>(kind: u8, mut reader: Reader<'a>, length: usize) -> Option<Body<'a>> {
+    let is_request = length >= MIN_REQUEST_BYTES;
+    match kind {
+        1 if is_request => {
+            let flags = reader.u8()?;
+            let cookie = reader.array()?;
+            let length = reader.u64()?;
+            let identity = reader.array()?;
+            let digest = reader.array()?;
+            let name = reader.name()?;
+            let body = OfferBody {
+                cookie,
+                length: (length != UNKNOWN_LENGTH).then_some(length),
+                identity,
+                digest: (flags & 1 != 0).then_some(digest),
+                replaces: flags & 2 != 0,
+                name,
+            };
+            let is_right = flags < 4 && (body.digest.is_some() || digest == [0; 32]);
+            reader.padding(Body::Offer(body)).filter(|_| is_right)
+        }
+        2 => {
+            let cookie = reader.array()?;
+            reader.end(Body::Cookie(cookie))
+        }
+        3 => {
+            let (number, offset) = (reader.u64()?, reader.u64()?);
+            let data = reader.0;
+            offset.checked_add(data.len() as u64)?;
+            (!data.is_empty()).then_some(Body::Data {
+                number,
+                offset,
+                data,
+            })
+        }
+        4 => {
+            let body = AckBody {
+                limit: reader.u64()?,
+                in_flight_bytes: reader.u32()?,
+                prefix: reader.u64()?,
+                delay_us: reader.u32()?,
+                ranges: ranges(&mut reader)?,
+            };
+            reader.end(Body::Ack(body))
+        }
+        5 => {
+            let (number, length, digest) = (reader.u64()?, reader.u64()?, reader.array()?);
+            let body = Body::End {
+                number,
+                length,
+                digest,
+            };
+            reader.end(body).filter(|_| length != UNKNOWN_LENGTH)
+        }
+        6 => {
+            let flags = reader.u8()?;
+            let body = Body::Done {
+                was_there: flags & 1 != 0,
+            };
+            reader.end(body).filter(|_| flags < 2)
+        }
+        7 => {
+            let reason = Reason::from_wire(reader.u8()?);
+            let text = str::from_utf8(reader.0).ok()?;
+            (text.len() <= MAX_TEXT_BYTES).then_some(Body::Abort { reason, text })
+        }
+        8 if is_request => {
+            let flags = reader.u8()?;
+            let cookie = reader.array()?;
+            let name = reader.name()?;
+            let body = PullBody {
+                cookie,
+                is_echo: flags & 1 != 0,
+                name,
+            };
+            let is_right = flags < 2 && body.is_echo == body.name.is_none();
+            reader.padding(Body::Pull(body)).filter(|_| is_right)
+        }
+        9 => {
+            let number = reader.u64()?;
+            reader.padding(Body::Probe { number })
+        }
+        _ => None,
+    }
+}
+
+fn ranges(reader: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
+    let count = usize::from(reader.u8()?);
+    if count > MAX_RANGES {
+        return None;
+    }
+    let mut ranges = Vec::with_capacity(count);
+    // The lowest number of the range before.
+    let mut before = None;
+    for _ in 0..count {
+        let last = match before {
+            None => reader.u64()?,
+            // At least two below: what touches is one range.
+            Some(lowest) => u64::checked_sub(lowest, u64::from(reader.u32()?.max(2)))?,
+        };
+        let length = u64::from(reader.u32()?);
+        let first = last.checked_sub(length.checked_sub(1)?)?;
+        ranges.push((first, last));
+        before = Some(first);
+    }
+    Some(ranges)
+}
+
+// --- to bytes -------------------------------------------------------------------------------
+
+/// Appends a packet to what `to` holds already.
+pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
+    let start = to.len();
+    let kind = match body {
+        Body::Offer(_) => 1,
+        Body::Cookie(_) => 2,
+        Body::Data { .. } => 3,
+        Body::Ack(_) => 4,
+        Body::End { .. } => 5,
+        Body::Done { .. } => 6,
+        Body::Abort { .. } => 7,
+        Body::Pull(_) => 8,
+        Body::Probe { .. } => 9,
+    };
+    header(to, kind, id);
+    match body {
+        Body::Offer(offer) => {
+            to.push(u8::from(offer.digest.is_some()) | u8::from(offer.replaces) << 1);
+            to.extend(offer.cookie);
+            to.extend(offer.length.unwrap_or(UNKNOWN_LENGTH).to_be_bytes());
+            to.extend(offer.identity);
+            to.extend(offer.digest.unwrap_or_default());
+            name(to, &offer.name);
+            pad(to, start + MIN_REQUEST_BYTES);
+        }
+        Body::Cookie(cookie) => to.extend(cookie),
+        Body::Data {
+            number,
+            offset,
+            data,
+        } => {
+            to.extend(number.to_be_bytes());
+            to.extend(offset.to_be_bytes());
+            to.extend(*data);
+        }
+        Body::Ack(ack) => acknowledge(to, ack),
+        Body::End {
+            number,
+            length,
+            digest,
+        } => {
+            to.extend(number.to_be_bytes());
+            to.extend(length.to_be_bytes());
+            to.extend(digest);
+        }
+        Body::Done { was_there } => to.push(u8::from(*was_there)),
+        Body::Abort { reason, text } => {
+            to.push(reason.map_or(0, |reason| reason as u8));
+            let end = text.floor_char_boundary(MAX_TEXT_BYTES);
+            to.extend(text[..end].bytes());
+        }
+        Body::Pull(pull) => {
+            to.push(u8::from(pull.is_echo));
+            to.extend(pull.cookie);
+            name(to, &pull.name);
+            pad(to, start + MIN_REQUEST_BYTES);
+        }
+        Body::Probe { number } => to.extend(number.to_be_bytes()),
+    }
+    seal(&mut to[start..]);
+}
+
+/// Appends a PROBE of this length in all.
+pub fn encode_probe(to: &mut Vec<u8>, id: u64, number: u64, length: usize) {
+    let start = to.len();
+    header(to, 9, id);
+    to.extend(number.to_be_bytes());
+    pad(to, start + length);
+    seal(&mut to[start..]);
+}
+
+/// Writes a DATA packet's header before its bytes, which stand in `packet` already, from
+/// [`DATA_HEADER_BYTES`] on.
+pub fn seal_data(packet: &mut [u8], id: u64, number: u64, offset: u64) {
+    packet[..2].copy_from_slice(&MAGIC);
+    packet[2..4].copy_from_slice(&[VERSION, 3]);
+    packet[8..16].copy_from_slice(&id.to_be_bytes());
+    packet[16..24].copy_from_slice(&number.to_be_bytes());
+    packet[24..32].copy_from_slice(&offset.to_be_bytes());
+    seal(packet);
+}
+
+fn header(to: &mut Vec<u8>, kind: u8, id: u64) {
+    to.extend(MAGIC);
+    to.extend([VERSION, kind]);
+    to.extend([0; 4]);
+    to.extend(id.to_be_bytes());
+}
+
+fn name(to: &mut Vec<u8>, name: &Name) {
+    to.push(name.components().len() as u8);
+    for component in name.components() {
+        to.push(component.len() as u8);
+        to.extend(component.bytes());
+    }
+}
+
+fn pad(to: &mut Vec<u8>, length: usize) {
+    to.resize(to.len().max(length), 0);
+}
+
+fn acknowledge(to: &mut Vec<u8>, ack: &AckBody) {
+    to.extend(ack.limit.to_be_bytes());
+    to.extend(ack.in_flight_bytes.to_be_bytes());
+    to.extend(ack.prefix.to_be_bytes());
+    to.extend(ack.delay_us.to_be_bytes());
+    let at = to.len();
+    to.push(0);
+    let mut before = None;
+    for (first, last) in ack.ranges.iter().take(MAX_RANGES) {
+        match before {
+            None => to.extend(last.to_be_bytes()),
+            Some(lowest) => match u32::try_from(lowest - last) {
+                Ok(below) => to.extend(below.to_be_bytes()),
+                // Too far away to matter.
+                Err(_) => break,
+            },
+        }
+        // Of a longer one the newest part is enough: the prefix says the rest.
+        let length = u32::try_from(last - first + 1).unwrap_or(u32::MAX);
+        to.extend(length.to_be_bytes());
+        before = Some(last - u64::from(length - 1));
+        to[at] += 1;
+    }
+}
+
+/// Writes the checksum.
+fn seal(packet: &mut [u8]) {
+    let checksum = checksum_of(packet);
+    packet[4..8].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// CRC-32C of a packet, with zeros where the checksum stands.
+fn checksum_of(packet: &[u8]) -> u32 {
+    let head = crc32c::crc32c(&packet[..4]);
+    let head = crc32c::crc32c_append(head, &[0; 4]);
+    crc32c::crc32c_append(head, &packet[8..])
+}
