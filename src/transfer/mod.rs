@@ -4,7 +4,12 @@
 //! into an outbox. What a message is read from and written to stands behind [`store::Source`] and
 //! [`store::Sink`].
 
+mod congestion;
 pub mod failure;
+mod mtu;
+mod pacing;
+mod ranges;
+mod rtt;
 pub mod store;
 pub mod wire;
 

@@ -1,0 +1,207 @@
+//! How long a datagram may be on this path: a search with probes (RFC 8899).
+
+/// Sizes worth knowing: IPv6 and IPv4 over Ethernet, FDDI-like links, jumbo frames, loopback.
+/// The first is what every path has to take (RFC 8899 §5.1.2), or nearly every.
+const SIZES: [usize; 9] = [
+    BASE, 1_452, 1_472, 4_064, 8_952, 8_972, 16_000, 32_000, 65_000,
+];
+
+/// What a path that takes less is tried with.
+const LEAST: usize = 512;
+const BASE: usize = 1_200;
+
+/// A size is given up when so many probes of it were lost (RFC 8899 §5.1.2, MAX_PROBES).
+const PROBES: u32 = 3;
+
+/// A search is repeated after so long: a path may have changed. RFC 8899 §5.1.1 has 600 s for
+/// paths that live long; a transfer seldom does.
+const RAISE_NS: u64 = 30_000_000_000;
+
+/// So many timeouts in a row, and the size is taken for what is lost (RFC 8899 §4.3).
+const BLACK_HOLE: u32 = 2;
+
+/// The size of a path's datagrams.
+#[derive(Debug, Clone)]
+pub(crate) struct Mtu {
+    size: usize,
+    /// Sizes that may be tried: the indices of those that are too small or fine, and too large.
+    low: usize,
+    high: usize,
+    /// How often the size in question was lost.
+    lost: u32,
+    /// A probe is on its way.
+    is_probing: bool,
+    /// The next search may begin.
+    next_ns: u64,
+    /// The next probe is of the largest size: most paths take what the interface does.
+    is_first: bool,
+    most: usize,
+}
+
+impl Mtu {
+    /// Of a path whose first link takes datagrams of so many bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        let mut mtu = Self {
+            size: BASE.min(most),
+            low: 0,
+            high: 0,
+            lost: 0,
+            is_probing: false,
+            next_ns: 0,
+            is_first: true,
+            most,
+        };
+        mtu.begin();
+        mtu
+    }
+
+    fn begin(&mut self) {
+        self.low = 0;
+        self.high = SIZES.partition_point(|size| *size <= self.most);
+        while self.low + 1 < self.high && SIZES[self.low + 1] <= self.size {
+            self.low += 1;
+        }
+        self.is_first = true;
+        self.lost = 0;
+    }
+
+    /// What a datagram may be long now.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn in_question(&self) -> Option<usize> {
+        if self.low + 1 >= self.high {
+            return None;
+        }
+        let index = match self.is_first {
+            true => self.high - 1,
+            false => self.low + (self.high - self.low) / 2,
+        };
+        Some(index)
+    }
+
+    /// The size of the probe that is to be sent now.
+    pub(crate) fn probe(&mut self, now_ns: u64) -> Option<usize> {
+        if self.is_probing || now_ns < self.next_ns {
+            return None;
+        }
+        let index = self.in_question()?;
+        self.is_probing = true;
+        Some(SIZES[index])
+    }
+
+    /// When a probe may be sent that may not now; `None`: none will be.
+    pub(crate) fn next_ns(&self) -> Option<u64> {
+        (!self.is_probing && self.in_question().is_some()).then_some(self.next_ns)
+    }
+
+    /// A probe of this size has come through.
+    pub(crate) fn passed(&mut self, now_ns: u64, size: usize) {
+        self.is_probing = false;
+        self.size = self.size.max(size);
+        self.lost = 0;
+        self.is_first = false;
+        while self.low + 1 < self.high && SIZES[self.low + 1] <= size {
+            self.low += 1;
+        }
+        self.end_search(now_ns);
+    }
+
+    /// A probe was lost, which says nothing of congestion.
+    pub(crate) fn failed(&mut self, now_ns: u64) {
+        self.is_probing = false;
+        self.lost += 1;
+        if self.lost >= PROBES
+            && let Some(index) = self.in_question()
+        {
+            self.high = index;
+            self.lost = 0;
+            self.is_first = false;
+            self.end_search(now_ns);
+        }
+    }
+
+    fn end_search(&mut self, now_ns: u64) {
+        if self.low + 1 >= self.high && self.high < SIZES.partition_point(|s| *s <= self.most) {
+            self.begin();
+            self.next_ns = now_ns + RAISE_NS;
+        }
+    }
+
+    /// Nothing came in time, so often in a row. True: from now on datagrams are shorter.
+    pub(crate) fn timed_out(&mut self, now_ns: u64, times: u32) -> bool {
+        self.is_probing = false;
+        if times < BLACK_HOLE || !times.is_multiple_of(BLACK_HOLE) || self.size <= LEAST {
+            return false;
+        }
+        self.size = if self.size > BASE { BASE } else { LEAST };
+        self.begin();
+        self.low = 0;
+        self.next_ns = now_ns + RAISE_NS;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Searches on a path that takes so many bytes; how many probes that took.
+    fn search(mtu: &mut Mtu, path: usize, now_ns: u64) -> u32 {
+        let mut probes = 0;
+        while let Some(size) = mtu.probe(now_ns) {
+            probes += 1;
+            assert!(probes < 100);
+            match size <= path {
+                true => mtu.passed(now_ns, size),
+                false => mtu.failed(now_ns),
+            }
+        }
+        probes
+    }
+
+    #[test]
+    fn finds_what_each_path_takes() {
+        for most in [1_200, 1_472, 8_972, 65_507] {
+            for path in SIZES {
+                let mut mtu = Mtu::new(most);
+                let probes = search(&mut mtu, path, 0);
+                assert_eq!(
+                    mtu.size(),
+                    path.min(SIZES.into_iter().filter(|s| *s <= most).max().unwrap())
+                );
+                assert!(probes <= 3 * 4, "{probes} for {path} of {most}");
+            }
+        }
+        let mut mtu = Mtu::new(1_472);
+        assert_eq!(search(&mut mtu, 1_472, 0), 1, "the first guess is right");
+    }
+
+    #[test]
+    fn searches_again_after_a_while_where_the_path_takes_less() {
+        let mut mtu = Mtu::new(8_972);
+        search(&mut mtu, 1_472, 0);
+        assert_eq!(search(&mut mtu, 8_972, RAISE_NS - 1), 0);
+        assert_eq!(search(&mut mtu, 8_972, RAISE_NS), 1);
+        assert_eq!(mtu.size(), 8_972);
+        assert_eq!(mtu.next_ns(), None);
+    }
+
+    #[test]
+    fn timeouts_in_a_row_make_it_small_and_smaller() {
+        let mut mtu = Mtu::new(8_972);
+        search(&mut mtu, 8_972, 0);
+        assert!(!mtu.timed_out(0, 1));
+        assert_eq!(mtu.size(), 8_972);
+        assert!(mtu.timed_out(0, 2));
+        assert_eq!(mtu.size(), BASE);
+        assert_eq!(mtu.probe(0), None);
+        assert!(!mtu.timed_out(0, 3));
+        assert!(mtu.timed_out(0, 4));
+        assert_eq!(mtu.size(), LEAST);
+        assert!(!mtu.timed_out(0, 6));
+        search(&mut mtu, 1_472, RAISE_NS);
+        assert_eq!(mtu.size(), 1_472);
+    }
+}
