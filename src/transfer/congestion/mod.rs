@@ -17,8 +17,8 @@ const INITIAL_PACKETS: f64 = 10.0;
 const LEAST_PACKETS: f64 = 2.0;
 /// What is left of the window after congestion (RFC 9438 §4.6).
 const BETA: f64 = 0.7;
-/// A queue shows when the least round trip of a round is above the least ever by an eighth of it
-/// and this: what a machine that is busy adds of itself is less.
+/// A queue shows when the least round trip of a round is above the least ever by an eighth of it,
+/// and by this: what a machine that is busy adds of itself is less.
 const QUEUE_NS: u64 = 4_000_000;
 /// Sends are spread over a bit less than a round trip (RFC 9002 §7.7), twice as fast in slow start.
 const PACING: f64 = 1.25;
