@@ -168,9 +168,7 @@ impl Congestion {
 
     /// Whether packets wait on the way.
     fn shows_queue(&self, least_ns: u64) -> bool {
-        let most = least_ns
-            .saturating_add(least_ns / 8)
-            .saturating_add(QUEUE_NS);
+        let most = least_ns.saturating_add((least_ns / 8).max(QUEUE_NS));
         let lately = [self.round.least_rtt_ns, self.round.before_ns];
         lately
             .into_iter()
