@@ -26,6 +26,14 @@ counted! {
         ConsumedPackets: "consumed_packets",
         /// Datagrams that a protocol sends by itself.
         ProducedPackets: "produced_packets",
+        /// Large messages that came whole.
+        ReceivedTransfers: "received_transfers",
+        /// Large messages that were pulled, and arrived.
+        SentTransfers: "sent_transfers",
+        /// Large messages that did not arrive, either way.
+        FailedTransfers: "failed_transfers",
+        /// Packets of large messages with other bytes than those that were there: the first win.
+        ConflictingPackets: "conflicting_packets",
     }
 }
 
@@ -77,6 +85,12 @@ counted! {
         NoReply: "no_reply",
         /// The responder failed.
         ResponderFailed: "responder_failed",
+        /// A packet of a transfer that is none: its checksum, version or a length is wrong.
+        TransferMalformed: "transfer_malformed",
+        /// Of a transfer that is not known here.
+        TransferUnknown: "transfer_unknown",
+        /// A limit on open transfers or their memory.
+        TransferLimit: "transfer_limit",
         /// An impairment lost it.
         ImpairLost: "impair_lost",
         /// An impairment's queue was full.

@@ -41,11 +41,11 @@ pub struct Rate {
 /// Who is counted as one: an IPv4 address, or an IPv6 /64, which is what one user has
 /// (RFC 6177). The family (0: nobody) and the bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(u8, u64);
+pub(crate) struct Source(u8, u64);
 
 impl Source {
     #[inline]
-    fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match ip {
             IpAddr::V4(v4) => Self(4, u32::from(v4).into()),
             IpAddr::V6(v6) => Self(6, (u128::from(v6) >> 64) as u64),

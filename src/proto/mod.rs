@@ -68,6 +68,13 @@ pub trait Protocol: Send {
         let _ = sent;
     }
 
+    /// Whether it goes on in spite of an error of the socket, which a client's driver asks before it
+    /// ends with that: ECONNREFUSED of a peer that restarts, EMSGSIZE of a probe.
+    fn tolerates(&mut self, error: &std::io::Error) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Whether it needs the time, and [`Protocol::on_time`].
     fn is_timed(&self) -> bool {
         true

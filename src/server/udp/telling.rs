@@ -112,10 +112,18 @@ fn head(data: &[u8], most: usize) -> Box<[u8]> {
 }
 
 /// What was not answered since the last line about it, and the last who was not.
-#[derive(Default)]
 pub(super) struct Drops {
     packets: [u64; DropReason::ALL.len()],
     last_peer: Option<SocketAddr>,
+}
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self {
+            packets: [0; DropReason::ALL.len()],
+            last_peer: None,
+        }
+    }
 }
 
 /// One line a second at most about that.

@@ -1,0 +1,488 @@
+//! A client's transfers, each as a protocol for its driver: a push, and a pull.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::books::DropReason;
+use crate::datagram::{Batch, Outbox, Transmit};
+use crate::proto::{Progress as Served, Protocol};
+
+use super::budget::Budget;
+use super::comparing::Comparing;
+use super::failure::{Failure, Reason};
+use super::receiver::{Arrival, EARLY_BYTES, Incoming, Room};
+use super::sender::{Figures, Sender};
+use super::store::{Name, Offer, Opened, Storage};
+use super::wire::{self, Body, Cookie, PullBody};
+
+const UNKNOWN: u64 = u64::MAX;
+
+/// A PULL is repeated after so long, then after twice as long, up to two seconds.
+const PULL_NS: u64 = 200_000_000;
+const LONGEST_NS: u64 = 2_000_000_000;
+
+/// How far a transfer is, for other threads.
+#[derive(Debug)]
+pub struct Reached {
+    done: AtomicU64,
+    length: AtomicU64,
+}
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self {
+            done: AtomicU64::new(0),
+            length: AtomicU64::new(UNKNOWN),
+        }
+    }
+}
+
+impl Reached {
+    /// Bytes that have arrived, and bytes in all, where that is known.
+    pub fn get(&self) -> (u64, Option<u64>) {
+        let length = self.length.load(Ordering::Relaxed);
+        let done = self.done.load(Ordering::Relaxed);
+        (done, (length != UNKNOWN).then_some(length))
+    }
+
+    fn set(&self, done: u64, length: Option<u64>) {
+        self.done.store(done, Ordering::Relaxed);
+        let length = length.unwrap_or(UNKNOWN);
+        self.length.store(length, Ordering::Relaxed);
+    }
+}
+
+/// Errors of a socket that a transfer outlives: its peer restarts, a probe is too long, a queue is
+/// full, a filter or a route comes and goes.
+fn is_passing(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EMSGSIZE
+                | libc::ENOBUFS
+                | libc::EPERM
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENETDOWN
+        )
+    )
+}
+
+// --- push -----------------------------------------------------------------------------------
+
+/// Sends one message.
+pub struct Push {
+    sender: Sender,
+    reached: Arc<Reached>,
+}
+
+impl Push {
+    /// By this sender.
+    pub fn new(sender: Sender) -> Self {
+        Self {
+            sender,
+            reached: Arc::default(),
+        }
+    }
+
+    /// The sender, and how it stands.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// How far it is, for other threads.
+    pub fn reached(&self) -> Arc<Reached> {
+        Arc::clone(&self.reached)
+    }
+
+    /// How it ended; `None`: it goes on.
+    pub fn outcome(&self) -> Option<Result<Figures, Failure>> {
+        self.sender.outcome()
+    }
+
+    /// Gives it up, and says so.
+    pub fn cancel(&mut self, out: &mut Outbox) {
+        self.sender
+            .cancel(Reason::Cancelled, "cancelled by its sender", out);
+    }
+}
+
+impl Protocol for Push {
+    fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Served {
+        for datagram in batch.datagrams() {
+            let source = &datagram.message.came.source;
+            match wire::decode(datagram.data) {
+                Ok((id, body)) if id == self.sender.id() => {
+                    self.sender.on_packet(now_ns, &body);
+                    out.consume(&datagram);
+                }
+                Ok(_) => out.drop(DropReason::TransferUnknown, 1, source),
+                Err(_) => out.drop(DropReason::TransferMalformed, 1, source),
+            }
+        }
+        Served::Done
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.sender.deadline_ns()
+    }
+
+    fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Served {
+        let is_done = self.sender.on_time(now_ns, out);
+        let (done, length) = (self.sender.done_bytes(), self.sender.length());
+        self.reached.set(done, length);
+        match is_done {
+            true => Served::Done,
+            false => Served::More(0),
+        }
+    }
+
+    fn tolerates(&mut self, error: &std::io::Error) -> bool {
+        is_passing(error)
+    }
+}
+
+// --- pull -----------------------------------------------------------------------------------
+
+/// What is pulled.
+#[derive(Debug, Clone)]
+pub struct Pulling {
+    /// The transfer's id: for an echo, that of the message that was sent.
+    pub id: u64,
+    /// What is wanted; none: an echo.
+    pub name: Name,
+    /// Gives up after so long without progress.
+    pub progress_timeout_ns: u64,
+    /// Half of the receive buffer, as the kernel counts it.
+    pub buffer_bytes: u32,
+}
+
+enum State {
+    Asking { next_ns: u64, times: u32 },
+    Receiving(Box<Incoming>),
+    Comparing(Box<Comparing>),
+    Ended(Result<Figures, Failure>),
+}
+
+/// Fetches one message.
+pub struct Pull {
+    what: Pulling,
+    to: Transmit,
+    peer: std::net::SocketAddr,
+    cookie: Cookie,
+    storage: Arc<dyn Storage>,
+    budget: Budget,
+    state: State,
+    last_progress_ns: u64,
+    reached: Arc<Reached>,
+    scratch: Vec<u8>,
+}
+
+impl Pull {
+    /// From a peer, into what a storage opens for its offer.
+    pub fn new(
+        what: Pulling,
+        to: Transmit,
+        peer: std::net::SocketAddr,
+        storage: Arc<dyn Storage>,
+        now_ns: u64,
+    ) -> Self {
+        Self {
+            what,
+            to,
+            peer,
+            cookie: Cookie::default(),
+            storage,
+            budget: Budget::new(2 * EARLY_BYTES),
+            state: State::Asking {
+                next_ns: now_ns,
+                times: 0,
+            },
+            last_progress_ns: now_ns,
+            reached: Arc::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// How far it is, for other threads.
+    pub fn reached(&self) -> Arc<Reached> {
+        Arc::clone(&self.reached)
+    }
+
+    /// How it ended; `None`: it goes on.
+    pub fn outcome(&self) -> Option<&Result<Figures, Failure>> {
+        match &self.state {
+            State::Ended(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Gives it up, and says so. What is there of a file stays.
+    pub fn cancel(&mut self, out: &mut Outbox) {
+        if self.outcome().is_none() {
+            let failure = Failure::new(Reason::Cancelled, "cancelled by who pulled it");
+            self.fail(failure, out);
+        }
+    }
+
+    fn send(&mut self, out: &mut Outbox, body: &Body<'_>) {
+        self.scratch.clear();
+        wire::encode(&mut self.scratch, self.what.id, body);
+        out.send(self.to, &self.scratch);
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Outbox) {
+        let body = Body::Abort {
+            reason: Some(failure.reason),
+            text: &failure.text,
+        };
+        self.send(out, &body);
+        self.end(Err(failure));
+    }
+
+    fn end(&mut self, outcome: Result<Figures, Failure>) {
+        let last = std::mem::replace(&mut self.state, State::Ended(outcome));
+        if let (State::Receiving(mut incoming), State::Ended(Err(failure))) = (last, &self.state) {
+            incoming.give_up(failure.clone());
+        }
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            in_flight_bytes: self.what.buffer_bytes,
+            early_bytes: EARLY_BYTES,
+        }
+    }
+
+    fn take(&mut self, now_ns: u64, body: &Body<'_>, out: &mut Outbox) {
+        match (body, &mut self.state) {
+            (Body::Cookie(cookie), State::Asking { .. }) if *cookie != self.cookie => {
+                self.cookie = *cookie;
+                self.state = State::Asking {
+                    next_ns: now_ns,
+                    times: 1,
+                };
+            }
+            (Body::Offer(offer), State::Asking { .. }) => {
+                let offer = Offer {
+                    peer: self.peer,
+                    id: self.what.id,
+                    name: self.what.name.clone(),
+                    length: offer.length,
+                    identity: offer.identity,
+                    digest: offer.digest,
+                    replaces: true,
+                };
+                self.open(now_ns, offer, out);
+            }
+            (Body::Offer(_), State::Receiving(incoming)) => incoming.offered_again(),
+            (
+                Body::Data {
+                    number,
+                    offset,
+                    data,
+                },
+                State::Receiving(incoming),
+            ) => drop(incoming.on_data(now_ns, *number, *offset, data)),
+            (Body::Probe { number }, State::Receiving(incoming)) => {
+                incoming.on_probe(now_ns, *number);
+            }
+            (
+                Body::End {
+                    number,
+                    length,
+                    digest,
+                },
+                State::Receiving(incoming),
+            ) => incoming.on_end(now_ns, *number, *length, *digest),
+            (Body::End { .. }, State::Ended(Ok(figures))) => {
+                let was_there = figures.was_there;
+                self.send(out, &Body::Done { was_there });
+            }
+            (Body::Abort { reason, text }, State::Asking { .. } | State::Receiving(_)) => {
+                self.on_abort(now_ns, *reason, text);
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, now_ns: u64, offer: Offer, out: &mut Outbox) {
+        self.last_progress_ns = now_ns;
+        match self.storage.open_sink(&offer) {
+            Ok(Opened::Sink(sink)) => {
+                let incoming = Incoming::new(offer, self.to, sink, &self.budget, now_ns);
+                self.state = State::Receiving(Box::new(incoming));
+            }
+            Ok(Opened::Compare(source)) => {
+                let comparing = Comparing::new(offer, source, self.to);
+                self.state = State::Comparing(Box::new(comparing));
+            }
+            // The sender reads all of it, and offers it with its digest.
+            Err(failure) if failure.reason == Reason::ExistsAlike => {
+                let body = Body::Abort {
+                    reason: Some(failure.reason),
+                    text: "",
+                };
+                self.send(out, &body);
+            }
+            Err(failure) => self.fail(failure, out),
+        }
+    }
+
+    fn on_abort(&mut self, now_ns: u64, reason: Option<Reason>, text: &str) {
+        if reason == Some(Reason::TooMany) && matches!(self.state, State::Asking { .. }) {
+            self.state = State::Asking {
+                next_ns: now_ns + PULL_NS,
+                times: 1,
+            };
+            return;
+        }
+        let reason = reason.unwrap_or(Reason::Cancelled);
+        let text = match text {
+            "" => format!("the other side gave up ({})", reason.name()),
+            text => format!("the other side gave up: {text}"),
+        };
+        self.end(Err(Failure {
+            reason,
+            text,
+            is_remote: true,
+        }));
+    }
+
+    /// Answers what came, and finishes what is whole.
+    fn settle(&mut self, now_ns: u64, out: &mut Outbox) {
+        let room = self.room();
+        let State::Receiving(incoming) = &mut self.state else {
+            return;
+        };
+        incoming.advance(now_ns);
+        self.last_progress_ns = self.last_progress_ns.max(incoming.last_progress_ns());
+        let length = incoming.offer().length;
+        self.reached.set(incoming.prefix(), length);
+        let outcome = match incoming.arrival().clone() {
+            Arrival::Open => return incoming.answer(now_ns, &room, out),
+            Arrival::Whole => Ok(Figures {
+                length: incoming.prefix(),
+                resumed_from: incoming.resumed_from(),
+                was_there: incoming.resumed_from() == incoming.prefix(),
+                digest: incoming.digest(),
+                ..Figures::default()
+            }),
+            Arrival::Failed(failure) => Err(failure),
+        };
+        // Twice: nobody is there any more to say it again.
+        for _ in 0..2 {
+            incoming.owe();
+            incoming.answer(now_ns, &room, out);
+        }
+        self.state = State::Ended(outcome);
+    }
+
+    fn compare(&mut self, now_ns: u64, out: &mut Outbox) {
+        let State::Comparing(comparing) = &mut self.state else {
+            return;
+        };
+        self.last_progress_ns = now_ns;
+        match comparing.advance() {
+            None => {}
+            Some(Ok(digest)) => {
+                let length = comparing.offer.length.unwrap_or(0);
+                for _ in 0..2 {
+                    self.send(out, &Body::Done { was_there: true });
+                }
+                self.end(Ok(Figures {
+                    length,
+                    was_there: true,
+                    digest,
+                    ..Figures::default()
+                }));
+            }
+            Some(Err(failure)) => self.fail(failure, out),
+        }
+    }
+}
+
+impl Protocol for Pull {
+    fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Served {
+        for datagram in batch.datagrams() {
+            let source = &datagram.message.came.source;
+            match wire::decode(datagram.data) {
+                Ok((id, body)) if id == self.what.id => {
+                    self.take(now_ns, &body, out);
+                    out.consume(&datagram);
+                }
+                Ok((id, Body::Data { .. } | Body::End { .. })) => {
+                    // Of a pull that was given up: nobody wants it any more.
+                    self.scratch.clear();
+                    let body = Body::Abort {
+                        reason: Some(Reason::Cancelled),
+                        text: "",
+                    };
+                    wire::encode(&mut self.scratch, id, &body);
+                    out.send(self.to, &self.scratch);
+                    out.consume(&datagram);
+                }
+                Ok(_) => out.drop(DropReason::TransferUnknown, 1, source),
+                Err(_) => out.drop(DropReason::TransferMalformed, 1, source),
+            }
+        }
+        self.settle(now_ns, out);
+        Served::Done
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let give_up_ns = self.last_progress_ns + self.what.progress_timeout_ns;
+        match &self.state {
+            State::Asking { next_ns, .. } => Some(give_up_ns.min(*next_ns)),
+            State::Receiving(incoming) if incoming.has_work() => Some(0),
+            State::Receiving(_) => Some(give_up_ns),
+            State::Comparing(_) => Some(0),
+            State::Ended(_) => None,
+        }
+    }
+
+    fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Served {
+        if self.outcome().is_some() {
+            return Served::Done;
+        }
+        self.settle(now_ns, out);
+        self.compare(now_ns, out);
+        if self.outcome().is_some() {
+            return Served::Done;
+        }
+        if now_ns >= self.last_progress_ns + self.what.progress_timeout_ns {
+            let seconds = self.what.progress_timeout_ns as f64 / 1e9;
+            let what = match &self.state {
+                State::Asking { .. } if self.cookie == Cookie::default() => {
+                    "nobody answers there: is `rsecho serve --transfer` running, and UDP let through?"
+                }
+                _ => "the sender does not answer any more",
+            };
+            let text = format!("no progress for {seconds} s: {what}");
+            self.fail(Failure::new(Reason::TimedOut, text), out);
+            return Served::Done;
+        }
+        if let State::Asking { next_ns, times } = self.state
+            && now_ns >= next_ns
+        {
+            let body = Body::Pull(PullBody {
+                cookie: self.cookie,
+                is_echo: self.what.name.is_none(),
+                name: self.what.name.clone(),
+            });
+            self.send(out, &body);
+            let wait_ns = (PULL_NS << times.min(10)).min(LONGEST_NS);
+            self.state = State::Asking {
+                next_ns: now_ns + wait_ns,
+                times: times + 1,
+            };
+        }
+        Served::Done
+    }
+
+    fn tolerates(&mut self, error: &std::io::Error) -> bool {
+        is_passing(error)
+    }
+}

@@ -1,0 +1,381 @@
+//! One message on its way in: what came is put in order, written, checked, and told.
+//!
+//! Law: memory is what came early and was not refused, within the window that was announced and the
+//! budget that all share; what is acknowledged is written, or lies in that memory.
+
+mod early;
+
+use crate::datagram::{Outbox, Transmit};
+
+use super::budget::Budget;
+use super::failure::{Failure, Reason};
+use super::ranges::Seen;
+use super::store::{Digest, Offer, Sink};
+use super::wire::{self, AckBody, Body, MAX_RANGES};
+use early::Early;
+
+/// Bytes ahead of the first gap that are kept at most.
+pub(crate) const EARLY_BYTES: u64 = 4 << 20;
+/// What is hashed at once.
+const HASH_SLICE: usize = 1 << 20;
+/// So many bytes are gathered before they are written: a hash and a write cost by the call.
+const GATHERED_BYTES: usize = 128 * 1024;
+
+/// What a receiver has room for, as its driver sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Of this transfer, in the socket's receive buffer.
+    pub in_flight_bytes: u32,
+    /// Ahead of the first gap.
+    pub early_bytes: u64,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// It goes on.
+    Open,
+    /// It is whole, and where it belongs.
+    Whole,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// What a packet of it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It brought something.
+    New,
+    /// All of it was there.
+    Duplicate,
+    /// All of it was there, with other bytes: the first wins.
+    Conflicting,
+    /// Beyond the window, or beyond the end, or out of memory: as if it had not come.
+    Refused,
+}
+
+/// One message on its way in.
+pub struct Incoming {
+    offer: Offer,
+    to: Transmit,
+    sink: Box<dyn Sink>,
+    /// In order, but not written yet.
+    gathered: Vec<u8>,
+    early: Early,
+    limit: u64,
+    end: Option<(u64, Digest)>,
+    hasher: blake3::Hasher,
+    hashed: u64,
+    resumed_from: u64,
+    seen: Seen,
+    largest: Option<(u64, u64)>,
+    owes_ack: bool,
+    began_ns: u64,
+    last_progress_ns: u64,
+    arrival: Arrival,
+    scratch: Vec<u8>,
+}
+
+impl Incoming {
+    /// Into a sink, which may have some of it already.
+    pub fn new(
+        offer: Offer,
+        to: Transmit,
+        sink: Box<dyn Sink>,
+        budget: &Budget,
+        now_ns: u64,
+    ) -> Self {
+        let there = sink.length();
+        Self {
+            end: offer.length.zip(offer.digest),
+            early: Early::new(budget.clone()),
+            offer,
+            to,
+            sink,
+            gathered: Vec::new(),
+            limit: there,
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
+            resumed_from: there,
+            seen: Seen::new(MAX_RANGES),
+            largest: None,
+            owes_ack: true,
+            began_ns: now_ns,
+            last_progress_ns: now_ns,
+            arrival: Arrival::Open,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// What was offered.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// How it stands.
+    pub fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    /// So much is here without a gap.
+    pub fn prefix(&self) -> u64 {
+        self.sink.length() + self.gathered.len() as u64
+    }
+
+    /// So much was here from before.
+    pub fn resumed_from(&self) -> u64 {
+        self.resumed_from
+    }
+
+    /// BLAKE3 over all bytes, once END has come.
+    pub fn digest(&self) -> Digest {
+        self.end.map(|(_, digest)| digest).unwrap_or_default()
+    }
+
+    /// When it began.
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// When something of it came that was new.
+    pub fn last_progress_ns(&self) -> u64 {
+        self.last_progress_ns
+    }
+
+    /// It is offered again: that is answered.
+    pub fn offered_again(&mut self) {
+        self.owes_ack = true;
+    }
+
+    /// Bytes came.
+    pub fn on_data(&mut self, now_ns: u64, number: u64, offset: u64, data: &[u8]) -> Taken {
+        if self.arrival != Arrival::Open {
+            return Taken::Duplicate;
+        }
+        self.owes_ack = true;
+        let end = offset + data.len() as u64;
+        let length = self.end.map(|(length, _)| length).or(self.offer.length);
+        if end > self.limit || length.is_some_and(|length| end > length) {
+            return Taken::Refused;
+        }
+        let prefix = self.prefix();
+        let taken = if end <= prefix {
+            self.duplicate(offset, data)
+        } else if offset <= prefix {
+            self.append(&data[(prefix - offset) as usize..]);
+            self.drain_early();
+            Taken::New
+        } else {
+            self.early.insert(offset, data)
+        };
+        if taken == Taken::Refused {
+            return taken;
+        }
+        self.see(now_ns, number);
+        if taken == Taken::New {
+            self.last_progress_ns = now_ns;
+        }
+        taken
+    }
+
+    /// What is there already; whether with other bytes, as far as that is still in memory.
+    fn duplicate(&self, offset: u64, data: &[u8]) -> Taken {
+        let written = self.sink.length();
+        let there = offset.checked_sub(written).map(|start| start as usize);
+        match there.and_then(|start| self.gathered.get(start..start + data.len())) {
+            Some(there) if there != data => Taken::Conflicting,
+            _ => Taken::Duplicate,
+        }
+    }
+
+    /// A probe, which only is to be acknowledged.
+    pub fn on_probe(&mut self, now_ns: u64, number: u64) {
+        if self.arrival == Arrival::Open {
+            self.see(now_ns, number);
+        }
+    }
+
+    /// All was sent.
+    pub fn on_end(&mut self, now_ns: u64, number: u64, length: u64, digest: Digest) {
+        if self.arrival != Arrival::Open {
+            return;
+        }
+        self.see(now_ns, number);
+        let is_other = self.offer.length.is_some_and(|offered| offered != length)
+            || self.end.is_some_and(|end| end != (length, digest))
+            || self.prefix().max(self.early.end()) > length;
+        if is_other {
+            let text = "what is said of its end does not fit what came";
+            return self.fail(Failure::new(Reason::Corrupt, text));
+        }
+        self.end = Some((length, digest));
+    }
+
+    fn see(&mut self, now_ns: u64, number: u64) {
+        self.seen.insert(number);
+        if self.largest.is_none_or(|(largest, _)| number > largest) {
+            self.largest = Some((number, now_ns));
+        }
+        self.owes_ack = true;
+    }
+
+    // --- in order -----------------------------------------------------------------------
+
+    fn append(&mut self, data: &[u8]) {
+        if self.gathered.is_empty() && data.len() >= GATHERED_BYTES / 4 {
+            return self.write(data);
+        }
+        self.gathered.extend_from_slice(data);
+        if self.gathered.len() >= GATHERED_BYTES {
+            self.write_gathered();
+        }
+    }
+
+    fn write_gathered(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.write(&gathered);
+            self.gathered = gathered;
+            self.gathered.clear();
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) {
+        if self.hashed == self.sink.length() {
+            self.hasher.update(data);
+            self.hashed += data.len() as u64;
+        }
+        if let Err(error) = self.sink.append(data) {
+            self.fail(write_failure(&error));
+        }
+    }
+
+    fn drain_early(&mut self) {
+        while self.arrival == Arrival::Open
+            && let Some(data) = self.early.take(self.prefix())
+        {
+            self.append(&data);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.early.clear();
+        self.arrival = Arrival::Failed(failure);
+    }
+
+    /// Gives it up; what is there of a file stays.
+    pub fn give_up(&mut self, failure: Failure) {
+        if self.arrival == Arrival::Open {
+            self.write_gathered();
+            self.fail(failure);
+        }
+    }
+
+    /// Takes up to a slice of bytes that are there from before into the hash; finishes what is
+    /// whole. True: there is more to hash.
+    pub fn advance(&mut self, now_ns: u64) -> bool {
+        if self.arrival != Arrival::Open {
+            return false;
+        }
+        let is_whole = self.end.is_some_and(|(length, _)| self.prefix() == length);
+        if is_whole {
+            self.write_gathered();
+        }
+        if self.arrival == Arrival::Open && self.hashed < self.sink.length() {
+            // Work is progress.
+            self.last_progress_ns = now_ns;
+            self.hash_back();
+            if self.hashed < self.sink.length() {
+                return self.arrival == Arrival::Open;
+            }
+        }
+        if is_whole && self.arrival == Arrival::Open {
+            self.finish();
+        }
+        false
+    }
+
+    /// Whether [`Incoming::advance`] has work.
+    pub fn has_work(&self) -> bool {
+        self.arrival == Arrival::Open && self.hashed < self.sink.length()
+    }
+
+    fn hash_back(&mut self) {
+        let most = (self.sink.length() - self.hashed).min(HASH_SLICE as u64) as usize;
+        self.scratch.resize(most, 0);
+        match self.sink.read_back(self.hashed, &mut self.scratch) {
+            Ok(0) => self.fail(Failure::new(
+                Reason::Io,
+                "what was there from before is gone",
+            )),
+            Ok(read) => {
+                self.hasher.update(&self.scratch[..read]);
+                self.hashed += read as u64;
+            }
+            Err(error) => self.fail(Failure::io("read what is there from before", &error)),
+        }
+    }
+
+    fn finish(&mut self) {
+        let digest = *self.hasher.finalize().as_bytes();
+        if self.end.is_none_or(|(_, wanted)| wanted != digest) {
+            self.sink.discard();
+            let text = "its digest is another: what came is not what was sent";
+            return self.fail(Failure::new(Reason::Corrupt, text));
+        }
+        match self.sink.finish(&digest) {
+            Ok(()) => self.arrival = Arrival::Whole,
+            Err(failure) => self.fail(failure),
+        }
+    }
+
+    // --- what is told -------------------------------------------------------------------
+
+    /// Puts the acknowledgement that is owed into the outbox, or that it has ended.
+    pub fn answer(&mut self, now_ns: u64, room: &Room, out: &mut Outbox) {
+        if !std::mem::take(&mut self.owes_ack) {
+            return;
+        }
+        let body = match &self.arrival {
+            Arrival::Open => {
+                let early_bytes = room.early_bytes.min(EARLY_BYTES);
+                // What was announced once is not taken back.
+                self.limit = self.limit.max(self.prefix().saturating_add(early_bytes));
+                let waited_ns = self.largest.map_or(0, |(_, at_ns)| now_ns - at_ns);
+                Body::Ack(AckBody {
+                    limit: self.limit,
+                    in_flight_bytes: room.in_flight_bytes,
+                    prefix: self.prefix(),
+                    delay_us: u32::try_from(waited_ns / 1_000).unwrap_or(u32::MAX),
+                    ranges: self.seen.ranges().to_vec(),
+                })
+            }
+            Arrival::Whole => Body::Done {
+                was_there: self.resumed_from == self.prefix(),
+            },
+            Arrival::Failed(failure) => Body::Abort {
+                reason: Some(failure.reason),
+                text: &failure.text,
+            },
+        };
+        self.scratch.clear();
+        wire::encode(&mut self.scratch, self.offer.id, &body);
+        out.send(self.to, &self.scratch);
+    }
+
+    /// Something is owed whatever came: it has ended.
+    pub fn owe(&mut self) {
+        self.owes_ack = true;
+    }
+}
+
+fn write_failure(error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => {
+            Failure::new(Reason::TooLarge, format!("no room for it: {error}"))
+        }
+        OutOfMemory => Failure::new(Reason::TooMany, format!("no memory for it: {error}")),
+        _ => Failure::io("write it", error),
+    }
+}

@@ -1,0 +1,107 @@
+//! What came before what comes before it.
+
+use std::collections::BTreeMap;
+
+use super::Taken;
+use crate::transfer::budget::Budget;
+
+/// What a piece costs beside its bytes.
+const PIECE_BYTES: u64 = 64;
+
+/// Pieces that do not overlap, within a budget.
+pub(super) struct Early {
+    pieces: BTreeMap<u64, Box<[u8]>>,
+    budget: Budget,
+    taken: u64,
+}
+
+impl Early {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self {
+            pieces: BTreeMap::new(),
+            budget,
+            taken: 0,
+        }
+    }
+
+    /// The end of the last one; 0 without any.
+    pub(super) fn end(&self) -> u64 {
+        let last = self.pieces.last_key_value();
+        last.map_or(0, |(offset, data)| offset + data.len() as u64)
+    }
+
+    /// Keeps what of it is not there yet, if there is memory for that.
+    pub(super) fn insert(&mut self, offset: u64, data: &[u8]) -> Taken {
+        let end = offset + data.len() as u64;
+        let (mut at, mut gaps) = (offset, Vec::new());
+        let before = self.pieces.range(..offset).next_back();
+        let mut differs = false;
+        for (&start, piece) in before.into_iter().chain(self.pieces.range(offset..end)) {
+            let until = start + piece.len() as u64;
+            let (from, to) = (start.max(offset), until.min(end));
+            if from < to {
+                let there = &piece[(from - start) as usize..(to - start) as usize];
+                differs |= there != &data[(from - offset) as usize..(to - offset) as usize];
+                if from > at {
+                    gaps.push(at..from);
+                }
+                at = at.max(to);
+            }
+        }
+        if at < end {
+            gaps.push(at..end);
+        }
+        if gaps.is_empty() {
+            return match differs {
+                true => Taken::Conflicting,
+                false => Taken::Duplicate,
+            };
+        }
+        let bytes: u64 = gaps
+            .iter()
+            .map(|gap| gap.end - gap.start + PIECE_BYTES)
+            .sum();
+        if !self.budget.take(bytes) {
+            return Taken::Refused;
+        }
+        self.taken += bytes;
+        for gap in gaps {
+            let piece = &data[(gap.start - offset) as usize..(gap.end - offset) as usize];
+            self.pieces.insert(gap.start, piece.into());
+        }
+        Taken::New
+    }
+
+    /// The piece that goes on at `prefix`, without what lies before.
+    pub(super) fn take(&mut self, prefix: u64) -> Option<Box<[u8]>> {
+        loop {
+            let entry = self.pieces.first_entry()?;
+            if *entry.key() > prefix {
+                return None;
+            }
+            let (start, data) = entry.remove_entry();
+            let bytes = data.len() as u64 + PIECE_BYTES;
+            self.budget.give(bytes);
+            self.taken -= bytes;
+            let skipped = (prefix - start) as usize;
+            if skipped < data.len() {
+                return Some(match skipped {
+                    0 => data,
+                    _ => data[skipped..].into(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.budget.give(self.taken);
+        self.taken = 0;
+        self.pieces.clear();
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

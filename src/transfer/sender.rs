@@ -1,0 +1,658 @@
+//! One message on its way out: offered, sent, ended. The protocol is docs/transfer.md.
+//!
+//! Law: every offset below the length is at any moment acknowledged, on its way, known as lost, or
+//! not sent yet; so either all of it arrives or the transfer fails, by the progress timeout at the
+//! latest.
+
+mod scoreboard;
+mod train;
+
+use crate::datagram::{Outbox, Transmit};
+
+use super::congestion::{Acked, Congestion};
+use super::failure::{Failure, Reason};
+use super::mtu::Mtu;
+use super::pacing::Pacer;
+use super::rtt::Rtt;
+use super::store::{Digest, Name, Source};
+use super::wire::{self, AckBody, Body, Cookie, OfferBody};
+use scoreboard::Scoreboard;
+
+pub(crate) use scoreboard::cost;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// An offer is repeated after so long, then after twice as long.
+const OFFER_NS: u64 = 200 * MILLISECOND;
+/// No wait for an answer is longer (docs/transfer.md: Tail).
+const LONGEST_NS: u64 = 2_000 * MILLISECOND;
+/// A source that has nothing yet is asked again after so long.
+const STARVED_NS: u64 = 2 * MILLISECOND;
+/// A slice of bytes that are only hashed.
+const HASH_SLICE: usize = 1 << 20;
+/// Two probes go at each timeout (RFC 9002 §6.2.4).
+const PROBES: u32 = 2;
+
+/// How a message is sent.
+#[derive(Debug, Clone)]
+pub struct Sending {
+    /// None: a message.
+    pub name: Name,
+    /// May take the place of what has the name.
+    pub replaces: bool,
+    /// Gives up after so long without progress.
+    pub progress_timeout_ns: u64,
+    /// Sends no faster, all told.
+    pub bytes_per_second: Option<u64>,
+    /// What one datagram may carry on the first link: its MTU less the headers of IP and UDP.
+    pub max_datagram_bytes: usize,
+}
+
+/// What became of a transfer, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Bytes of the message.
+    pub length: u64,
+    /// So many were there from before.
+    pub resumed_from: u64,
+    /// All of it was.
+    pub was_there: bool,
+    /// Packets with bytes of it.
+    pub sent_packets: u64,
+    /// Of these, with bytes that had been sent before.
+    pub retransmitted_packets: u64,
+    /// Taken for lost.
+    pub lost_packets: u64,
+    /// Bytes on the wire, without the headers of UDP and IP.
+    pub sent_bytes: u64,
+    /// The smoothed round trip, and the least of late; 0: none was measured.
+    pub smoothed_rtt_ns: u64,
+    /// As above.
+    pub least_rtt_ns: u64,
+    /// What a datagram carried at the end.
+    pub datagram_bytes: u64,
+    /// The congestion window at the end.
+    pub window_bytes: u64,
+    /// How often that was made smaller.
+    pub congestions: u64,
+    /// BLAKE3 over all bytes.
+    pub digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Since when, and how often the offer was sent.
+    Offering {
+        next_ns: u64,
+        times: u32,
+    },
+    Sending,
+    Done,
+    Failed(Failure),
+}
+
+/// What the receiver has room for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    limit: u64,
+    in_flight_bytes: u64,
+    /// The largest packet number of the acknowledgement that said so.
+    number: u64,
+}
+
+/// One message on its way out.
+pub struct Sender {
+    id: u64,
+    to: Transmit,
+    settings: Sending,
+    source: Box<dyn Source>,
+    state: State,
+    cookie: Cookie,
+    board: Scoreboard,
+    window: Window,
+    /// What was never sent to this receiver begins here.
+    fresh: u64,
+    rtt: Rtt,
+    congestion: Congestion,
+    pace: Pacer,
+    rate: Pacer,
+    mtu: Mtu,
+    hasher: blake3::Hasher,
+    hashed: u64,
+    digest: Option<Digest>,
+    /// How often END was sent, to any receiver.
+    ends_sent: u32,
+    /// Timeouts in a row.
+    timeouts: u32,
+    /// Packets that go whatever the windows say.
+    probes: u32,
+    /// When something was last sent that is to be acknowledged.
+    last_sent_ns: u64,
+    last_progress_ns: u64,
+    accepted_ns: u64,
+    starved_until_ns: u64,
+    is_limited: bool,
+    scratch: Vec<u8>,
+    figures: Figures,
+}
+
+impl Sender {
+    /// Of a source, to a receiver; offered from `now_ns` on. Without a cookie none is asked for:
+    /// the receiver has pulled.
+    pub fn new(
+        id: u64,
+        to: Transmit,
+        source: Box<dyn Source>,
+        settings: Sending,
+        now_ns: u64,
+    ) -> Self {
+        let mtu = Mtu::new(settings.max_datagram_bytes);
+        let rate = settings.bytes_per_second.unwrap_or(0) as f64;
+        Self {
+            id,
+            to,
+            congestion: Congestion::new(cost(mtu.size())),
+            pace: Pacer::new(0.0),
+            rate: Pacer::new(rate),
+            mtu,
+            source,
+            state: State::Offering {
+                next_ns: now_ns,
+                times: 0,
+            },
+            cookie: Cookie::default(),
+            board: Scoreboard::default(),
+            window: Window::default(),
+            fresh: 0,
+            rtt: Rtt::default(),
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
+            digest: None,
+            ends_sent: 0,
+            timeouts: 0,
+            probes: 0,
+            last_sent_ns: now_ns,
+            last_progress_ns: now_ns,
+            accepted_ns: now_ns,
+            starved_until_ns: 0,
+            is_limited: false,
+            scratch: Vec::new(),
+            figures: Figures::default(),
+            settings,
+        }
+    }
+
+    /// The same cookie serves the next transfer to the same receiver.
+    pub fn set_cookie(&mut self, cookie: Cookie) {
+        self.cookie = cookie;
+    }
+
+    /// What the receiver has given.
+    pub fn cookie(&self) -> Cookie {
+        self.cookie
+    }
+
+    /// Whom it goes to.
+    pub fn transmit(&self) -> Transmit {
+        self.to
+    }
+
+    /// The transfer's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Under which name.
+    pub fn name(&self) -> &Name {
+        &self.settings.name
+    }
+
+    /// How it ended; `None`: it goes on.
+    pub fn outcome(&self) -> Option<Result<Figures, Failure>> {
+        match &self.state {
+            State::Done => Some(Ok(self.figures())),
+            State::Failed(failure) => Some(Err(failure.clone())),
+            _ => None,
+        }
+    }
+
+    /// How it stands.
+    pub fn figures(&self) -> Figures {
+        let is_known = self.rtt.is_known();
+        Figures {
+            length: self.source.length().unwrap_or(self.fresh),
+            smoothed_rtt_ns: if is_known { self.rtt.smoothed() } else { 0 },
+            least_rtt_ns: if is_known { self.rtt.least() } else { 0 },
+            datagram_bytes: self.mtu.size() as u64,
+            window_bytes: self.congestion.window(),
+            congestions: self.congestion.cuts,
+            digest: self.digest.unwrap_or_default(),
+            ..self.figures
+        }
+    }
+
+    /// Bytes that the receiver has.
+    pub fn done_bytes(&self) -> u64 {
+        self.board.prefix
+    }
+
+    /// Bytes in all, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        self.source.length()
+    }
+
+    /// Gives it up, and says so to the receiver.
+    pub fn cancel(&mut self, reason: Reason, text: &str, out: &mut Outbox) {
+        if self.outcome().is_none() {
+            self.abort(Failure::new(reason, text), out);
+        }
+    }
+
+    // --- what comes ---------------------------------------------------------------------
+
+    /// A packet of this transfer came. What it leads to is sent by [`Sender::on_time`].
+    pub fn on_packet(&mut self, now_ns: u64, body: &Body<'_>) {
+        if self.outcome().is_some() {
+            return;
+        }
+        match body {
+            Body::Cookie(cookie) if self.is_offering() && *cookie != self.cookie => {
+                self.cookie = *cookie;
+                self.state = State::Offering {
+                    next_ns: now_ns,
+                    times: 1,
+                };
+            }
+            Body::Ack(ack) => {
+                if self.is_offering() {
+                    self.accept(now_ns, ack);
+                }
+                self.acknowledge(now_ns, ack);
+            }
+            Body::Done { was_there } => self.finish(*was_there),
+            Body::Abort { reason, text } => self.on_abort(now_ns, *reason, text),
+            _ => {}
+        }
+    }
+
+    fn is_offering(&self) -> bool {
+        matches!(self.state, State::Offering { .. })
+    }
+
+    /// The receiver has taken the offer, and has so much from before.
+    fn accept(&mut self, now_ns: u64, ack: &AckBody) {
+        if self.source.length().is_some_and(|all| ack.prefix > all) {
+            return;
+        }
+        if ack.prefix < self.board.released {
+            let text = "the receiver has lost what a pipe cannot give again; send it again";
+            return self.fail(Failure::new(Reason::Io, text));
+        }
+        self.state = State::Sending;
+        self.board.restart(ack.prefix);
+        self.fresh = ack.prefix;
+        self.figures.resumed_from = ack.prefix;
+        self.window = Window::default();
+        self.accepted_ns = now_ns;
+        self.last_progress_ns = now_ns;
+        self.last_sent_ns = now_ns;
+        self.timeouts = 0;
+    }
+
+    fn acknowledge(&mut self, now_ns: u64, ack: &AckBody) {
+        if !matches!(self.state, State::Sending) {
+            return;
+        }
+        let newest = ack.ranges.first().map(|(_, last)| *last);
+        let is_bogus = newest.is_some_and(|newest| newest >= self.board.next_number)
+            || ack.prefix > self.fresh;
+        if is_bogus {
+            // Nobody has acknowledged what was not sent.
+            return;
+        }
+        if newest.is_none() || newest >= Some(self.window.number) {
+            self.window.number = newest.unwrap_or(0);
+            self.window.in_flight_bytes = ack.in_flight_bytes.into();
+        }
+        self.window.limit = self.window.limit.max(ack.limit);
+        let came = self.board.acknowledge(&ack.ranges, ack.prefix);
+        self.source.release(self.board.prefix);
+        self.board.released = self.board.released.max(self.board.prefix);
+        for size in &came.probes {
+            self.mtu.passed(now_ns, *size);
+            self.congestion.set_packet(cost(self.mtu.size()));
+        }
+        let sample = came.newest.map(|(number, sent_ns)| {
+            let sample_ns = now_ns.saturating_sub(sent_ns).max(1);
+            self.rtt
+                .add(now_ns, sample_ns, u64::from(ack.delay_us) * 1_000);
+            (number, sample_ns)
+        });
+        if came.packets > 0 {
+            self.timeouts = 0;
+            self.last_progress_ns = now_ns;
+            self.congestion.on_acked(&Acked {
+                now_ns,
+                bytes: came.bytes,
+                packets: came.packets,
+                largest: self.board.largest_acked.unwrap_or(0),
+                next_number: self.board.next_number,
+                rtt_ns: sample.map(|(_, sample_ns)| sample_ns),
+                smoothed_ns: self.rtt.smoothed(),
+                least_ns: self.rtt.least(),
+                is_limiting: self.is_limited,
+            });
+        }
+        if came.has_progress {
+            self.last_progress_ns = now_ns;
+        }
+        self.find_lost(now_ns);
+    }
+
+    fn find_lost(&mut self, now_ns: u64) {
+        let lost = self.board.find_lost(now_ns, self.rtt.loss_delay());
+        for _ in 0..lost.probes {
+            self.mtu.failed(now_ns);
+        }
+        if lost.packets > 0 {
+            self.figures.lost_packets += lost.packets;
+            let least_ns = self.rtt.least();
+            self.congestion.on_lost(now_ns, lost.packets, least_ns);
+        }
+        if lost.any() {
+            self.pace();
+        }
+    }
+
+    fn finish(&mut self, was_there: bool) {
+        // Without END nobody can have it all, but for who has it from before.
+        if self.ends_sent == 0 && !(was_there && self.digest.is_some()) {
+            return;
+        }
+        self.figures.was_there = was_there && self.ends_sent == 0;
+        self.board.prefix = self.source.length().unwrap_or(self.fresh);
+        self.state = State::Done;
+    }
+
+    fn on_abort(&mut self, now_ns: u64, reason: Option<Reason>, text: &str) {
+        match reason {
+            Some(Reason::Unknown) => self.restart(now_ns),
+            Some(Reason::TooMany) => {
+                // Later there may be room; how long that may take, the progress timeout says.
+                if self.is_offering() {
+                    self.offer_again(now_ns + OFFER_NS);
+                }
+            }
+            Some(Reason::ExistsAlike) if self.is_offering() && self.digest.is_none() => {
+                // `on_time` reads all of it, and then there is a digest.
+                self.offer_again(u64::MAX);
+            }
+            reason => {
+                let reason = reason.unwrap_or(Reason::Cancelled);
+                let text = match text {
+                    "" => format!("the other side gave up ({})", reason.name()),
+                    text => format!("the other side gave up: {text}"),
+                };
+                self.fail(Failure {
+                    reason,
+                    text,
+                    is_remote: true,
+                });
+            }
+        }
+    }
+
+    fn offer_again(&mut self, next_ns: u64) {
+        self.state = State::Offering { next_ns, times: 1 };
+    }
+
+    /// The receiver does not know this transfer: it was restarted.
+    fn restart(&mut self, now_ns: u64) {
+        let is_late = now_ns < self.accepted_ns + self.rtt.probe_timeout();
+        if self.is_offering() || is_late {
+            return;
+        }
+        if self.ends_sent > 0 && self.settings.name.is_none() {
+            let text = "the receiver was restarted when all was sent: it may or may not have \
+                        delivered the message";
+            return self.fail(Failure::new(Reason::Unknown, text));
+        }
+        // By another id: an acknowledgement of before the restart says what is not true any more.
+        self.id = next_id(self.id);
+        self.board.restart(self.board.prefix);
+        self.offer_again(now_ns);
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.state = State::Failed(failure);
+    }
+
+    fn abort(&mut self, failure: Failure, out: &mut Outbox) {
+        let body = Body::Abort {
+            reason: Some(failure.reason),
+            text: &failure.text,
+        };
+        self.send(out, &body);
+        self.fail(failure);
+    }
+
+    // --- what goes ----------------------------------------------------------------------
+
+    /// When [`Sender::on_time`] has something to do; `None`: it has ended.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let give_up_ns = self.last_progress_ns + self.settings.progress_timeout_ns;
+        let next_ns = match &self.state {
+            State::Done | State::Failed(_) => return None,
+            State::Offering { next_ns, .. } if *next_ns == u64::MAX => 0,
+            State::Offering { next_ns, .. } => *next_ns,
+            State::Sending => self.next_ns(),
+        };
+        Some(next_ns.min(give_up_ns))
+    }
+
+    /// When something can be sent, or is lost, or was not answered.
+    fn next_ns(&self) -> u64 {
+        let mut next_ns = self.timeout_ns();
+        if let Some(lost_ns) = self.board.next_lost_ns(self.rtt.loss_delay()) {
+            next_ns = next_ns.min(lost_ns);
+        }
+        if self.needs_hash() || self.probes > 0 {
+            return 0;
+        }
+        if self.has_room() && self.has_more() {
+            let pace_ns = self.pace.next_ns().max(self.rate.next_ns());
+            next_ns = next_ns.min(pace_ns.max(self.starved_until_ns));
+        }
+        next_ns
+    }
+
+    /// When nothing has come for too long.
+    fn timeout_ns(&self) -> u64 {
+        let factor = 1u64 << self.timeouts.min(20);
+        let wait_ns = self.rtt.probe_timeout().saturating_mul(factor);
+        self.last_sent_ns + wait_ns.min(LONGEST_NS.max(self.rtt.probe_timeout()))
+    }
+
+    /// What is due is sent. False: the outbox is full, and there is more.
+    pub fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> bool {
+        if self.outcome().is_some() {
+            return true;
+        }
+        if now_ns >= self.last_progress_ns + self.settings.progress_timeout_ns {
+            return self.give_up(out);
+        }
+        if let State::Offering { next_ns, times } = self.state {
+            if next_ns == u64::MAX {
+                return self.hash_for_offer(now_ns, out);
+            }
+            if now_ns >= next_ns {
+                self.offer(now_ns, times, out);
+            }
+            return true;
+        }
+        self.find_lost(now_ns);
+        if now_ns >= self.timeout_ns() {
+            self.time_out(now_ns);
+        }
+        if self.needs_hash() {
+            self.hash_slice(out);
+        }
+        self.send_probe(now_ns, out);
+        self.send_all(now_ns, out)
+    }
+
+    fn give_up(&mut self, out: &mut Outbox) -> bool {
+        let seconds = self.settings.progress_timeout_ns as f64 / 1e9;
+        let what = match (&self.state, self.cookie == Cookie::default()) {
+            (State::Offering { .. }, true) => {
+                "nobody answers there: is `rsecho serve --transfer` running, and UDP let through?"
+            }
+            (State::Offering { .. }, false) => "the receiver does not take it",
+            _ if self.window.limit <= self.board.prefix => "the receiver makes no room",
+            _ => "the receiver does not answer any more",
+        };
+        let text = format!("no progress for {seconds} s: {what}");
+        self.abort(Failure::new(Reason::TimedOut, text), out);
+        true
+    }
+
+    fn offer(&mut self, now_ns: u64, times: u32, out: &mut Outbox) {
+        let body = Body::Offer(OfferBody {
+            cookie: self.cookie,
+            length: self.source.length(),
+            identity: self.source.identity(),
+            digest: self.digest,
+            replaces: self.settings.replaces,
+            name: self.settings.name.clone(),
+        });
+        self.send(out, &body);
+        let wait_ns = (OFFER_NS << times.min(10)).min(LONGEST_NS);
+        self.state = State::Offering {
+            next_ns: now_ns + wait_ns,
+            times: times + 1,
+        };
+    }
+
+    fn send(&mut self, out: &mut Outbox, body: &Body<'_>) {
+        self.scratch.clear();
+        wire::encode(&mut self.scratch, self.id, body);
+        self.figures.sent_bytes += self.scratch.len() as u64;
+        out.send(self.to, &self.scratch);
+    }
+
+    /// Nothing came in time: what is oldest goes once more, to have something come.
+    fn time_out(&mut self, now_ns: u64) {
+        self.timeouts += 1;
+        self.last_sent_ns = now_ns;
+        self.probes = PROBES;
+        let before = self.mtu.size();
+        if self.mtu.timed_out(now_ns, self.timeouts) {
+            self.congestion.set_packet(cost(self.mtu.size()));
+        }
+        let is_smaller = self.mtu.size() < before;
+        if self.timeouts >= 3 && self.timeouts.is_multiple_of(3) || is_smaller {
+            // Nothing of all that is on its way will come.
+            let lost = self.board.lose_all();
+            self.figures.lost_packets += lost;
+            if self.timeouts >= 3 {
+                self.congestion.on_silence();
+            }
+        } else {
+            self.board.lose_oldest(PROBES);
+        }
+        self.pace();
+    }
+
+    fn pace(&mut self) {
+        self.pace.set_rate(self.congestion.bytes_per_second());
+    }
+
+    /// What the windows have room for.
+    fn room(&self) -> u64 {
+        let most = self.congestion.window().min(self.window.in_flight_bytes);
+        most.saturating_sub(self.board.in_flight)
+    }
+
+    fn has_room(&self) -> bool {
+        // One packet is always let through: a window may be smaller than that.
+        self.room() >= cost(self.mtu.size()) as u64 || self.board.in_flight == 0
+    }
+
+    /// Whether there is something that the receiver would take.
+    fn has_more(&self) -> bool {
+        self.board.has_lost() || self.may_send_fresh() || self.end_is_due()
+    }
+
+    fn may_send_fresh(&self) -> bool {
+        self.fresh < self.window.limit && self.source.length().is_none_or(|all| self.fresh < all)
+    }
+
+    fn end_is_due(&self) -> bool {
+        let is_all_sent = self.source.length() == Some(self.fresh);
+        is_all_sent && self.digest.is_some() && !self.board.has_end()
+    }
+
+    // --- hashing ------------------------------------------------------------------------
+
+    /// Whether bytes are to be hashed that are not sent at the same time.
+    fn needs_hash(&self) -> bool {
+        match self.source.length() {
+            Some(length) => self.digest.is_none() && self.hashed < self.fresh.min(length),
+            None => self.hashed < self.fresh,
+        }
+    }
+
+    fn hash_slice(&mut self, out: &mut Outbox) {
+        let end = self.fresh.max(self.hashed);
+        if let Err(failure) = self.hash_until(end) {
+            self.abort(failure, out);
+        }
+    }
+
+    /// Hashes one slice of what lies before `end`.
+    fn hash_until(&mut self, end: u64) -> Result<(), Failure> {
+        let most = (end - self.hashed).min(HASH_SLICE as u64) as usize;
+        self.scratch.resize(most, 0);
+        let read = self
+            .source
+            .read(self.hashed, &mut self.scratch)
+            .map_err(|error| Failure::io("read what is sent", &error))?;
+        self.hasher.update(&self.scratch[..read]);
+        self.hashed += read as u64;
+        if read < most {
+            return Err(Failure::new(
+                Reason::Io,
+                "it has become shorter while it was sent",
+            ));
+        }
+        self.conclude();
+        Ok(())
+    }
+
+    /// Takes the digest once all is hashed.
+    fn conclude(&mut self) {
+        if self.digest.is_none() && self.source.length() == Some(self.hashed) {
+            self.digest = Some(*self.hasher.finalize().as_bytes());
+        }
+    }
+
+    /// The receiver has something alike: whether it is the same, the digest tells.
+    fn hash_for_offer(&mut self, now_ns: u64, out: &mut Outbox) -> bool {
+        self.last_progress_ns = now_ns;
+        let length = self.source.length().unwrap_or(0);
+        if let Err(failure) = self.hash_until(length.max(self.hashed)) {
+            self.abort(failure, out);
+        } else if self.digest.is_some() {
+            self.offer_again(now_ns);
+        }
+        true
+    }
+}
+
+/// The id of the next attempt, as random as the one before (splitmix64).
+fn next_id(id: u64) -> u64 {
+    let mixed = id.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,284 @@
+//! What was sent, and what became of it.
+
+use std::collections::VecDeque;
+
+use crate::transfer::ranges::Ranges;
+use crate::transfer::wire::DATA_HEADER_BYTES;
+
+/// A packet is lost once one sent so many later is acknowledged (RFC 9002 §6.1.1).
+const REORDERING: u64 = 3;
+
+/// What a datagram of so many bytes takes of a receiver's buffer: docs/transfer.md, Window.
+pub(crate) fn cost(datagram_bytes: usize) -> usize {
+    datagram_bytes.max(1_280)
+}
+
+/// What a packet was sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Bytes of the message.
+    Data { offset: u64, length: u32 },
+    /// That it ends.
+    End,
+    /// An answer.
+    Ping,
+    /// To see whether a datagram of this size comes through.
+    Probe { size: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Packet {
+    sent_ns: u64,
+    kind: Kind,
+    cost: u32,
+    is_on_way: bool,
+}
+
+/// What an acknowledgement was the first to tell of.
+#[derive(Debug, Default)]
+pub(super) struct Came {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    /// The largest packet number, if it is the largest ever, and when it was sent.
+    pub(super) newest: Option<(u64, u64)>,
+    /// Sizes that came through.
+    pub(super) probes: Vec<usize>,
+    /// More is there without a gap.
+    pub(super) has_progress: bool,
+}
+
+/// What was found to be lost.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    pub(super) packets: u64,
+    pub(super) probes: u64,
+}
+
+impl Lost {
+    pub(super) fn any(&self) -> bool {
+        self.packets + self.probes > 0
+    }
+}
+
+/// Every packet that is not accounted for, and the offsets that are to be sent again.
+#[derive(Debug, Default)]
+pub(super) struct Scoreboard {
+    /// The first is number `next_number - len`.
+    packets: VecDeque<Packet>,
+    pub(super) next_number: u64,
+    pub(super) largest_acked: Option<u64>,
+    /// What packets on their way cost.
+    pub(super) in_flight: u64,
+    /// The receiver has all before this.
+    pub(super) prefix: u64,
+    /// The source has been told that what lies before this will not be read again.
+    pub(super) released: u64,
+    /// What it has beyond.
+    acked: Ranges,
+    lost: Ranges,
+    end: Option<bool>,
+}
+
+impl Scoreboard {
+    /// A receiver that has this much, and nothing that is on its way.
+    pub(super) fn restart(&mut self, prefix: u64) {
+        self.packets.clear();
+        self.in_flight = 0;
+        self.prefix = prefix;
+        self.acked.clear();
+        self.lost.clear();
+        self.end = None;
+        self.largest_acked = None;
+    }
+
+    fn first_number(&self) -> u64 {
+        self.next_number - self.packets.len() as u64
+    }
+
+    /// Takes a number for a packet that is sent now.
+    pub(super) fn send(&mut self, now_ns: u64, kind: Kind, datagram_bytes: usize) -> u64 {
+        let cost = cost(datagram_bytes);
+        self.packets.push_back(Packet {
+            sent_ns: now_ns,
+            kind,
+            cost: cost as u32,
+            is_on_way: true,
+        });
+        self.in_flight += cost as u64;
+        match kind {
+            Kind::Data { offset, length } => {
+                self.lost.remove(offset..offset + u64::from(length));
+            }
+            Kind::End => self.end = Some(false),
+            _ => {}
+        }
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// The number that the next packet will have.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// The first offsets that are to be sent again.
+    pub(super) fn first_lost(&self, most: u64) -> Option<std::ops::Range<u64>> {
+        self.lost.first(most)
+    }
+
+    /// END is on its way, or has come.
+    pub(super) fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
+    // --- acknowledged -------------------------------------------------------------------
+
+    pub(super) fn acknowledge(&mut self, ranges: &[(u64, u64)], prefix: u64) -> Came {
+        let mut came = Came::default();
+        let first_number = self.first_number();
+        for (first, last) in ranges {
+            if *last < first_number {
+                break;
+            }
+            for number in (*first).max(first_number)..=*last {
+                self.come(number, (number - first_number) as usize, &mut came);
+            }
+        }
+        let largest = ranges.first().map(|(_, last)| *last);
+        self.largest_acked = self.largest_acked.max(largest);
+        if prefix > self.prefix {
+            self.prefix = prefix;
+            self.acked.remove(0..prefix);
+            self.lost.remove(0..prefix);
+            came.has_progress = true;
+        }
+        self.forget();
+        came
+    }
+
+    fn come(&mut self, number: u64, index: usize, came: &mut Came) {
+        let Some(packet) = self.packets.get_mut(index) else {
+            return;
+        };
+        let Packet { sent_ns, kind, .. } = *packet;
+        match kind {
+            Kind::Data { offset, length } => {
+                let range = offset.max(self.prefix)..offset + u64::from(length);
+                // Also of one that was taken for lost.
+                if packet.is_on_way || self.lost.first(1).is_some() {
+                    self.lost.remove(range.clone());
+                    self.acked.insert(range);
+                }
+            }
+            Kind::End => self.end = Some(true),
+            Kind::Probe { size } if packet.is_on_way => came.probes.push(size),
+            _ => {}
+        }
+        if !packet.is_on_way {
+            return;
+        }
+        packet.is_on_way = false;
+        self.in_flight -= u64::from(packet.cost);
+        came.packets += 1;
+        came.bytes += u64::from(packet.cost);
+        if self.largest_acked.is_none_or(|largest| number > largest)
+            && came.newest.is_none_or(|(newest, _)| number > newest)
+        {
+            came.newest = Some((number, sent_ns));
+        }
+    }
+
+    /// Forgets the packets at the front that are accounted for, but for a few that may yet come.
+    fn forget(&mut self) {
+        const KEPT: usize = 256;
+        let on_way = self.packets.iter().position(|packet| packet.is_on_way);
+        let done = on_way.unwrap_or(self.packets.len());
+        if done > KEPT {
+            self.packets.drain(..done - KEPT);
+        }
+    }
+
+    // --- lost ---------------------------------------------------------------------------
+
+    /// What is lost by now.
+    pub(super) fn find_lost(&mut self, now_ns: u64, delay_ns: u64) -> Lost {
+        let mut lost = Lost::default();
+        let Some(largest) = self.largest_acked else {
+            return lost;
+        };
+        let first_number = self.first_number();
+        for index in 0..self.packets.len() {
+            let number = first_number + index as u64;
+            if number >= largest {
+                break;
+            }
+            let packet = self.packets[index];
+            let is_late = packet.sent_ns + delay_ns <= now_ns;
+            if packet.is_on_way && (number + REORDERING <= largest || is_late) {
+                self.lose(index);
+                match packet.kind {
+                    Kind::Probe { .. } => lost.probes += 1,
+                    _ => lost.packets += 1,
+                }
+            }
+        }
+        lost
+    }
+
+    fn lose(&mut self, index: usize) {
+        let packet = &mut self.packets[index];
+        packet.is_on_way = false;
+        self.in_flight -= u64::from(packet.cost);
+        match packet.kind {
+            Kind::Data { offset, length } => {
+                let end = offset + u64::from(length);
+                for gap in self
+                    .acked
+                    .gaps(offset.max(self.prefix)..end.max(self.prefix))
+                {
+                    self.lost.insert(gap);
+                }
+            }
+            Kind::End if self.end == Some(false) => self.end = None,
+            _ => {}
+        }
+    }
+
+    /// When the next packet is lost, if nothing comes.
+    pub(super) fn next_lost_ns(&self, delay_ns: u64) -> Option<u64> {
+        let largest = self.largest_acked?;
+        let before = largest.saturating_sub(self.first_number()) as usize;
+        let mut packets = self.packets.iter().take(before);
+        let first = packets.find(|packet| packet.is_on_way)?;
+        Some(first.sent_ns + delay_ns)
+    }
+
+    /// Takes the oldest for lost, to have them sent again.
+    pub(super) fn lose_oldest(&mut self, most: u32) {
+        let data = |packet: &Packet| packet.is_on_way && !matches!(packet.kind, Kind::Probe { .. });
+        for _ in 0..most {
+            match self.packets.iter().position(data) {
+                Some(index) => self.lose(index),
+                None => break,
+            }
+        }
+    }
+
+    /// Takes all for lost; how many packets that is.
+    pub(super) fn lose_all(&mut self) -> u64 {
+        let mut lost = 0;
+        for index in 0..self.packets.len() {
+            if self.packets[index].is_on_way {
+                self.lose(index);
+                lost += 1;
+            }
+        }
+        self.packets.clear();
+        lost
+    }
+}
+
+/// What a datagram of so many bytes carries of a message.
+pub(super) fn payload(datagram_bytes: usize) -> usize {
+    datagram_bytes - DATA_HEADER_BYTES
+}
