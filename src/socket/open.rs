@@ -299,9 +299,3 @@ pub(crate) fn begin_connect_tcp(peer: SocketAddr, options: &SocketOptions) -> Re
         is_shared: false,
     })
 }
-
-/// How many datagrams or connections the kernel dropped at this socket; `None` where it
-/// does not say.
-pub(crate) fn kernel_drops(socket: &Socket) -> Option<u64> {
-    sys::option::kernel_drops(SockRef::from(socket).as_raw_fd()).ok()
-}
