@@ -8,10 +8,10 @@ mod host;
 mod kernel;
 mod open;
 
-pub use host::host;
-pub use open::{Adopted, adopt};
 pub use crate::sys::option::ReceiveQueue;
+pub use host::host;
 pub(crate) use kernel::{forbid_fragments, kernel_drops, path_mtu, receive_queue};
+pub use open::{Adopted, adopt};
 pub(crate) use open::{
     Bound, adopt_tcp, adopt_udp, begin_connect_tcp, bind_tcp, bind_udp, connect_udp,
 };
