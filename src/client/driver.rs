@@ -1,34 +1,41 @@
 //! THE CLIENT'S DRIVER: a protocol on its caller's thread, over one UDP socket.
 
-use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use socket2::Socket;
 
 use super::ends::Ends;
-use super::patience::{Patience, Until};
+use super::patience::Patience;
+use super::running::{self, Running, lock};
 use crate::address::{self, Family};
-use crate::datagram::{Batch, Message, Outbox, RawAddress, Transmit};
+use crate::datagram::{Outbox, RawAddress, Transmit};
 use crate::error::{Error, Result};
 use crate::guard::Policy;
-use crate::net::udp::engine::Portable;
-use crate::net::udp::link::Link;
-use crate::proto::{Progress, Protocol};
-use crate::socket::{self, Bound, SocketOptions};
+use crate::net::choice::EngineChoice;
+use crate::net::udp::direct::Direct;
+use crate::net::udp::engine::{self, PORTABLE, Portable};
+use crate::net::udp::offload::Offload;
+use crate::proto::Protocol;
+use crate::socket::{self, Bound, ReceiveQueue, SocketOptions, SocketReport};
 use crate::sys::timestamps;
 
 /// No datagram is longer: the length field of UDP has 16 bits (RFC 768).
 const LONGEST: usize = 65_535;
 
-/// How many datagrams are dropped at once at most, so that a peer that never stops sending
-/// cannot hold the caller up.
-const MOST_DROPPED: usize = 65_536;
+/// Room for a train: not more than one datagram (udp(7)).
+#[cfg(target_os = "linux")]
+const SLOT_BYTES: usize = 65_536;
 
-const OPERATION: &str = "exchange with";
+/// By which engine. Which one is asked once a run, so that a protocol is compiled for each.
+enum Way {
+    Portable(Mutex<Direct<Portable>>),
+    #[cfg(target_os = "linux")]
+    Batch(Mutex<Direct<engine::Batch>>),
+}
 
 /// Runs protocols over one socket, each on the thread that asks for it. Threads that do so at
 /// once share what comes; none waits for another.
@@ -37,9 +44,11 @@ const OPERATION: &str = "exchange with";
 /// that nothing listens there (ICMP).
 pub struct Driver {
     // Declared before the socket, whose descriptor it uses.
-    link: Mutex<Link<Portable>>,
+    way: Way,
     socket: Socket,
     ends: Ends,
+    /// What becomes of trains.
+    offload: Arc<Offload>,
     start: Instant,
     /// Memory for what goes, so that none is asked for between the clock and a send.
     spare: Mutex<Option<Outbox>>,
@@ -72,9 +81,10 @@ impl Driver {
     }
 
     fn new(bound: Bound, name: String, peer: SocketAddr) -> Self {
-        let engine = Portable::new(bound.socket.as_raw_fd(), LONGEST);
+        let fd = bound.socket.as_raw_fd();
+        let (engine, offload) = (Portable::new(fd, LONGEST), Arc::new(Offload::of(fd, false)));
         Self {
-            link: Mutex::new(Link::new(engine)),
+            way: Way::Portable(Mutex::new(Direct::new(fd, engine, Arc::clone(&offload)))),
             ends: Ends {
                 name,
                 address: bound.address,
@@ -82,10 +92,53 @@ impl Driver {
                 report: bound.report,
             },
             socket: bound.socket,
+            offload,
             start: Instant::now(),
             spare: Mutex::new(None),
             reports_times: AtomicBool::new(false),
         }
+    }
+
+    /// The same by another engine. It starts with `portable`, which is the cheaper one for a
+    /// datagram now and then; `batch` (Linux, the default there) is for many, and the only one that
+    /// sends and receives trains as such.
+    ///
+    /// # Errors
+    ///
+    /// An engine that this system lacks. What the kernel refuses of it is in [`Driver::report`].
+    pub fn with_engine(mut self, choice: EngineChoice) -> Result<Self> {
+        let fd = self.socket.as_raw_fd();
+        let is_portable = engine::chosen(choice)? == PORTABLE;
+        let offload = Arc::new(Offload::of(fd, !is_portable));
+        self.offload = Arc::clone(&offload);
+        #[cfg(target_os = "linux")]
+        if !is_portable {
+            let (engine, refused) = engine::Batch::new(fd, SLOT_BYTES, true);
+            if let Some(error) = refused {
+                let _ = offload.refuse_receive(&error);
+            }
+            self.way = Way::Batch(Mutex::new(Direct::new(fd, engine, offload)));
+            return Ok(self);
+        }
+        let engine = Portable::new(fd, LONGEST);
+        self.way = Way::Portable(Mutex::new(Direct::new(fd, engine, offload)));
+        Ok(self)
+    }
+
+    /// The engine that it runs by, as in `batch`.
+    pub fn engine(&self) -> &'static str {
+        match self.way {
+            Way::Portable(_) => PORTABLE,
+            #[cfg(target_os = "linux")]
+            Way::Batch(_) => engine::BATCH,
+        }
+    }
+
+    /// What each socket option was to be and is, and what has become of trains by now.
+    pub fn report(&self) -> SocketReport {
+        let mut report = self.ends.report.clone();
+        report.options.extend(self.offload.report());
+        report
     }
 
     /// Who talks to whom.
@@ -114,148 +167,93 @@ impl Driver {
 
     /// Runs `protocol` until `is_done` says so and all is sent.
     ///
-    /// While the send buffer has no room, nothing is received.
+    /// While the send buffer has no room, nothing is received. The question of `patience` is asked
+    /// also where traffic never pauses; it is how another thread ends a run.
     ///
     /// # Errors
     ///
-    /// The socket's: refused by the peer's host (of an earlier datagram), no route, too long. A
-    /// timeout when the time of `patience` is over; a state error when the caller gave up.
+    /// The socket's, but for those that the protocol tolerates: refused by the peer's host (of an
+    /// earlier datagram), no route, too long. A timeout when the time of `patience` is over; a
+    /// state error when the caller gave up.
     pub fn run<P: Protocol + ?Sized>(
         &self,
         protocol: &mut P,
-        mut is_done: impl FnMut(&P) -> bool,
-        mut patience: Patience<'_>,
+        is_done: impl FnMut(&P) -> bool,
+        patience: Patience<'_>,
     ) -> Result<()> {
         let spare = lock(&self.spare).take();
         let mut outbox = spare.unwrap_or_else(|| Outbox::new(Policy::default()));
-        let ran = self.run_with(&mut outbox, protocol, &mut is_done, &mut patience);
+        let ran = match &self.way {
+            Way::Portable(direct) => self
+                .running(direct, &mut outbox, protocol, patience)
+                .run(is_done),
+            #[cfg(target_os = "linux")]
+            Way::Batch(direct) => self
+                .running(direct, &mut outbox, protocol, patience)
+                .run(is_done),
+        };
         outbox.clear();
         *lock(&self.spare) = Some(outbox);
         ran
     }
 
-    fn run_with<P: Protocol + ?Sized>(
-        &self,
-        outbox: &mut Outbox,
-        protocol: &mut P,
-        is_done: &mut impl FnMut(&P) -> bool,
-        patience: &mut Patience<'_>,
-    ) -> Result<()> {
-        loop {
-            let is_sent = self.checked(self.pass_time(protocol, outbox))?;
-            if self.reports_times.load(Ordering::Relaxed) {
-                // While one is kept, the socket counts as ready.
-                while let Some(sent) = timestamps::next_sent(self.socket.as_raw_fd()) {
-                    protocol.on_sent(sent);
-                }
-            }
-            if is_sent && is_done(protocol) {
-                return Ok(());
-            }
-            let due = protocol.deadline_ns().map(Duration::from_nanos);
-            let due = due.and_then(|due| self.start.checked_add(due));
-            let (until, due, missing) = match is_sent {
-                true => (Until::Readable, due, "nothing came back"),
-                false => (Until::Writable, None, "the send buffer had no room"),
-            };
-            let name = &self.ends.name;
-            if is_sent && self.checked(self.serve_batch(protocol, outbox))? {
-                if !(outbox.is_empty() && is_done(protocol)) {
-                    patience.check(OPERATION, name, missing)?;
-                }
-            } else {
-                patience.wait_until(due, &self.socket, until, OPERATION, name, missing)?;
-            }
+    fn running<'a, E, P: ?Sized>(
+        &'a self,
+        direct: &'a Mutex<Direct<E>>,
+        outbox: &'a mut Outbox,
+        protocol: &'a mut P,
+        patience: Patience<'a>,
+    ) -> Running<'a, E, P> {
+        Running {
+            direct,
+            socket: &self.socket,
+            name: &self.ends.name,
+            start: self.start,
+            reports_times: &self.reports_times,
+            outbox,
+            protocol,
+            patience,
+            held: Vec::new(),
         }
     }
 
     /// Drops what has come so far, and the errors that reading clears.
     pub fn drop_received(&self) {
-        let mut link = self.link();
-        for _ in 0..MOST_DROPPED {
-            match link.receive_now() {
-                Ok(_) => drop(link.take(0)),
-                Err(error) if is_not_yet(&error) => return,
-                Err(_) => {}
-            }
+        match &self.way {
+            Way::Portable(direct) => running::drop_received(direct),
+            #[cfg(target_os = "linux")]
+            Way::Batch(direct) => running::drop_received(direct),
         }
     }
 
-    /// Has what is due sent; false: the send buffer has no room.
-    fn pass_time<P: Protocol + ?Sized>(
-        &self,
-        protocol: &mut P,
-        outbox: &mut Outbox,
-    ) -> io::Result<bool> {
-        if !self.send(outbox)? {
-            return Ok(false);
-        }
-        loop {
-            let progress = protocol.on_time(self.now_ns(), outbox);
-            if !self.send(outbox)? {
-                return Ok(false);
-            }
-            if progress == Progress::Done {
-                return Ok(true);
-            }
-        }
+    /// The MTU of the route to its peer, IP and UDP headers included, as the kernel has it now;
+    /// `None` for one that is not connected, and where the system does not say.
+    pub fn path_mtu(&self) -> Option<u32> {
+        socket::path_mtu(&self.socket)
     }
 
-    /// Sends what is in the outbox; false: the send buffer has no room.
-    fn send(&self, outbox: &mut Outbox) -> io::Result<bool> {
-        if outbox.is_empty() {
-            return Ok(true);
-        }
-        match self.link().send_now(outbox) {
-            Ok(()) => Ok(true),
-            Err(error) if is_not_yet(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// How much may be received and not yet read: what SO_RCVBUF really is. The kernel's own
+    /// memory for each datagram counts as well.
+    pub fn recv_buffer_bytes(&self) -> usize {
+        self.socket.recv_buffer_size().unwrap_or_default()
     }
 
-    /// Has the protocol look at what has come; false: nothing has.
-    fn serve_batch<P: Protocol + ?Sized>(
-        &self,
-        protocol: &mut P,
-        outbox: &mut Outbox,
-    ) -> io::Result<bool> {
-        let mut link = self.link();
-        match link.receive_now() {
-            Ok(_) => {}
-            Err(error) if is_not_yet(&error) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        let now_ns = self.now_ns();
-        let messages = [Message::admitted(link.take(0))];
-        let mut taken = 0;
-        loop {
-            let batch = Batch::of_slots(link.slots(), &messages).without(taken);
-            let progress = protocol.on_batch(now_ns, &batch, outbox);
-            // What lies in the slot does not outlive the lock.
-            outbox.keep(link.slots());
-            match progress {
-                Progress::Done => return Ok(true),
-                Progress::More(more) => taken += more,
-            }
-        }
+    /// What is received and not yet read; `None` where the system does not say (Linux does).
+    pub fn receive_queue(&self) -> Option<ReceiveQueue> {
+        socket::receive_queue(&self.socket)
     }
 
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// From now on nothing that is sent may be cut on its way (DF), whatever the kernel has heard
+    /// of the path: what is longer than the interface's MTU is EMSGSIZE, what is longer than a
+    /// link's behind it is lost. Linux only.
+    ///
+    /// # Errors
+    ///
+    /// Where the system cannot forbid it.
+    pub fn forbid_fragments(&self) -> Result<()> {
+        let done = socket::forbid_fragments(&self.socket);
+        done.map_err(|error| Error::system("forbid fragments on", &self.ends.name, &error))
     }
-
-    fn checked<T>(&self, done: io::Result<T>) -> Result<T> {
-        done.map_err(|error| Error::system(OPERATION, &self.ends.name, &error))
-    }
-
-    /// Held for calls that do not wait.
-    fn link(&self) -> MutexGuard<'_, Link<Portable>> {
-        lock(&self.link)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Driver {
@@ -270,8 +268,4 @@ fn unspecified(like: SocketAddr) -> SocketAddr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
-}
-
-fn is_not_yet(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

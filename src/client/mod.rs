@@ -1,15 +1,17 @@
 //! Clients that ask an echo server: small, blocking, and never deaf to their caller.
 //!
-//! Imports run one way: `udp → driver → {patience, ends}`, `tcp → {patience, ends}`;
+//! Imports run one way: `udp → driver → {running → patience, ends}`, `tcp → {patience, ends}`;
 //! `expectation` stands alone.
 
 mod driver;
 mod ends;
 mod expectation;
 mod patience;
+mod running;
 mod tcp;
 mod udp;
 
+pub use crate::net::choice::EngineChoice;
 pub use driver::Driver;
 pub use ends::Ends;
 pub use expectation::Expectation;

@@ -1,5 +1,6 @@
 //! How long a caller waits, and who may end the wait early.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// caller's interest gone?
 pub struct Patience<'a> {
     start: Instant,
-    asked_at: Instant,
+    asked_at: Cell<Instant>,
     limit: Option<Duration>,
     is_cancelled: &'a (dyn Fn() -> bool + 'a),
 }
@@ -41,7 +42,7 @@ impl<'a> Patience<'a> {
         let now = Instant::now();
         Self {
             start: now,
-            asked_at: now,
+            asked_at: Cell::new(now),
             limit,
             is_cancelled,
         }
@@ -66,11 +67,7 @@ impl<'a> Patience<'a> {
     /// A state error when the caller gave up.
     pub(super) fn renew(&mut self, operation: &'static str, subject: &str) -> Result<()> {
         self.start = Instant::now();
-        if self.start - self.asked_at < SLICE {
-            return Ok(());
-        }
-        self.asked_at = self.start;
-        self.ask(operation, subject)
+        self.ask_if_due(self.start, operation, subject)
     }
 
     /// Sleeps until `socket` is ready.
@@ -116,7 +113,13 @@ impl<'a> Patience<'a> {
                 Ok(Ready::Socket | Ready::Woken) => return Ok(()),
                 Err(error) => return Err(Error::system(operation, subject, &error)),
             }
-            self.ask(operation, subject)?;
+            // Whoever is due again and again would otherwise ask each time.
+            let now = Instant::now();
+            if due.is_some_and(|due| due <= now) {
+                self.ask_if_due(now, operation, subject)?;
+            } else {
+                self.ask(now, operation, subject)?;
+            }
             // What comes while the question is asked is looked at once more.
             if let (Some(limit), Some(left)) = (self.limit, left)
                 && left <= SLICE
@@ -136,16 +139,13 @@ impl<'a> Patience<'a> {
     ///
     /// As of [`Patience::wait`].
     pub(super) fn check(
-        &mut self,
+        &self,
         operation: &'static str,
         subject: &str,
         missing: &str,
     ) -> Result<()> {
         let now = Instant::now();
-        if now - self.asked_at >= SLICE {
-            self.asked_at = now;
-            self.ask(operation, subject)?;
-        }
+        self.ask_if_due(now, operation, subject)?;
         match self.limit {
             Some(limit) if now - self.start >= limit => {
                 Err(timeout(operation, subject, missing, limit))
@@ -154,7 +154,24 @@ impl<'a> Patience<'a> {
         }
     }
 
-    fn ask(&self, operation: &'static str, subject: &str) -> Result<()> {
+    /// For who never waits and need not hurry.
+    ///
+    /// # Errors
+    ///
+    /// A state error when the caller gave up.
+    pub(super) fn ask_now_and_then(&self, operation: &'static str, subject: &str) -> Result<()> {
+        self.ask_if_due(Instant::now(), operation, subject)
+    }
+
+    fn ask_if_due(&self, now: Instant, operation: &'static str, subject: &str) -> Result<()> {
+        match now - self.asked_at.get() < SLICE {
+            true => Ok(()),
+            false => self.ask(now, operation, subject),
+        }
+    }
+
+    fn ask(&self, now: Instant, operation: &'static str, subject: &str) -> Result<()> {
+        self.asked_at.set(now);
         if (self.is_cancelled)() {
             return Err(Error::state(operation, subject, "the wait was cancelled"));
         }
@@ -205,6 +222,26 @@ mod tests {
         let error = wait(&Patience::new(None, &is_cancelled));
         assert!(error.is_state(), "{error}");
         assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn who_is_due_again_and_again_asks_no_more_often() {
+        let (asked, socket) = (Cell::new(0), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let is_cancelled = || {
+            asked.set(asked.get() + 1);
+            false
+        };
+        let patience = Patience::new(None, &is_cancelled);
+        let start = Instant::now();
+        while start.elapsed() < 2 * SLICE {
+            let due = Some(Instant::now() + Duration::from_millis(1));
+            let until = Until::Readable;
+            let waited = patience.wait_until(due, &socket, until, "x", "x", "x");
+            waited.unwrap();
+            patience.check("x", "x", "x").unwrap();
+        }
+        let most = start.elapsed().as_nanos() / SLICE.as_nanos();
+        assert!((1..=most).contains(&asked.get()), "{}", asked.get());
     }
 
     #[test]

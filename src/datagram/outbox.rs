@@ -21,6 +21,24 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// So many of its bytes, from this one on.
+    pub(crate) fn part(&self, offset: u32, length: u32) -> Self {
+        let length = length as usize;
+        Self {
+            place: match self.place {
+                Place::Slot(slot, start) => Place::Slot(slot, start + offset),
+                Place::Page(start) => Place::Page(start + offset),
+            },
+            length,
+            segment_bytes: if length > self.segment_bytes {
+                self.segment_bytes
+            } else {
+                0
+            },
+            ..*self
+        }
+    }
+
     /// The length of each of its datagrams.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + use<> {
         let (length, size) = match self.segment_bytes {
@@ -230,12 +248,12 @@ impl Outbox {
         }
     }
 
-    /// Forgets what comes before this entry; `None`: all.
-    pub(crate) fn forget(&mut self, before: Option<usize>) {
-        match before {
-            // Their bytes stay until the rest is gone.
-            Some(entry) => drop(self.entries.drain(..entry)),
-            None => self.clear(),
+    /// These instead of its first entries, of which they are what has not been sent.
+    pub(crate) fn replace_first(&mut self, entries: usize, left: impl Iterator<Item = Entry>) {
+        // The bytes of what went stay until the rest is gone.
+        drop(self.entries.splice(..entries, left));
+        if self.entries.is_empty() {
+            self.clear();
         }
     }
 

@@ -68,8 +68,14 @@ pub trait Protocol: Send {
         let _ = sent;
     }
 
-    /// Whether it goes on in spite of an error of the socket, which a client's driver asks before it
-    /// ends with that: ECONNREFUSED of a peer that restarts, EMSGSIZE of a probe.
+    /// Whether it goes on in spite of an error of the socket. A client's driver asks before it ends
+    /// with one; a server goes on by itself, and counts.
+    ///
+    /// ECONNREFUSED: nothing listened at the peer when an earlier datagram came there; what is in
+    /// the outbox still goes. EMSGSIZE: a datagram, or each of a train, was longer than the path
+    /// takes, or the network said so of an earlier one. Of others (ENOBUFS: the device's queue is
+    /// full; EPERM: a packet filter; ENETUNREACH, EHOSTUNREACH: no route) what was to go is lost.
+    /// So it is asked once a datagram at most, and may send again only by its deadline.
     fn tolerates(&mut self, error: &std::io::Error) -> bool {
         let _ = error;
         false

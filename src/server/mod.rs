@@ -18,6 +18,7 @@ use crate::worker::{self, Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 pub mod tcp;
 pub mod udp;
 
+pub use crate::net::choice::EngineChoice;
 pub use crate::net::pace::Wait;
 
 /// Where a server listens.
@@ -45,18 +46,6 @@ impl Listen {
             family: Family::Any,
         }
     }
-}
-
-/// Which way a server asks the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EngineChoice {
-    /// The best that this system has.
-    #[default]
-    Auto,
-    /// Many datagrams or connections a call; Linux only.
-    Batch,
-    /// What every Unix has.
-    Portable,
 }
 
 /// What a server counts, as one moment saw it.

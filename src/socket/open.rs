@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::limits;
 use super::options::{SocketOptions, Target};
@@ -298,10 +298,4 @@ pub(crate) fn begin_connect_tcp(peer: SocketAddr, options: &SocketOptions) -> Re
         report,
         is_shared: false,
     })
-}
-
-/// How many datagrams or connections the kernel dropped at this socket; `None` where it
-/// does not say.
-pub(crate) fn kernel_drops(socket: &Socket) -> Option<u64> {
-    sys::option::kernel_drops(SockRef::from(socket).as_raw_fd()).ok()
 }

@@ -194,29 +194,58 @@ pub(crate) fn set_sent_hop_limits(fd: RawFd, of: SentHopLimits) -> io::Result<()
 /// IP_PMTUDISC_DONT (ip(7)); Linux's default would set it on all that fit the MTU.
 #[cfg(target_os = "linux")]
 pub(crate) fn allow_fragments(fd: RawFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set_int(
-            fd,
-            libc::IPPROTO_IPV6,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_PMTUDISC_DONT,
-        )?;
-    }
-    // Also on an IPv6 socket: it carries IPv4 when it is dual-stack.
-    match set_int(
-        fd,
-        libc::IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_DONT,
-    ) {
-        Err(_) if v6 => Ok(()),
-        done => done,
-    }
+    discover_mtu(fd, v6, libc::IPV6_PMTUDISC_DONT, libc::IP_PMTUDISC_DONT)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn allow_fragments(_: RawFd, _: bool) -> io::Result<()> {
     Ok(())
+}
+
+/// Always sets DF, whatever the kernel has heard of the path, which anybody can forge (RFC 8899
+/// §4.6.1): IP_PMTUDISC_PROBE (ip(7)). What is longer than the interface's MTU is EMSGSIZE.
+#[cfg(target_os = "linux")]
+pub(crate) fn forbid_fragments(fd: RawFd, v6: bool) -> io::Result<()> {
+    if v6 {
+        // By itself the mode only says by which MTU an IPv6 sender cuts (net/ipv6/ip6_output.c,
+        // `__ip6_append_data`).
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
+    }
+    discover_mtu(fd, v6, libc::IPV6_PMTUDISC_PROBE, libc::IP_PMTUDISC_PROBE)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn forbid_fragments(_: RawFd, _: bool) -> io::Result<()> {
+    unsupported()
+}
+
+/// Sets IPV6_MTU_DISCOVER and IP_MTU_DISCOVER.
+#[cfg(target_os = "linux")]
+fn discover_mtu(fd: RawFd, v6: bool, mode_v6: i32, mode_v4: i32) -> io::Result<()> {
+    if v6 {
+        set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, mode_v6)?;
+    }
+    // Also on an IPv6 socket: it carries IPv4 when it is dual-stack.
+    match set_int(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, mode_v4) {
+        Err(_) if v6 => Ok(()),
+        done => done,
+    }
+}
+
+/// The MTU of the route to a connected socket's peer, headers included, as the kernel has it by
+/// now: IP_MTU (ip(7)), IPV6_MTU (ipv6(7)). ENOTCONN for a socket that has no peer.
+#[cfg(target_os = "linux")]
+pub(crate) fn path_mtu(fd: RawFd, v6: bool) -> io::Result<u32> {
+    let mtu = match v6 {
+        true => get_int(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU)?,
+        false => get_int(fd, libc::IPPROTO_IP, libc::IP_MTU)?,
+    };
+    u32::try_from(mtu).map_err(io::Error::other)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn path_mtu(_: RawFd, _: bool) -> io::Result<u32> {
+    unsupported()
 }
 
 /// Forgets ICMP errors, and has no more of them kept: IP_RECVERR and IPV6_RECVERR off
@@ -239,10 +268,25 @@ pub(crate) fn forget_errors(_: RawFd, _: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// How much the kernel dropped at this socket because its queue was full: SO_MEMINFO
-/// (sock_diag(7), `SK_MEMINFO_DROPS`). A UDP receive buffer, or a TCP listener's backlog.
+/// What a socket's receive queue holds, and what it could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiveQueue {
+    /// Memory that it takes now, the kernel's own for each datagram included. Linux gives memory of
+    /// UDP back late: up to a quarter of `limit_bytes` of this may be free already
+    /// (net/ipv4/udp.c, `udp_rmem_release`).
+    pub used_bytes: u32,
+    /// How much it may take, by the same measure: SO_RCVBUF.
+    pub limit_bytes: u32,
+    /// Datagrams, or connections of a listener, that were dropped because it was full, ever;
+    /// 2³² of them start from 0 again.
+    pub dropped: u32,
+}
+
+/// Of one socket: SO_MEMINFO (sock_diag(7)). A UDP receive buffer, or a TCP listener's backlog.
 #[cfg(target_os = "linux")]
-pub(crate) fn kernel_drops(fd: RawFd) -> io::Result<u64> {
+pub(crate) fn receive_queue(fd: RawFd) -> io::Result<ReceiveQueue> {
+    const SK_MEMINFO_RMEM_ALLOC: usize = 0;
+    const SK_MEMINFO_RCVBUF: usize = 1;
     const SK_MEMINFO_DROPS: usize = 8;
     let mut values = [0u32; SK_MEMINFO_DROPS + 1];
     let mut length = mem::size_of_val(&values) as libc::socklen_t;
@@ -257,14 +301,17 @@ pub(crate) fn kernel_drops(fd: RawFd) -> io::Result<u64> {
         )
     };
     if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(u64::from(values[SK_MEMINFO_DROPS]))
+        return Err(io::Error::last_os_error());
     }
+    Ok(ReceiveQueue {
+        used_bytes: values[SK_MEMINFO_RMEM_ALLOC],
+        limit_bytes: values[SK_MEMINFO_RCVBUF],
+        dropped: values[SK_MEMINFO_DROPS],
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn kernel_drops(_: RawFd) -> io::Result<u64> {
+pub(crate) fn receive_queue(_: RawFd) -> io::Result<ReceiveQueue> {
     unsupported()
 }
 

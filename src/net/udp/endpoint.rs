@@ -19,7 +19,7 @@ use super::refused::Patience;
 use super::reporting::{self, Hops};
 use super::waiting::{Arrival, Receiver, tolerate};
 use crate::books::udp::{Count, Tally};
-use crate::datagram::{Destination, Outbox, RawAddress, Received, Slots};
+use crate::datagram::{Destination, Outbox, Received, Slots};
 use crate::event::{Level, Observer};
 use crate::worker::Control;
 
@@ -49,8 +49,6 @@ pub(crate) struct Endpoint<E> {
     pub(super) link: Link<E>,
     pub(super) parts: Parts,
     pub(super) patience: Patience,
-    /// Peers to whom the path refuses trains (a segment above its MTU).
-    pub(super) refuse_trains: Vec<RawAddress>,
     /// A send said that whoever else holds the socket has shut it down.
     pub(super) is_shut_down: bool,
     has_told_of_destinations: bool,
@@ -63,7 +61,6 @@ impl<E: Engine> Endpoint<E> {
             link: Link::new(engine),
             parts,
             patience: Patience::default(),
-            refuse_trains: Vec::new(),
             is_shut_down: false,
             has_told_of_destinations: false,
         }
@@ -248,6 +245,7 @@ impl<E: Engine> Endpoint<E> {
                 entry.transmit.hop_limit = hops.socket.ask(entry.transmit.hop_limit);
             }
         }
-        self.link.plan_sends(outbox, &self.refuse_trains);
+        let planned = self.link.plan_sends(outbox);
+        assert_eq!(planned, outbox.entries().len(), "an outbox is bounded");
     }
 }

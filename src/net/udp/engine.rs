@@ -6,6 +6,8 @@ use std::os::fd::RawFd;
 
 use super::plan::Plan;
 use crate::datagram::{Outbox, Received, Slots};
+use crate::error::{Error, Result};
+use crate::net::choice::EngineChoice;
 use crate::sys::message::{self, Mode};
 
 #[cfg(target_os = "linux")]
@@ -46,6 +48,23 @@ pub(crate) trait Engine: Send + 'static {
 pub(crate) const PORTABLE: &str = "portable";
 /// The name of `Batch`.
 pub(crate) const BATCH: &str = "batch";
+
+/// The name of the engine that a choice comes to here.
+///
+/// # Errors
+///
+/// An engine that this system lacks.
+pub(crate) fn chosen(choice: EngineChoice) -> Result<&'static str> {
+    match choice {
+        EngineChoice::Portable => Ok(PORTABLE),
+        EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(PORTABLE),
+        EngineChoice::Batch if !cfg!(target_os = "linux") => {
+            let reason = "this system lacks recvmmsg with trains";
+            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
+        }
+        EngineChoice::Auto | EngineChoice::Batch => Ok(BATCH),
+    }
+}
 
 /// One recvmsg(2) and one sendto(2) or sendmsg(2) a datagram: what every Unix has.
 pub(crate) struct Portable {

@@ -1,18 +1,27 @@
-//! What an endpoint and a client's driver have in common: one socket's engine, and the plan of
-//! its sends. Neither waits nor judges an error.
+//! What an endpoint and a client's driver have in common: one socket's engine, the plan of its
+//! sends, and what is known of trains. Does not wait.
 
 use std::io;
 use std::ops::Range;
 
-use super::engine::{Engine, Portable};
+use super::engine::Engine;
+use super::offload::Offload;
 use super::plan::{Item, Plan};
 use crate::datagram::{Outbox, RawAddress, Received, Slots};
 use crate::sys::message::Mode;
+
+/// Peers that are remembered to be behind a narrow link; the oldest is asked again.
+const NARROW_PEERS: usize = 64;
+
+/// Of how many entries a plan may be.
+const MOST_ENTRIES: usize = u16::MAX as usize;
 
 /// An engine, with memory that every batch uses again.
 pub(crate) struct Link<E> {
     pub(super) engine: E,
     pub(super) plan: Plan,
+    /// Peers to whom the path refuses trains (a segment above its MTU).
+    refuse_trains: Vec<RawAddress>,
 }
 
 impl<E: Engine> Link<E> {
@@ -20,6 +29,7 @@ impl<E: Engine> Link<E> {
         Self {
             plan: Plan::new(engine.slots()),
             engine,
+            refuse_trains: Vec::new(),
         }
     }
 
@@ -46,19 +56,17 @@ impl<E: Engine> Link<E> {
         self.engine.memory()
     }
 
-    /// Plans what goes together; nothing to those who refuse trains.
+    /// Plans what goes together, to those who refuse trains each by itself. Returns how many
+    /// entries that is of: all, or as many as a plan has numbers for.
     #[inline]
-    pub(super) fn plan_sends(&mut self, outbox: &Outbox, refuse_trains: &[RawAddress]) {
+    pub(super) fn plan_sends(&mut self, outbox: &Outbox) -> usize {
         self.plan.clear();
         let entries = outbox.entries();
-        assert!(
-            entries.len() <= usize::from(u16::MAX),
-            "an outbox is bounded"
-        );
+        let planned = &entries[..entries.len().min(MOST_ENTRIES)];
         let most = self.engine.max_segments();
-        for (index, entry) in entries.iter().enumerate() {
+        for (index, entry) in planned.iter().enumerate() {
             let to = &entry.transmit.to;
-            let refuses = !refuse_trains.is_empty() && refuse_trains.contains(to);
+            let refuses = !self.refuse_trains.is_empty() && self.refuse_trains.contains(to);
             let item = Item {
                 entry: index as u16,
                 peer: to,
@@ -69,61 +77,41 @@ impl<E: Engine> Link<E> {
             let same = |other: u16| entries[usize::from(other)].transmit == entry.transmit;
             self.plan.add(item, same);
         }
+        planned.len()
     }
-}
 
-impl Link<Portable> {
-    /// Sends what is in the outbox, in order, and takes out what went: with this
-    /// engine, each entry by itself. `WouldBlock` where the
-    /// send buffer has no room; after any other error, what it is of is taken out as well.
-    pub(crate) fn send_now(&mut self, outbox: &mut Outbox) -> io::Result<()> {
-        self.plan_sends(outbox, &[]);
-        let mut next = 0;
-        while next < self.plan.groups().len() {
-            match self.engine.send(&self.plan, outbox, next) {
-                Ok(sent) => next += sent,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let is_full = error.kind() == io::ErrorKind::WouldBlock;
-                    let first_left = next + usize::from(!is_full);
-                    let left = self.plan.groups().get(first_left);
-                    outbox.forget(left.map(|group| group.entry.into()));
-                    return Err(error);
-                }
+    /// Remembers which trains are refused, by an error for one of so many datagrams that went by
+    /// themselves: so it was the train that was refused, not the peer. Returns the line to tell.
+    #[cold]
+    pub(super) fn learn_of_trains(
+        &mut self,
+        datagrams: u16,
+        to: &RawAddress,
+        error: &io::Error,
+        offload: &Offload,
+    ) -> Option<String> {
+        if !refuses_trains(error) {
+            return None;
+        }
+        // A segment above the MTU of this peer's path (udp(7)): others may take trains.
+        if error.raw_os_error() == Some(libc::EMSGSIZE) {
+            if self.refuse_trains.len() == NARROW_PEERS {
+                self.refuse_trains.remove(0);
             }
+            self.refuse_trains.push(*to);
+            return offload.refuse_path();
         }
-        outbox.clear();
-        Ok(())
+        // The kernel or the driver does not do it at all, or no longer.
+        self.engine.limit_segments(datagrams.into());
+        offload.limit_segments(self.engine.max_segments(), error)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::datagram::Transmit;
-    use crate::guard::Policy;
-    use std::net::UdpSocket;
-    use std::os::fd::AsRawFd;
-
-    #[test]
-    fn an_error_takes_its_own_datagram_away_and_no_other() {
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = Transmit::to(RawAddress::from(peer.local_addr().unwrap()));
-        let mut link = Link::new(Portable::new(socket.as_raw_fd(), 0));
-        let mut outbox = Outbox::new(Policy::default());
-        for data in [&b"first"[..], &[0; 65_508], b"last"] {
-            outbox.send(to, data);
-        }
-        let error = link.send_now(&mut outbox).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-        assert_eq!(outbox.entries().len(), 1);
-        link.send_now(&mut outbox).unwrap();
-        assert!(outbox.is_empty());
-        let mut room = [0; 10];
-        for data in [&b"first"[..], b"last"] {
-            let length = peer.recv(&mut room).unwrap();
-            assert_eq!(&room[..length], data);
-        }
-    }
+/// Whether an error of a train may be one that its datagrams by themselves do not have.
+pub(super) fn refuses_trains(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(
+        errno,
+        Some(libc::EMSGSIZE | libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
+    )
 }

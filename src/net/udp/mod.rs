@@ -1,13 +1,14 @@
 //! A UDP socket's datagrams, in and out.
 //!
 //! Imports run one way: `endpoint → {link → plan, waiting → {gather, pace, owner}, reporting}
-//! → engine`, and `offload` is what an endpoint tells of trains.
+//! → engine`, `direct → link`, and `offload` is what both tell of trains.
 
+pub(crate) mod direct;
 pub(crate) mod endpoint;
 pub(crate) mod engine;
 mod gather;
 mod hops;
-pub(crate) mod link;
+mod link;
 pub(crate) mod offload;
 mod owner;
 pub(crate) mod plan;

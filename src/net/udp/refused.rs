@@ -7,19 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use super::engine::Engine;
-use super::plan::Group;
 use crate::books::DropReason;
 use crate::books::udp::{Count, Tally};
-use crate::datagram::{Outbox, RawAddress, Transmit};
+use crate::datagram::{Outbox, Transmit};
 use crate::sys::{self, message};
 use crate::worker::Control;
 
 /// How long a full send buffer may hold up a worker that is to stop; also how often one
 /// that waits looks whether it is to.
 const WHILE_STOPPING: Duration = Duration::from_millis(50);
-
-/// Peers that are remembered to be behind a narrow link; the oldest is asked again.
-const NARROW_PEERS: usize = 64;
 
 /// How long a batch may still wait for room in the send buffer.
 #[derive(Default)]
@@ -88,35 +84,14 @@ impl<E: Engine> Endpoint<E> {
                 }
             }
         }
-        // By themselves they go, so it was the train that was refused, not the peer.
         if group.datagrams > 1 && any_sent {
-            self.learn_of_trains(group, &transmit.to, error);
-        }
-    }
-
-    /// Which trains are refused, by an error for one whose datagrams are not.
-    fn learn_of_trains(&mut self, group: Group, to: &RawAddress, error: &io::Error) {
-        let told = match error.raw_os_error() {
-            // A segment above the MTU of this peer's path (udp(7)): others may take trains.
-            Some(libc::EMSGSIZE) => {
-                if self.refuse_trains.len() == NARROW_PEERS {
-                    self.refuse_trains.remove(0);
-                }
-                self.refuse_trains.push(*to);
-                self.parts.offload.refuse_path()
+            let (datagrams, offload) = (group.datagrams, &self.parts.offload);
+            let told = self
+                .link
+                .learn_of_trains(datagrams, &transmit.to, error, offload);
+            if let Some(text) = told {
+                self.tell("offload", &text);
             }
-            // The kernel or the driver does not do it at all, or no longer.
-            Some(libc::EINVAL | libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => {
-                self.link
-                    .engine
-                    .limit_segments(usize::from(group.datagrams));
-                let most = self.link.engine.max_segments();
-                self.parts.offload.limit_segments(most, error)
-            }
-            _ => None,
-        };
-        if let Some(text) = told {
-            self.tell("offload", &text);
         }
     }
 

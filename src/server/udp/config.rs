@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::guard::{Policy, Rate};
 use crate::impair::DatagramImpairments;
-use crate::net::udp::engine::{BATCH, PORTABLE};
+use crate::net::udp::engine;
 use crate::proto::{Broadcast, MakeProtocol};
 use crate::respond::MakeResponder;
 use crate::server::{EngineChoice, Listen, Wait, check_cpus, check_workers};
@@ -117,15 +117,7 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
     }
     check_cpus(&config.cpus)?;
     config.guard.validate()?;
-    match config.engine {
-        EngineChoice::Portable => Ok(PORTABLE),
-        EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(PORTABLE),
-        EngineChoice::Batch if !cfg!(target_os = "linux") => {
-            let reason = "this system lacks recvmmsg with trains";
-            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
-        }
-        EngineChoice::Auto | EngineChoice::Batch => Ok(BATCH),
-    }
+    engine::chosen(config.engine)
 }
 
 /// What holds for a socket beyond loopback, for people.
