@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::transfers::Transfers;
 use crate::error::{Error, Result};
 use crate::guard::{Policy, Rate};
 use crate::impair::DatagramImpairments;
@@ -42,6 +43,9 @@ pub struct Config {
     /// What is done with datagrams instead, without a responder and by rules of its own;
     /// `None`: they are answered.
     pub protocol: Option<MakeProtocol>,
+    /// Large messages are taken and given, and what is none of them is echoed; `None`: all is
+    /// answered.
+    pub transfers: Option<Transfers>,
     /// Answers what was sent to a broadcast or multicast address too; `None`: never.
     pub broadcast: Option<Broadcast>,
     /// Whom is answered.
@@ -66,6 +70,7 @@ impl Config {
             record_bytes: None,
             responder: None,
             protocol: None,
+            transfers: None,
             broadcast: None,
             guard: Policy::default(),
             impair: DatagramImpairments::default(),
@@ -114,6 +119,19 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
     if config.responder.is_some() && config.protocol.is_some() {
         let rule = "a protocol answers by itself, or a responder does";
         return Err(Error::argument("set", "responder and protocol", rule));
+    }
+    if config.transfers.is_some() && (config.responder.is_some() || config.protocol.is_some()) {
+        let rule =
+            "what is no large message is echoed there; serve the other answer on another port";
+        return Err(Error::argument("set", "a responder and transfers", rule));
+    }
+    if config.transfers.is_some() && config.max_datagram_bytes.is_some() {
+        let rule = "a packet of a large message that is cut is none";
+        return Err(Error::argument(
+            "set",
+            "max_datagram_bytes and transfers",
+            rule,
+        ));
     }
     check_cpus(&config.cpus)?;
     config.guard.validate()?;

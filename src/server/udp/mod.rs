@@ -13,6 +13,7 @@ use self::config::{guards, validate};
 use self::idle::Idle;
 use self::judge::Judge;
 use self::setting::{Impairing, Setting};
+pub use self::transfers::Transfers;
 use self::worker::{Service, Worker};
 use super::{Listen, Parts, Stats, bind_to_cpu, resolve_listen, url};
 use crate::books::udp::{self as books, Counters};
@@ -30,6 +31,7 @@ use crate::proto::{BroadcastRate, Echo, Protocol, Responding};
 use crate::respond::{MakeResponder, Respond};
 use crate::socket::{self, Bound};
 use crate::sys::Waker;
+use crate::transfer::serving;
 use crate::worker::{Control, Finish, Orders, Task};
 
 #[doc(hidden)]
@@ -39,6 +41,7 @@ mod idle;
 mod judge;
 mod setting;
 mod telling;
+mod transfers;
 mod worker;
 
 /// Room for whatever UDP can carry: 65,527 bytes over IPv6 (RFC 768, RFC 8200), and for a
@@ -58,6 +61,7 @@ struct Shared {
     impairing: Arc<Impairing>,
     rates: Option<Arc<Rates>>,
     broadcast_rate: Option<Arc<BroadcastRate>>,
+    transfers: Option<Arc<serving::Shared>>,
     counters: Vec<Counters>,
     /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
     final_drops: Vec<AtomicU64>,
@@ -71,6 +75,10 @@ pub(crate) fn open(mut config: Config, queue: Option<Arc<Queue>>) -> Result<Part
     let workers = config.workers;
     if workers > 1 {
         config.socket.reuse_port = Some(true);
+    }
+    if config.transfers.is_some() {
+        let buffer = &mut config.socket.recv_buffer_bytes;
+        *buffer = buffer.or(Some(transfers::BUFFER_BYTES));
     }
     let listen = std::mem::replace(&mut config.listen, Listen::at("", 0));
     // Not shared: it may know the server, whose handle keeps what is.
@@ -161,11 +169,15 @@ impl Shared {
             .as_ref()
             .map(BroadcastRate::new)
             .transpose()?;
+        let observer = Arc::new(Observer::new(name, queue));
+        let transfers = config.transfers.as_ref();
+        let transfers = transfers.map(|one| one.share(&observer)).transpose()?;
         let setting = Setting::of(std::mem::take(&mut config.impair));
         Ok(Self {
             name: name.to_owned(),
             engine,
-            observer: Arc::new(Observer::new(name, queue)),
+            observer,
+            transfers,
             offload: Arc::new(Offload::of(first, is_wanted)),
             impairing: Arc::new(Impairing::new(setting, wakers.to_vec())),
             rates: Rates::new(per_source, total, workers).map(Arc::new),
@@ -216,8 +228,12 @@ impl Shared {
         index: usize,
         responder: Option<Box<dyn Respond>>,
         own: SocketAddr,
+        socket: &Socket,
         orders: Arc<Orders>,
     ) -> Box<dyn Protocol> {
+        if let Some(shared) = &self.transfers {
+            return transfers::protocol(shared, socket);
+        }
         match (responder, &self.config.protocol) {
             (Some(responder), _) => Box::new(Responding::new(responder, own, orders)),
             (None, Some(protocol)) => protocol.make(index),
@@ -269,6 +285,9 @@ fn prepare(
         report_destinations(bound.socket.as_raw_fd(), own.is_ipv4())
             .map_err(|error| Error::system("ask for destinations on", name, &error))?;
     }
+    if config.transfers.is_some() {
+        transfers::prepare(&bound.socket, name)?;
+    }
     let socket = Arc::new(bound.socket);
     let completions = responder.as_ref().and_then(|one| one.completions());
     // A receive is woken for good; late answers need a worker that can be woken again.
@@ -314,7 +333,7 @@ fn task(
         } = prepared;
         let socket = Arc::clone(&endpoint.socket);
         let own = crate::address::plain(own);
-        let protocol = shared.protocol(index, responder, own, control.orders());
+        let protocol = shared.protocol(index, responder, own, &socket, control.orders());
         let mut service = shared.service(own);
         service.idle = idle;
         let finish = run(&shared, endpoint, service, protocol, index, control);

@@ -1,0 +1,111 @@
+//! Large messages at a server: what its workers have together, and each by itself.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use socket2::Socket;
+
+use crate::address;
+use crate::error::{Error, Result};
+use crate::event::Observer;
+use crate::proto::Protocol;
+use crate::socket;
+use crate::sys::option;
+use crate::transfer::budget::Budget;
+use crate::transfer::cookie::Cookies;
+use crate::transfer::serving::{Kept, Limits, Serving, Shared};
+use crate::transfer::store::Storage;
+
+/// What is asked of the kernel unless the user says otherwise; it gives what its ceiling allows.
+pub(super) const BUFFER_BYTES: usize = 4 << 20;
+
+/// The headers of IP without options, and of UDP.
+const HEADERS_V4: usize = 20 + 8;
+const HEADERS_V6: usize = 40 + 8;
+/// Of a path of which nothing is known: Ethernet.
+const UNKNOWN_MTU: usize = 1_500;
+
+/// Large messages are taken, and given, by the protocol of docs/transfer.md.
+#[derive(Clone)]
+pub struct Transfers {
+    /// Where messages are put, and taken from.
+    pub storage: Arc<dyn Storage>,
+    /// Where messages are kept that are to come back; `None`: none is.
+    pub kept: Option<Arc<dyn Kept>>,
+    /// Memory for all of them.
+    pub budget: Budget,
+    /// What all of them obey.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for Transfers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Transfers");
+        debug.field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Transfers {
+    /// What all workers have together.
+    pub(super) fn share(&self, observer: &Arc<Observer>) -> Result<Arc<Shared>> {
+        let cookies = Cookies::new();
+        let cookies =
+            cookies.map_err(|error| Error::system("draw a key for", observer.server(), &error))?;
+        Ok(Arc::new(Shared::new(
+            Arc::clone(&self.storage),
+            self.kept.clone(),
+            cookies,
+            self.budget.clone(),
+            self.limits.clone(),
+            Arc::clone(observer),
+            Box::new(longest_datagram),
+        )))
+    }
+}
+
+/// One worker's.
+pub(super) fn protocol(shared: &Arc<Shared>, socket: &Socket) -> Box<dyn Protocol> {
+    // The other half is what the kernel adds to each datagram (socket(7), SO_RCVBUF).
+    let buffer_bytes = socket.recv_buffer_size().unwrap_or_default() / 2;
+    let buffer_bytes = u32::try_from(buffer_bytes).unwrap_or(u32::MAX);
+    Box::new(Serving::new(Arc::clone(shared), buffer_bytes))
+}
+
+/// Nothing may be cut on its way, or a probe would say that what is cut comes through.
+pub(super) fn prepare(socket: &Socket, name: &str) -> Result<()> {
+    match socket::forbid_fragments(socket) {
+        Ok(()) => Ok(()),
+        // Then probes find what fragments reach.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(()),
+        Err(error) => Err(Error::system("forbid fragments on", name, &error)),
+    }
+}
+
+/// What a datagram to a peer may carry on its first link.
+pub(crate) fn longest_datagram(peer: SocketAddr) -> usize {
+    let mtu = route_mtu(peer).unwrap_or(UNKNOWN_MTU);
+    payload(mtu, peer)
+}
+
+/// What a datagram to a peer carries by this MTU.
+pub(crate) fn payload(mtu: usize, peer: SocketAddr) -> usize {
+    let headers = match address::plain(peer) {
+        SocketAddr::V4(_) => HEADERS_V4,
+        SocketAddr::V6(_) => HEADERS_V6,
+    };
+    mtu.saturating_sub(headers)
+}
+
+/// Connecting sends nothing, but asks for a route.
+fn route_mtu(peer: SocketAddr) -> Option<usize> {
+    let peer = address::plain(peer);
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => ([0; 4], 0).into(),
+        SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(peer).ok()?;
+    let mtu = option::path_mtu(socket.as_raw_fd(), peer.is_ipv6()).ok()?;
+    usize::try_from(mtu).ok()
+}
