@@ -14,6 +14,7 @@
 //! | [`timestamps`] | when the kernel received and sent; `Unsupported` where it does not say |
 //! | [`option`] | socket options that socket2 lacks; `Unsupported` where the system has none |
 //! | [`signal`] | a thread that waits for signals; an end of the process that waits for nothing |
+//! | [`files`] | files by one name in an open directory: no path, no link is followed; a new name that overwrites nothing |
 //! | [`clock`] | the local time, with its offset; the machine's name |
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
@@ -28,6 +29,7 @@ pub(crate) mod clock;
 pub(crate) mod control;
 pub(crate) mod datagram;
 mod descriptor;
+pub(crate) mod files;
 mod interfaces;
 pub(crate) mod message;
 #[cfg(target_os = "linux")]

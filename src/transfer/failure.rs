@@ -1,6 +1,9 @@
 //! Why a transfer failed: what goes over the wire in an ABORT, and what its user is told.
 
 use std::fmt;
+use std::io::ErrorKind;
+
+use crate::error::describe;
 
 /// Why: the reasons of ABORT in docs/transfer.md, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,9 +100,21 @@ impl Failure {
         }
     }
 
-    /// Of a read or write.
+    /// Of a read or write; `what` reads after "cannot". No room on a disk or in a quota is
+    /// `TooLarge`, none in memory that others have for now is `TooMany`.
     pub fn io(what: &str, error: &std::io::Error) -> Self {
-        Self::new(Reason::Io, format!("cannot {what}: {error}"))
+        let reason = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Reason::TooLarge
+            }
+            ErrorKind::OutOfMemory => Reason::TooMany,
+            _ => Reason::Io,
+        };
+        let why = match error.raw_os_error() {
+            Some(errno) => describe(errno, error),
+            None => error.to_string(),
+        };
+        Self::new(reason, format!("cannot {what}: {why}"))
     }
 }
 

@@ -3,6 +3,10 @@
 //! A message is written in order, by appending: so what is there of a file is its length, and that
 //! survives the process. What came early stays in memory, with the receiver.
 
+pub mod inbox;
+pub mod memory;
+pub mod pipe;
+
 use std::io;
 use std::net::SocketAddr;
 
@@ -61,7 +65,8 @@ pub trait Source: Send {
     /// How long it is; `None`: not known before its end is reached (a pipe).
     fn length(&self) -> Option<u64>;
 
-    /// Fills `room` from this offset on; how many bytes it has there, fewer only at the end.
+    /// Fills `room` from this offset on; how many bytes it has there: fewer at the end, and where
+    /// a pipe has no more yet ([`Source::length`] tells them apart).
     ///
     /// # Errors
     ///
@@ -85,11 +90,17 @@ pub trait Sink: Send {
     /// How many bytes are there.
     fn length(&self) -> u64;
 
+    /// How many bytes [`Sink::append`] would take now, as far as that can be told: what a window
+    /// may promise.
+    fn room(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Writes at the end, or keeps it for that in a bounded buffer.
     ///
     /// # Errors
     ///
-    /// Of the write: the disk is full, say.
+    /// Of the write: the disk or the quota is full, say ([`Failure::io`] makes that `TooLarge`).
     fn append(&mut self, data: &[u8]) -> io::Result<()>;
 
     /// Reads what is there, from before a restart; as [`Source::read`].
