@@ -226,6 +226,11 @@ impl Driver {
         }
     }
 
+    /// The time by which its protocols live.
+    pub(super) fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// The MTU of the route to its peer, IP and UDP headers included, as the kernel has it now;
     /// `None` for one that is not connected, and where the system does not say.
     pub fn path_mtu(&self) -> Option<u32> {

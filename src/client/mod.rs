@@ -9,6 +9,7 @@ mod expectation;
 mod patience;
 mod running;
 mod tcp;
+mod transfer;
 mod udp;
 
 pub use crate::net::choice::EngineChoice;
@@ -17,4 +18,5 @@ pub use ends::Ends;
 pub use expectation::Expectation;
 pub use patience::Patience;
 pub use tcp::TcpClient;
+pub use transfer::{Failed, Moved, Terms, TransferClient, Watch};
 pub use udp::{Reply, UdpClient};

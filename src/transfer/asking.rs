@@ -75,6 +75,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 /// Sends one message.
 pub struct Push {
     sender: Sender,
+    given_up: Option<Failure>,
     reached: Arc<Reached>,
 }
 
@@ -83,6 +84,7 @@ impl Push {
     pub fn new(sender: Sender) -> Self {
         Self {
             sender,
+            given_up: None,
             reached: Arc::default(),
         }
     }
@@ -102,10 +104,9 @@ impl Push {
         self.sender.outcome()
     }
 
-    /// Gives it up, and says so.
-    pub fn cancel(&mut self, out: &mut Outbox) {
-        self.sender
-            .cancel(Reason::Cancelled, "cancelled by its sender", out);
+    /// Gives it up; the other side is told when this is driven next.
+    pub fn give_up(&mut self, why: Failure) {
+        self.given_up = Some(why);
     }
 }
 
@@ -130,6 +131,9 @@ impl Protocol for Push {
     }
 
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Served {
+        if let Some(why) = self.given_up.take() {
+            self.sender.cancel(why.reason, &why.text, out);
+        }
         let is_done = self.sender.on_time(now_ns, out);
         let (done, length) = (self.sender.done_bytes(), self.sender.length());
         self.reached.set(done, length);
@@ -176,6 +180,7 @@ pub struct Pull {
     budget: Budget,
     state: State,
     last_progress_ns: u64,
+    given_up: Option<Failure>,
     reached: Arc<Reached>,
     scratch: Vec<u8>,
 }
@@ -201,6 +206,7 @@ impl Pull {
                 times: 0,
             },
             last_progress_ns: now_ns,
+            given_up: None,
             reached: Arc::default(),
             scratch: Vec::new(),
         }
@@ -219,12 +225,10 @@ impl Pull {
         }
     }
 
-    /// Gives it up, and says so. What is there of a file stays.
-    pub fn cancel(&mut self, out: &mut Outbox) {
-        if self.outcome().is_none() {
-            let failure = Failure::new(Reason::Cancelled, "cancelled by who pulled it");
-            self.fail(failure, out);
-        }
+    /// Gives it up; the other side is told when this is driven next. What is there of a file
+    /// stays.
+    pub fn give_up(&mut self, why: Failure) {
+        self.given_up = Some(why);
     }
 
     fn send(&mut self, out: &mut Outbox, body: &Body<'_>) {
@@ -445,6 +449,10 @@ impl Protocol for Pull {
 
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Served {
         if self.outcome().is_some() {
+            return Served::Done;
+        }
+        if let Some(why) = self.given_up.take() {
+            self.fail(why, out);
             return Served::Done;
         }
         self.settle(now_ns, out);

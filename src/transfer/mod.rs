@@ -22,3 +22,13 @@ pub mod store;
 pub mod wire;
 
 pub use failure::{Failure, Reason};
+
+/// What a datagram to a peer carries where a link has this MTU: less the headers of IP, without
+/// options, and of UDP.
+pub(crate) fn longest_payload(mtu_bytes: usize, peer: std::net::SocketAddr) -> usize {
+    let headers = match crate::address::plain(peer) {
+        std::net::SocketAddr::V4(_) => 20 + 8,
+        std::net::SocketAddr::V6(_) => 40 + 8,
+    };
+    mtu_bytes.saturating_sub(headers)
+}

@@ -14,15 +14,13 @@ use crate::socket;
 use crate::sys::option;
 use crate::transfer::budget::Budget;
 use crate::transfer::cookie::Cookies;
+use crate::transfer::longest_payload;
 use crate::transfer::serving::{Kept, Limits, Serving, Shared};
 use crate::transfer::store::Storage;
 
 /// What is asked of the kernel unless the user says otherwise; it gives what its ceiling allows.
 pub(super) const BUFFER_BYTES: usize = 4 << 20;
 
-/// The headers of IP without options, and of UDP.
-const HEADERS_V4: usize = 20 + 8;
-const HEADERS_V6: usize = 40 + 8;
 /// Of a path of which nothing is known: Ethernet.
 const UNKNOWN_MTU: usize = 1_500;
 
@@ -84,17 +82,7 @@ pub(super) fn prepare(socket: &Socket, name: &str) -> Result<()> {
 
 /// What a datagram to a peer may carry on its first link.
 pub(crate) fn longest_datagram(peer: SocketAddr) -> usize {
-    let mtu = route_mtu(peer).unwrap_or(UNKNOWN_MTU);
-    payload(mtu, peer)
-}
-
-/// What a datagram to a peer carries by this MTU.
-pub(crate) fn payload(mtu: usize, peer: SocketAddr) -> usize {
-    let headers = match address::plain(peer) {
-        SocketAddr::V4(_) => HEADERS_V4,
-        SocketAddr::V6(_) => HEADERS_V6,
-    };
-    mtu.saturating_sub(headers)
+    longest_payload(route_mtu(peer).unwrap_or(UNKNOWN_MTU), peer)
 }
 
 /// Connecting sends nothing, but asks for a route.
