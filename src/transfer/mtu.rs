@@ -17,8 +17,9 @@ const PROBES: u32 = 3;
 /// paths that live long; a transfer seldom does.
 const RAISE_NS: u64 = 30_000_000_000;
 
-/// So many timeouts in a row, and the size is taken for what is lost (RFC 8899 §4.3).
-const BLACK_HOLE: u32 = 2;
+/// So often in a row only a short datagram came through, and the long one before it did not: then
+/// the size is what is lost (RFC 8899 §4.3).
+const BLACK_HOLE: u32 = 3;
 
 /// The size of a path's datagrams.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Mtu {
     high: usize,
     /// How often the size in question was lost.
     lost: u32,
+    /// How often in a row only a short datagram came through.
+    only_short: u32,
     /// A probe is on its way.
     is_probing: bool,
     /// The next search may begin.
@@ -46,6 +49,7 @@ impl Mtu {
             low: 0,
             high: 0,
             lost: 0,
+            only_short: 0,
             is_probing: false,
             next_ns: 0,
             is_first: true,
@@ -91,11 +95,6 @@ impl Mtu {
         Some(SIZES[index])
     }
 
-    /// When a probe may be sent that may not now; `None`: none will be.
-    pub(crate) fn next_ns(&self) -> Option<u64> {
-        (!self.is_probing && self.in_question().is_some()).then_some(self.next_ns)
-    }
-
     /// A probe of this size has come through.
     pub(crate) fn passed(&mut self, now_ns: u64, size: usize) {
         self.is_probing = false;
@@ -129,12 +128,26 @@ impl Mtu {
         }
     }
 
-    /// Nothing came in time, so often in a row. True: from now on datagrams are shorter.
-    pub(crate) fn timed_out(&mut self, now_ns: u64, times: u32) -> bool {
+    /// Nothing came in time.
+    pub(crate) fn timed_out(&mut self) {
         self.is_probing = false;
-        if times < BLACK_HOLE || !times.is_multiple_of(BLACK_HOLE) || self.size <= LEAST {
+    }
+
+    /// A datagram of bytes came through that was so long.
+    pub(crate) fn came(&mut self, size: usize) {
+        if size >= self.size {
+            self.only_short = 0;
+        }
+    }
+
+    /// A short datagram came through, and the one of the current size before it did not. True: from
+    /// now on datagrams are shorter.
+    pub(crate) fn only_short_came(&mut self, now_ns: u64) -> bool {
+        self.only_short += 1;
+        if self.only_short < BLACK_HOLE || self.size <= LEAST {
             return false;
         }
+        self.only_short = 0;
         self.size = if self.size > BASE { BASE } else { LEAST };
         self.begin();
         self.low = 0;
@@ -185,22 +198,23 @@ mod tests {
         assert_eq!(search(&mut mtu, 8_972, RAISE_NS - 1), 0);
         assert_eq!(search(&mut mtu, 8_972, RAISE_NS), 1);
         assert_eq!(mtu.size(), 8_972);
-        assert_eq!(mtu.next_ns(), None);
     }
 
     #[test]
-    fn timeouts_in_a_row_make_it_small_and_smaller() {
+    fn what_only_short_datagrams_pass_makes_it_small_and_smaller() {
         let mut mtu = Mtu::new(8_972);
         search(&mut mtu, 8_972, 0);
-        assert!(!mtu.timed_out(0, 1));
+        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0));
+        mtu.came(8_972);
+        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0));
+        mtu.came(100);
         assert_eq!(mtu.size(), 8_972);
-        assert!(mtu.timed_out(0, 2));
+        assert!(mtu.only_short_came(0));
         assert_eq!(mtu.size(), BASE);
         assert_eq!(mtu.probe(0), None);
-        assert!(!mtu.timed_out(0, 3));
-        assert!(mtu.timed_out(0, 4));
+        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0) && mtu.only_short_came(0));
         assert_eq!(mtu.size(), LEAST);
-        assert!(!mtu.timed_out(0, 6));
+        assert!((0..10).all(|_| !mtu.only_short_came(0)));
         search(&mut mtu, 1_472, RAISE_NS);
         assert_eq!(mtu.size(), 1_472);
     }

@@ -16,7 +16,7 @@ use super::pacing::Pacer;
 use super::rtt::Rtt;
 use super::store::{Digest, Name, Source};
 use super::wire::{self, AckBody, Body, Cookie, OfferBody};
-use scoreboard::Scoreboard;
+use scoreboard::{Came, Scoreboard};
 
 pub(crate) use scoreboard::cost;
 
@@ -30,8 +30,8 @@ const LONGEST_NS: u64 = 2_000 * MILLISECOND;
 const STARVED_NS: u64 = 2 * MILLISECOND;
 /// A slice of bytes that are only hashed.
 const HASH_SLICE: usize = 1 << 20;
-/// Two probes go at each timeout (RFC 9002 §6.2.4).
-const PROBES: u32 = 2;
+/// After so many timeouts in a row nothing is known any more (RFC 9002 §7.6).
+const SILENCE: u32 = 3;
 
 /// How a message is sent.
 #[derive(Debug, Clone)]
@@ -126,6 +126,8 @@ pub struct Sender {
     timeouts: u32,
     /// Packets that go whatever the windows say.
     probes: u32,
+    /// How long the packet was that went at the last timeout.
+    last_forced_bytes: usize,
     /// When something was last sent that is to be acknowledged.
     last_sent_ns: u64,
     last_progress_ns: u64,
@@ -171,6 +173,7 @@ impl Sender {
             ends_sent: 0,
             timeouts: 0,
             probes: 0,
+            last_forced_bytes: 0,
             last_sent_ns: now_ns,
             last_progress_ns: now_ns,
             accepted_ns: now_ns,
@@ -318,9 +321,8 @@ impl Sender {
         let came = self.board.acknowledge(&ack.ranges, ack.prefix);
         self.source.release(self.board.prefix);
         self.board.released = self.board.released.max(self.board.prefix);
-        for size in &came.probes {
-            self.mtu.passed(now_ns, *size);
-            self.congestion.set_packet(cost(self.mtu.size()));
+        if came.packets > 0 {
+            self.learn_size(now_ns, &came);
         }
         let sample = came.newest.map(|(number, sent_ns)| {
             let sample_ns = now_ns.saturating_sub(sent_ns).max(1);
@@ -339,7 +341,6 @@ impl Sender {
                 next_number: self.board.next_number,
                 rtt_ns: sample.map(|(_, sample_ns)| sample_ns),
                 smoothed_ns: self.rtt.smoothed(),
-                least_ns: self.rtt.least(),
                 is_limiting: self.is_limited,
             });
         }
@@ -540,27 +541,36 @@ impl Sender {
         out.send(self.to, &self.scratch);
     }
 
-    /// Nothing came in time: what is oldest goes once more, to have something come.
+    /// Nothing came in time: what is oldest goes once more, and a short packet behind it, to have
+    /// something come.
     fn time_out(&mut self, now_ns: u64) {
         self.timeouts += 1;
         self.last_sent_ns = now_ns;
-        self.probes = PROBES;
-        let before = self.mtu.size();
-        if self.mtu.timed_out(now_ns, self.timeouts) {
-            self.congestion.set_packet(cost(self.mtu.size()));
-        }
-        let is_smaller = self.mtu.size() < before;
-        if self.timeouts >= 3 && self.timeouts.is_multiple_of(3) || is_smaller {
+        self.probes = 1;
+        self.last_forced_bytes = 0;
+        self.mtu.timed_out();
+        if self.timeouts.is_multiple_of(SILENCE) {
             // Nothing of all that is on its way will come.
-            let lost = self.board.lose_all();
-            self.figures.lost_packets += lost;
-            if self.timeouts >= 3 {
-                self.congestion.on_silence();
-            }
+            self.figures.lost_packets += self.board.lose_all();
+            self.congestion.on_silence();
         } else {
-            self.board.lose_oldest(PROBES);
+            self.board.lose_oldest(1);
         }
         self.pace();
+    }
+
+    /// Whether datagrams of this size come through, as far as this acknowledgement tells.
+    fn learn_size(&mut self, now_ns: u64, came: &Came) {
+        for size in &came.probes {
+            self.mtu.passed(now_ns, *size);
+        }
+        self.mtu.came(came.longest);
+        let is_short = came.has_ping && came.longest == 0;
+        if is_short && self.last_forced_bytes >= self.mtu.size() && self.mtu.only_short_came(now_ns)
+        {
+            self.figures.lost_packets += self.board.lose_all();
+        }
+        self.congestion.set_packet(cost(self.mtu.size()));
     }
 
     fn pace(&mut self) {

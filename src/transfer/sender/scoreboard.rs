@@ -43,6 +43,10 @@ pub(super) struct Came {
     pub(super) newest: Option<(u64, u64)>,
     /// Sizes that came through.
     pub(super) probes: Vec<usize>,
+    /// The longest datagram of bytes; 0: none.
+    pub(super) longest: usize,
+    /// A short packet that was sent after a timeout came.
+    pub(super) has_ping: bool,
     /// More is there without a gap.
     pub(super) has_progress: bool,
 }
@@ -164,6 +168,7 @@ impl Scoreboard {
         match kind {
             Kind::Data { offset, length } => {
                 let range = offset.max(self.prefix)..offset + u64::from(length);
+                came.longest = came.longest.max(length as usize + DATA_HEADER_BYTES);
                 // Also of one that was taken for lost.
                 if packet.is_on_way || self.lost.first(1).is_some() {
                     self.lost.remove(range.clone());
@@ -172,6 +177,7 @@ impl Scoreboard {
             }
             Kind::End => self.end = Some(true),
             Kind::Probe { size } if packet.is_on_way => came.probes.push(size),
+            Kind::Ping => came.has_ping |= packet.is_on_way,
             _ => {}
         }
         if !packet.is_on_way {

@@ -38,13 +38,11 @@ impl Sender {
             }
             let sent =
                 self.send_train(now_ns, is_forced, out) || self.send_end(now_ns, is_forced, out);
-            if !sent && is_forced {
+            if is_forced {
                 self.ping(now_ns, out);
+                self.probes -= 1;
             } else if !sent {
                 break;
-            }
-            if is_forced {
-                self.probes -= 1;
             }
         }
         let is_window_ours = self.congestion.window() < self.window.in_flight_bytes;
@@ -172,6 +170,9 @@ impl Sender {
                 bytes += length;
             }
         });
+        if self.probes > 0 {
+            self.last_forced_bytes = bytes;
+        }
         self.figures.sent_packets += pieces.len() as u64;
         self.account(now_ns, bytes);
     }
