@@ -177,14 +177,18 @@ fn rename_no_replace_at(_: &File, _: &OsStr, _: &OsStr) -> io::Result<()> {
 
 /// The same by linkat(2), in two steps: a crash in between leaves the file with both names.
 fn link_new_at(directory: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    let (from_name, to) = (c_name(from)?, c_name(to)?);
+    let (old, new) = (c_name(from)?, c_name(to)?);
     let fd = directory.as_raw_fd();
     // SAFETY: linkat(2) reads the two NUL-terminated names, which live until it returns.
-    checked(unsafe { libc::linkat(fd, from_name.as_ptr(), fd, to.as_ptr(), 0) })?;
-    remove_at(directory, from)
+    checked(unsafe { libc::linkat(fd, old.as_ptr(), fd, new.as_ptr(), 0) })?;
+    match remove_at(directory, from) {
+        // Somebody else has tidied up already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
-/// Takes the lock of this file's: flock(2), which ends with the process or the descriptor. False:
+/// Takes the lock of this file: flock(2), which ends with the process or the descriptor. False: flock(2), which ends with the process or the descriptor. False:
 /// somebody else has it. A file system without locks gives it to everybody.
 pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
     // SAFETY: flock(2) takes two integers.
@@ -204,8 +208,9 @@ pub(crate) fn unlock(file: &File) {
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
 }
 
-/// Calls back with every name in a directory but `.` and `..`.
-pub(crate) fn each_name(directory: &File, mut call: impl FnMut(&OsStr)) -> io::Result<()> {
+/// Calls back with every name in a directory but `.` and `..`, and whether it may be a directory's:
+/// not every file system says so.
+pub(crate) fn each_name(directory: &File, mut call: impl FnMut(&OsStr, bool)) -> io::Result<()> {
     // A descriptor of its own: the place in a directory belongs to the open file, and
     // closedir(3) closes it.
     let own = open_directory_at(directory, OsStr::new("."))?;
@@ -222,7 +227,8 @@ pub(crate) fn each_name(directory: &File, mut call: impl FnMut(&OsStr)) -> io::R
         // SAFETY: d_name is NUL-terminated, and alive until the next readdir(3).
         let name = unsafe { CStr::from_ptr(entry.d_name.as_ptr()) }.to_bytes();
         if name != b"." && name != b".." {
-            call(OsStr::from_bytes(name));
+            let may_be_directory = matches!(entry.d_type, libc::DT_DIR | libc::DT_UNKNOWN);
+            call(OsStr::from_bytes(name), may_be_directory);
         }
     }
     // SAFETY: the stream that fdopendir(3) gave, closed once.
@@ -328,9 +334,13 @@ mod tests {
         fs::create_dir(here.0.join("c")).unwrap();
         for _ in 0..2 {
             let mut names = Vec::new();
-            each_name(&here.1, |name| names.push(name.to_owned())).unwrap();
+            each_name(&here.1, |name, may_be_directory| {
+                names.push((name.to_owned(), may_be_directory));
+            })
+            .unwrap();
             names.sort();
-            assert_eq!(names, ["a\nb", "c"]);
+            assert_eq!(names[1], ("c".into(), true));
+            assert_eq!((names.len(), &names[0].0), (2, &"a\nb".into()));
         }
     }
 }

@@ -48,6 +48,7 @@ struct MemorySink {
     name: Name,
     max_bytes: u64,
     data: Vec<u8>,
+    delivered_bytes: u64,
     /// `None`: it has been handed over.
     share: Option<Share>,
     inbox: Arc<Inbox>,
@@ -55,7 +56,7 @@ struct MemorySink {
 
 impl Sink for MemorySink {
     fn length(&self) -> u64 {
-        self.data.len() as u64
+        self.data.len() as u64 + self.delivered_bytes
     }
 
     fn room(&self) -> u64 {
@@ -102,6 +103,7 @@ impl Sink for MemorySink {
             digest: *digest,
             data: Some(data),
         };
+        self.delivered_bytes = message.length;
         if self.inbox.put(message, share) {
             return Ok(());
         }
@@ -171,6 +173,7 @@ impl Storage for MemoryStorage {
             name: offer.name.clone(),
             max_bytes: offer.length.unwrap_or(max_bytes),
             data: Vec::new(),
+            delivered_bytes: 0,
             share: Some(share),
             inbox: self.inbox.clone(),
         })))

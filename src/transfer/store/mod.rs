@@ -3,9 +3,15 @@
 //! A message is written in order, by appending: so what is there of a file is its length, and that
 //! survives the process. What came early stays in memory, with the receiver.
 
+pub mod destination;
+pub mod directory;
+pub mod file;
 pub mod inbox;
+mod ledger;
 pub mod memory;
+mod part;
 pub mod pipe;
+mod walk;
 
 use std::io;
 use std::net::SocketAddr;
