@@ -19,6 +19,8 @@
 mod chunks;
 mod echoes;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 mod missing;
 mod outgoing;
 mod pace;

@@ -109,6 +109,12 @@ impl PlainReceiving {
         self.table.len()
     }
 
+    /// Whether this peer has one open.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn is_open(&self, peer: &SocketAddr) -> bool {
+        self.table.has(peer)
+    }
+
     /// Memory of messages that are open, or on their way back: never more than
     /// [`ReceiveSettings::max_total_bytes`].
     pub fn held_bytes(&self) -> usize {

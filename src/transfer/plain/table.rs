@@ -94,6 +94,11 @@ impl Table {
         self.held_bytes
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn has(&self, peer: &SocketAddr) -> bool {
+        self.open.contains_key(peer)
+    }
+
     pub(super) fn get_mut(&mut self, peer: &SocketAddr) -> Option<&mut Open> {
         self.open.get_mut(peer)
     }
