@@ -102,7 +102,8 @@ impl Echoes {
             told.echoed += u64::from(!has_failed);
             told.freed_bytes += queue.cost_bytes;
             if let Some(next) = queue.waiting.pop_front() {
-                let from_ns = now_ns.saturating_add(PAUSE_NS);
+                let rested_ns = queue.outgoing.rested_ns();
+                let from_ns = now_ns.saturating_add(PAUSE_NS).max(rested_ns);
                 told.freed_bytes += self.begin(from_ns, peer, next, queue.waiting).freed_bytes;
             }
         }

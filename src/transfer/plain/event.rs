@@ -45,8 +45,10 @@ pub struct Whole {
 pub enum Why {
     /// Nothing more came in time.
     TimedOut,
-    /// It had gone without a new chunk for a while when its memory was needed.
+    /// It had gone longest without a new chunk when memory was needed.
     Displaced,
+    /// It needed memory when none was left.
+    NoRoom,
     /// The receiver ended.
     Ended,
 }
@@ -64,7 +66,7 @@ pub struct Lost {
     pub missing: Missing,
     /// How many bytes came.
     pub came_bytes: u64,
-    /// Chunks of it that came, and for which there was no room.
+    /// Chunks of it that came, and with which it would be longer than a message may be.
     pub refused_packets: u64,
     /// As [`Whole::disputed_packets`].
     pub disputed_packets: u64,
@@ -105,9 +107,9 @@ impl Lost {
     /// The same as an error of its user's.
     pub fn failure(&self) -> Failure {
         let reason = match self.why {
-            _ if self.refused_packets > 0 => Reason::TooLarge,
+            Why::TimedOut if self.refused_packets > 0 => Reason::TooLarge,
             Why::TimedOut => Reason::TimedOut,
-            Why::Displaced => Reason::TooMany,
+            Why::Displaced | Why::NoRoom => Reason::TooMany,
             Why::Ended => Reason::Cancelled,
         };
         Failure::new(reason, self.to_string())
@@ -117,20 +119,28 @@ impl Lost {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (peer, missing) = (self.peer, &self.missing);
+        let (why, way_out) = match self.why {
+            Why::TimedOut if self.refused_packets > 0 => (
+                "were refused, as it would be longer than a message may be",
+                "raise that limit, or send it by a protocol that writes as it comes",
+            ),
+            Why::TimedOut => (
+                "did not come in time",
+                "send it again, or by the protocol that asks for what is missing",
+            ),
+            Why::Displaced => (
+                "had not come when its memory was needed",
+                "send it again, or raise the limit of all messages together",
+            ),
+            Why::NoRoom => (
+                "had not come when no memory was left",
+                "send it again later, or raise the limit of all messages together",
+            ),
+            Why::Ended => ("had not come when the receiver ended", "send it again"),
+        };
         write!(
             f,
-            "cannot complete a message from {peer}: chunks {missing} "
-        )?;
-        match self.why {
-            _ if self.refused_packets > 0 => {
-                let refused = self.refused_packets;
-                write!(f, "are missing, {refused} came for which there was no room")?;
-                return f.write_str("; raise the limit of a message or of all together");
-            }
-            Why::TimedOut => f.write_str("did not come in time")?,
-            Why::Displaced => f.write_str("had not come when its memory was needed")?,
-            Why::Ended => f.write_str("had not come when the receiver ended")?,
-        }
-        f.write_str("; send it again, or by the protocol that asks for what is missing")
+            "cannot complete a message from {peer}: chunks {missing} {why}; {way_out}"
+        )
     }
 }

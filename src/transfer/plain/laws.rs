@@ -179,13 +179,16 @@ impl World {
             _ => panic!("each is accounted for once: {newly:?}"),
         };
         let events = self.receiving.take_events();
-        // Others' first: they may have been displaced for this one.
-        let is_whole = |event: &Event| matches!(event, Event::Whole(_));
-        let (whole, others): (Vec<_>, Vec<_>) = events.into_iter().partition(is_whole);
-        self.look_at(others);
         let completes = self.model(peer, data, way);
-        assert_eq!(whole.len(), usize::from(completes), "told when it is whole");
-        self.look_at(whole);
+        let whole = events
+            .iter()
+            .filter(|event| matches!(event, Event::Whole(_)));
+        assert_eq!(
+            whole.count(),
+            usize::from(completes),
+            "told when it is whole"
+        );
+        self.look_at(events);
         self.pass_due();
         self.look_at_memory();
     }

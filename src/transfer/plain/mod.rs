@@ -31,6 +31,11 @@ mod shelf;
 mod table;
 mod wire;
 
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod simulated_tests;
+
 pub use event::{Event, Failed, Kept, Lost, Whole, Why};
 pub use missing::Missing;
 pub use receiving::PlainReceiving;

@@ -88,6 +88,11 @@ impl Outgoing {
         self.next == Some(self.chunks)
     }
 
+    /// From when on nothing of it is felt any more: as much may go at once as before it.
+    pub(super) fn rested_ns(&self) -> u64 {
+        self.pace.full_ns()
+    }
+
     /// When there is something to be sent; of no meaning once all is.
     pub(super) fn due_ns(&self) -> u64 {
         let bytes = match self.next {

@@ -33,6 +33,11 @@ impl Pace {
         self.full_ns.saturating_sub(self.time_of(rest))
     }
 
+    /// When a whole burst may go.
+    pub(super) fn full_ns(&self) -> u64 {
+        self.full_ns
+    }
+
     /// So many go.
     pub(super) fn spend(&mut self, now_ns: u64, bytes: usize) {
         let time_ns = self.time_of(bytes as u64);

@@ -173,8 +173,9 @@ impl PlainReceiving {
         if u64::from(count) > self.settings.max_message_bytes {
             return Count::RefusedPackets;
         }
-        if let Some(open) = self.table.take(&peer) {
-            self.forget(&open);
+        if self.table.forget(&peer).is_some() {
+            // What is open is the count of a message that is here already.
+            self.add(Count::ForgottenMessages, 1);
         }
         let may_be_late = self.has_delivered(now_ns, &peer, |one| one.count == count);
         let (mut displaced, reply) = (Displaced::new(), datagram.message.reply());
@@ -229,8 +230,9 @@ impl PlainReceiving {
             Ok(true) => self.complete(now_ns, peer),
             Ok(false) => {}
             Err(_) => {
-                if let Some(open) = self.table.get_mut(&peer) {
-                    open.refused_packets += 1;
+                // It can never be whole: nothing can be asked for again.
+                if let Some((peer, open)) = self.table.forget(&peer) {
+                    self.lose(peer, open, Why::NoRoom);
                 }
                 return Count::RefusedPackets;
             }
@@ -308,12 +310,6 @@ impl PlainReceiving {
                 self.lose(peer, open, Why::Displaced);
             }
         }
-    }
-
-    /// It was the count of a message that is here already.
-    fn forget(&mut self, open: &Open) {
-        self.table.release(open.cost_bytes());
-        self.add(Count::ForgottenMessages, 1);
     }
 
     fn remember(&mut self, at_ns: u64, peer: SocketAddr, count: u32) {

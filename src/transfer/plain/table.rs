@@ -2,8 +2,10 @@
 //!
 //! A source is forged easily, and this format has nothing to tell by. So what a forger can do is
 //! bounded by what is cheap to lose: messages of which nothing but a count came have [`MOST_BARE`]
-//! places, of which the oldest is given away, and where the memory is full, what has gone without a
-//! new chunk for [`STALLED_NS`] gives way. Whoever sends on is in neither danger.
+//! places, of which the oldest is given away; and where the memory is full, whoever has gone longest
+//! without a new chunk gives way: to anybody after [`STALLED_NS`], and before that to who has brought
+//! more. Whoever sends on loses nothing to a flood, as long as that takes longer to fill the memory
+//! than passes between two of its chunks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -161,6 +163,13 @@ impl Table {
         Ok(open)
     }
 
+    /// Gives a message up.
+    pub(super) fn forget(&mut self, peer: &SocketAddr) -> Option<(SocketAddr, Open)> {
+        let open = self.take(peer)?;
+        self.release(open.cost_bytes());
+        Some((*peer, open))
+    }
+
     /// Takes a message out. Its memory counts until [`Table::release`].
     pub(super) fn take(&mut self, peer: &SocketAddr) -> Option<Open> {
         let open = self.open.remove(peer)?;
@@ -210,12 +219,6 @@ impl Table {
             .min()
     }
 
-    fn forget(&mut self, peer: &SocketAddr) -> Option<(SocketAddr, Open)> {
-        let open = self.take(peer)?;
-        self.release(open.cost_bytes());
-        Some((*peer, open))
-    }
-
     /// Has so much more in use for somebody.
     fn make_room(
         &mut self,
@@ -224,10 +227,17 @@ impl Table {
         bytes: usize,
         displaced: &mut Displaced,
     ) -> Result<(), Full> {
+        let stalled_ns = now_ns.checked_sub(STALLED_NS);
+        let brought = self.open.get(peer).map_or(0, |open| open.chunks.bytes());
         while self.held_bytes.saturating_add(bytes) > self.max_total_bytes {
-            let since_ns = now_ns.checked_sub(STALLED_NS).ok_or(Full)?;
+            let since_ns = match brought {
+                0 => stalled_ns.ok_or(Full)?,
+                _ => now_ns,
+            };
             let stalled = self.most_stalled(since_ns).ok_or(Full)?;
-            if stalled == *peer {
+            let other = self.open.get(&stalled).ok_or(Full)?;
+            let is_stalled = stalled_ns.is_some_and(|since_ns| other.progress_ns <= since_ns);
+            if stalled == *peer || !is_stalled && other.chunks.bytes() >= brought {
                 return Err(Full);
             }
             displaced.extend(self.forget(&stalled));
