@@ -10,6 +10,7 @@ use crate::net::udp::plan::laws;
 use crate::respond::{self, Framing};
 use crate::server::tcp;
 use crate::sys;
+use crate::transfer::plain;
 
 mod format;
 
@@ -88,6 +89,11 @@ pub fn requests(bytes: &[u8]) {
     respond::framing_laws(framing, most, cuts, stream);
 }
 
+/// The tutorial's receiver: any bytes as datagrams of a few peers, and time that passes between.
+pub fn plain(bytes: &[u8]) {
+    plain::laws::hold_for(plain::laws::small(), &plain::laws::steps(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -137,5 +143,10 @@ mod tests {
     #[test]
     fn impair() {
         replay("impair", super::impair);
+    }
+
+    #[test]
+    fn plain() {
+        replay("plain", super::plain);
     }
 }

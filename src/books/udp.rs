@@ -205,6 +205,18 @@ impl Tally {
         }
     }
 
+    /// What was counted since it was published last.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn count(&self, count: Count) -> u64 {
+        self.counts[count as usize]
+    }
+
+    /// What was dropped since then, for this reason.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.counts[index_of(reason)]
+    }
+
     /// The same for datagrams of several peers, of which none is the last.
     pub(crate) fn drop_many(&mut self, reason: DropReason, packets: u64) {
         self.drop(reason, packets, &RawAddress::empty());

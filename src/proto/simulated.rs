@@ -118,9 +118,14 @@ impl Network {
             let progress = node.on_time(self.now_ns, &mut self.outbox);
             let outbox = std::mem::replace(&mut self.outbox, Outbox::new(Policy::default()));
             for entry in outbox.entries() {
-                if let Some(to) = entry.transmit.to.to_std() {
-                    let data = outbox.data(Slots::default(), entry, 0, entry.length);
+                let Some(to) = entry.transmit.to.to_std() else {
+                    continue;
+                };
+                let mut offset = 0;
+                for length in entry.lengths() {
+                    let data = outbox.data(Slots::default(), entry, offset, length);
                     self.send(at, to, data);
+                    offset += length;
                 }
             }
             if progress == Progress::Done {

@@ -13,6 +13,7 @@ mod ended;
 pub mod failure;
 mod mtu;
 mod pacing;
+pub mod plain;
 mod ranges;
 pub mod receiver;
 mod rtt;

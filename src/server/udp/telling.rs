@@ -118,6 +118,7 @@ pub(super) struct Drops {
 }
 
 impl Default for Drops {
+    // Arrays of more than 32 have none that is derived.
     fn default() -> Self {
         Self {
             packets: [0; DropReason::ALL.len()],
