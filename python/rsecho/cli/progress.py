@@ -68,7 +68,7 @@ class Meter:
             self._seen.popleft()
 
     def skip_to(self, done: int) -> None:
-        """So much is done, of which what is new here was there before: it is no part of the rate."""
+        """So much is done, but what is new here was there before: no part of the rate."""
         if self._seen:
             skipped = done - self._seen[-1][1]
             self._seen = deque((when, before + skipped) for when, before in self._seen)
