@@ -8,11 +8,14 @@ from rsecho._errors import (
     ServerError,
     StateError,
     StopTimeoutError,
+    TransferError,
+    TransferTimeoutError,
 )
 
 # As type checkers know it; importing it from typing would take longer than all of the above.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rsecho import transfer
     from rsecho._rsecho import __version__
     from rsecho.client import Reply, TcpClient, UdpClient
     from rsecho.guard import Guard
@@ -48,6 +51,8 @@ __all__ = [
     "TcpClient",
     "TcpServer",
     "TcpStats",
+    "TransferError",
+    "TransferTimeoutError",
     "UdpClient",
     "UdpServer",
     "UdpStats",
@@ -55,6 +60,7 @@ __all__ = [
     "__version__",
     "flush_logs",
     "kernel_limits",
+    "transfer",
 ]
 
 # Imported when first asked for: a command that only decodes records should not wait for what
@@ -85,15 +91,21 @@ _LATER = {
 }
 
 
+# Modules that are used as such, likewise.
+_MODULES = {"transfer"}
+
+
 if not TYPE_CHECKING:
     # Hidden from type checkers, to which it would mean that every name is there.
     def __getattr__(name: str) -> object:
-        if name not in _LATER:
+        if name not in _LATER and name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
         _warn_of_debug_build()
-        found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        found: object = import_module(f"{__name__}.{_LATER.get(name, name)}")
+        if name in _LATER:
+            found = getattr(found, name)
         globals()[name] = found
         return found
 

@@ -5,6 +5,8 @@ The native module raises these too; see src/python/errors.rs.
 
 from __future__ import annotations
 
+import errno
+
 
 class RsechoError(Exception):
     """The base of the package's own exceptions."""
@@ -40,6 +42,42 @@ class ServerError(RsechoError):
     """A server ended by itself because it could not serve any more."""
 
 
+class TransferError(RsechoError):
+    """A large message did not arrive whole; the text says why, and the way out."""
+
+    def __init__(
+        self,
+        message: str,
+        reason: str = "",
+        is_remote: bool = False,
+        missing: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """One of "unknown", "too_large", "too_many", "exists", "exists_alike", "bad_name",
+        "not_found", "refused", "corrupt", "io", "timed_out", "cancelled" and "version": those of
+        ABORT in docs/transfer.md."""
+        self.is_remote = is_remote
+        """True where the other side said so."""
+        self.missing = missing
+        """With the plain wire, to a receiver: the first and the last number of each range of chunks
+        that did not come."""
+
+
+class TransferTimeoutError(TransferError, TimeoutError):
+    """A large message did not arrive whole in time, or made no progress for too long."""
+
+    def __init__(
+        self,
+        message: str,
+        reason: str = "timed_out",
+        is_remote: bool = False,
+        missing: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        super().__init__(message, reason, is_remote, missing)
+        self.errno = errno.ETIMEDOUT
+
+
 for _class in (
     RsechoError,
     FormatError,
@@ -48,6 +86,8 @@ for _class in (
     EndOfStreamError,
     StopTimeoutError,
     ServerError,
+    TransferError,
+    TransferTimeoutError,
 ):
     # Where users find them: in messages, and in what pickle writes.
     _class.__module__ = "rsecho"

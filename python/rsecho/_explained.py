@@ -16,7 +16,7 @@ from rsecho import _options
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_Class = TypeVar("_Class", bound=type)
+_Explained = TypeVar("_Explained", bound="Callable[..., Any]")
 
 
 class _Default:
@@ -28,12 +28,18 @@ class _Default:
 _DEFAULT = _Default()
 
 
-def explained(options: type) -> Callable[[_Class], _Class]:
-    """Has a class whose keywords are those of the typed dict `options` tell them."""
+def explained(options: type) -> Callable[[_Explained], _Explained]:
+    """Has a class or function whose keywords are those of the typed dict `options` tell them."""
 
-    def explain(one: _Class) -> _Class:
+    def explain(one: _Explained) -> _Explained:
         one.__doc__ = _docstring(one.__doc__ or "", options)
-        one.__signature__ = _Signature(one, options)  # type: ignore[attr-defined]
+        told: Any = None
+        if not isinstance(one, type):
+            told = _with_keywords(inspect.signature(one), options)
+        elif one.__init__.__code__.co_flags & inspect.CO_VARKEYWORDS:  # type: ignore[misc]
+            told = _Signature(one, options)
+        if told is not None:
+            one.__signature__ = told  # type: ignore[attr-defined]
         return one
 
     return explain
@@ -67,15 +73,19 @@ class _Signature:
         if owner is not self._owner:
             raise AttributeError
         own = inspect.signature(owner.__init__)  # type: ignore[misc]
-        # Without `self`, and with the keywords for `**options`.
-        first = list(own.parameters.values())[1:-1]
-        given: list[Any] = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=_DEFAULT
-            )
-            for name, kind, _ in _keywords(self._options)
-        ]
-        return own.replace(parameters=first + given, return_annotation=own.empty)
+        without_self = list(own.parameters.values())[1:]
+        own = own.replace(parameters=without_self, return_annotation=own.empty)
+        return _with_keywords(own, self._options)
+
+
+def _with_keywords(own: inspect.Signature, options: type) -> inspect.Signature:
+    """With the keywords for `**options`, which come last."""
+    first = list(own.parameters.values())[:-1]
+    given: list[Any] = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=_DEFAULT)
+        for name, kind, _ in _keywords(options)
+    ]
+    return own.replace(parameters=first + given)
 
 
 def _keywords(options: type) -> list[tuple[str, str, str]]:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
     from typing import TypeAlias
 
+    from rsecho._policy import Policy
     from rsecho.guard import Guard
     from rsecho.layout import RecordLayout
     from rsecho.records import Record
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 # The values of `engine=` and `wait=`.
 Engine = Literal["auto", "batch", "portable"]
 Wait = Literal["balanced", "latency", "busy"]
+# Those of `wire=`.
+Wire = Literal["native", "plain"]
 
 
 class SocketOptions(TypedDict, total=False):
@@ -110,6 +114,65 @@ class ServerOptions(TypedDict, total=False):
     """Whom not to answer; None: all defaults. See `Guard`."""
 
 
+class TransferOptions(TypedDict, total=False):
+    """Keywords of `rsecho.transfer.Policy`, and so of `rsecho.transfer.Receiver`."""
+
+    directory: str | PathLike[str] | None
+    """Where files lie that are received under a name and shared. None: messages stay in
+    memory."""
+    receives: bool
+    """Takes in what is sent. By default True."""
+    shares: bool
+    """Sends what is asked for by its name, of the directory. By default True."""
+    overwrites: bool
+    """What is sent takes the place of what has its name. By default False: that is refused,
+    unless its sender asked for it."""
+    quota_bytes: int | None
+    """How much may lie in the directory, all that is received with what was there; None: as much
+    as there is room for."""
+    echo: bool
+    """Sends each message back to whoever sent it and asks for it. By default False."""
+    wire: Wire
+    """"native", the default: docs/transfer.md. "plain": what programs speak that split their data
+    by hand: a datagram with the count of chunks, then each chunk behind its index, 4 bytes
+    big-endian; nothing is acknowledged or sent again, so a loss is reported after
+    `progress_timeout`."""
+    keep_partial: bool
+    """"plain": keeps what came of a message of which a part was lost. By default False."""
+    max_message_bytes: int
+    """The longest message in memory; files have no such limit. By default 16 MiB."""
+    max_total_bytes: int
+    """All messages in memory, and all that came early, together. By default 64 MiB."""
+    max_open_per_source: int
+    """Transfers of one source (IPv4 address, IPv6 /64) at a time. By default 8."""
+    progress_timeout: float
+    """Seconds without progress after which a transfer has failed. By default 10."""
+    bytes_per_second: int | None
+    """How fast a message is sent to whoever asks for it, at most; None: as fast as the path
+    allows."""
+
+
+class TransferClientOptions(UdpClientOptions, total=False):
+    """Keywords of `rsecho.transfer.Client`, and so of `send`, `fetch` and `echo`."""
+
+    timeout: float | None
+    """Seconds that a transfer may take in all; None, the default: as long as it moves."""
+    progress_timeout: float
+    """Seconds without progress after which it has failed. By default 10."""
+    rate: int | None
+    """Bytes a second that are sent at most; None: as fast as the path allows."""
+    wire: Wire
+    """"native", the default, or "plain", as the receiver speaks: see `Policy`. "plain" only
+    sends, and does not learn whether anything arrived."""
+    chunk_bytes: int | None
+    """"plain": how many bytes a datagram carries behind its index. None: what the path takes in
+    one piece."""
+    family: Literal[0, 4, 6]
+    """4 or 6 for that family of addresses only."""
+    engine: Engine
+    """As for servers."""
+
+
 class UdpServerOptions(ServerOptions, SocketOptions, total=False):
     """Keywords of `UdpServer` beside host and port; None stands for the default."""
 
@@ -133,6 +196,13 @@ class UdpServerOptions(ServerOptions, SocketOptions, total=False):
     """By default 0.1."""
     broadcast_rate: float
     """By default 10."""
+    transfer: Policy | None
+    """What is done with large messages, which `rsecho.transfer` sends and fetches; None: they are
+    datagrams like any others."""
+
+
+class ReceiverOptions(UdpServerOptions, TransferOptions, total=False):
+    """Keywords of `rsecho.transfer.Receiver`: those of its server and of its policy."""
 
 
 class TcpServerOptions(ServerOptions, TcpOptions, total=False):

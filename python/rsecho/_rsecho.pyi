@@ -20,6 +20,8 @@ __all__ = [
     "SocketOptions",
     "TcpClient",
     "Throttle",
+    "TransferClient",
+    "TransferPolicy",
     "UdpClient",
     "__version__",
     "after_fork",
@@ -282,6 +284,17 @@ class GuardPolicy:
 
     def __new__(cls, **given: Any) -> GuardPolicy: ...
 
+@final
+class TransferPolicy:
+    """What a server does with large messages. Immutable.
+
+    Each keyword is explained at `rsecho.sockets.TransferOptions`.
+
+    Raises ValueError for a limit that can never work, OSError for a directory that cannot be used.
+    """
+
+    def __new__(cls, **given: Any) -> TransferPolicy: ...
+
 def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
     """The kernel's ceilings as they are now: name, sysctl, values, meaning.
 
@@ -423,6 +436,20 @@ def figures(protocol: Literal["udp", "tcp"], /) -> list[tuple[str, bool]]:
     """What a server of this protocol tells, beside the reasons and what the kernel dropped: names,
     and whether each says how many there are now rather than how many there were."""
 
+# Peer, id, name, data, path, length, digest, (first, last) of each range of chunks that is missing,
+# (reason, text) where it failed. See `rsecho.transfer.Message`.
+_Message: TypeAlias = tuple[
+    _Address,
+    int,
+    list[str],
+    bytes | None,
+    str | None,
+    int,
+    bytes,
+    list[tuple[int, int]] | None,
+    tuple[str, str] | None,
+]
+
 @final
 class Server:
     """A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
@@ -435,7 +462,8 @@ class Server:
         """Bind a UDP server, with the options of `rsecho.UdpServer` by name, where given.
 
         Beside those: `host`, `port`; `sock` is a descriptor; `record_bytes`: report datagrams of
-        this length as records, others as unfit; `responder` and `guard` are native ones.
+        this length as records, others as unfit; `responder`, `guard` and `transfer` are native
+        ones.
 
         Raises OSError by errno, socket.gaierror, ValueError; TypeError for a name it has not.
         """
@@ -511,6 +539,13 @@ class Server:
     def stats(self) -> tuple[dict[str, int], dict[str, int], int | None]:
         """Counters by name, counts by reason, and what the kernel dropped (None: it does not
         say), all of one moment.
+
+        Raises `StateError` in a forked child.
+        """
+
+    def take_message(self, timeout: float | None, /) -> _Message | None:
+        """Wait for a large message, `timeout` seconds at most (None: for ever), and take it; None:
+        none came, or the server has ended. See `rsecho.transfer.Message`.
 
         Raises `StateError` in a forked child.
         """
@@ -668,6 +703,78 @@ class TcpClient:
 
     def finish(self) -> None:
         """Tell the peer that nothing more will be sent: shutdown(2) with SHUT_WR."""
+
+    def close(self) -> None:
+        """Close the socket and end waits in other threads."""
+
+# How many bytes are done, and of how many (None: not known).
+_Progress: TypeAlias = Callable[[int, int | None], object]
+
+@final
+class TransferClient:
+    """A socket that sends large messages to one peer and fetches them. See
+    `rsecho.transfer.Client`.
+
+    `given` has what is there said of each transfer: `timeout`, `progress_timeout` and so on, by
+    name. `progress` is called with the GIL on the calling thread, ten times a second at most, and
+    once at the end; what it raises ends the transfer.
+
+    Every method raises `TransferError` for what the transfer failed of, OSError by errno,
+    ValueError, and `StateError` once closed; waits do not hold the GIL.
+    """
+
+    def __new__(
+        cls,
+        host: str,
+        port: int,
+        options: SocketOptions,
+        *,
+        family: int,
+        engine: str = "auto",
+    ) -> TransferClient: ...
+    @property
+    def name(self) -> str:
+        """As in `udp://127.0.0.1:9999`: whom it talks to."""
+
+    @property
+    def address(self) -> _Address:
+        """Its own host and port."""
+
+    @property
+    def peer(self) -> _Address:
+        """The host and port it talks to."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that really runs."""
+
+    @property
+    def socket_report(self) -> list[_ReportLine]:
+        """What each socket option was to be and is."""
+
+    def send(
+        self,
+        source: Buffer | tuple[Literal["path"], str] | tuple[Literal["fd"], int],
+        given: dict[str, Any],
+        progress: _Progress | None,
+        /,
+    ) -> dict[str, Any]:
+        """Send what a buffer holds (not copied), a file, or what is read from a descriptor to its
+        end; returns figures by name, see `rsecho.transfer.Sent`."""
+
+    def fetch(
+        self,
+        name: list[str],
+        sink: tuple[Literal["path"], str] | None,
+        given: dict[str, Any],
+        progress: _Progress | None,
+        /,
+    ) -> dict[str, Any]:
+        """Fetch what has this name into a file, or (None) into memory; returns figures by name,
+        with `data`."""
+
+    def echo(self, data: Buffer, given: dict[str, Any], progress: _Progress | None, /) -> bytes:
+        """Send, and fetch the same back."""
 
     def close(self) -> None:
         """Close the socket and end waits in other threads."""

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rsecho import _lifecycle, _options, _rsecho, _servers, responders, sockets, stats
+from rsecho import _lifecycle, _options, _policy, _rsecho, _servers, responders, sockets, stats
 from rsecho import guard as guards
 from rsecho._errors import ServerError, StopTimeoutError
 from rsecho._explained import explained
@@ -413,6 +413,8 @@ class UdpServer(Server):
         super().__init__(host, port, sock, options, _options.UdpServerOptions)
 
     def _bind(self, given: dict[str, Any]) -> _rsecho.Server:
+        if (policy := given.pop("transfer", None)) is not None:
+            given = sockets.roomy(given) | {"transfer": _policy.native(policy)}
         return _rsecho.Server.udp(given, _lifecycle.pump().queue)
 
     def stats(self) -> UdpStats:

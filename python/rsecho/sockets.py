@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho import _rsecho
 from rsecho._options import (
+    ReceiverOptions,
     TcpClientOptions,
     TcpServerOptions,
+    TransferClientOptions,
+    TransferOptions,
     UdpClientOptions,
     UdpServerOptions,
     check,
 )
+from rsecho.limits import kernel_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
     "OptionReport",
+    "ReceiverOptions",
     "TcpClientOptions",
     "TcpServerOptions",
+    "TransferClientOptions",
+    "TransferOptions",
     "UdpClientOptions",
     "UdpServerOptions",
 ]
 
 
 _Value = bool | int | float | str
+
+# What a receive buffer holds bounds what may be on its way to a receiver, and so how fast a large
+# message moves.
+_ROOMY_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +77,13 @@ def report(lines: list[_rsecho._ReportLine]) -> dict[str, OptionReport]:
             name, option, requested, effective, ceiling, sysctl, text, severity
         )
     return reports
+
+
+def roomy(given: Mapping[str, Any]) -> dict[str, Any]:
+    """With a receive buffer for large messages, unless one was asked for: as large as the kernel
+    gives without a warning."""
+    if given.get("recv_buffer_bytes") is not None:
+        return dict(given)
+    ceiling = kernel_limits().udp_recv_buffer_max_bytes
+    most = _ROOMY_BYTES if ceiling is None or given.get("force_buffers") else ceiling.value
+    return {**given, "recv_buffer_bytes": min(_ROOMY_BYTES, most)}

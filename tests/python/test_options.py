@@ -7,10 +7,13 @@ import pydoc
 import re
 from collections.abc import Callable
 
+import click
 import pytest
 import rsecho
-from rsecho import _lifecycle, _rsecho, sockets
+from rsecho import _lifecycle, _rsecho, sockets, transfer
 from rsecho.cli.options import Option
+from rsecho.cli.pull import command as pull
+from rsecho.cli.push import command as push
 from rsecho.cli.serve import command
 
 # What Python makes something else of, and what it adds.
@@ -18,9 +21,9 @@ PYTHON = {"unpack", "on_record", "upper", "error_reply", "responder_takes", "log
 NATIVE = {"host", "port", "sock", "record_bytes"}
 
 # Without a flag: what only a sender has use for. With one of another kind: -4 and -6, --timeout,
-# --unpack with --names, a text, a `Guard`.
+# --unpack with --names, a text, a `Guard`, a `Policy`.
 OTHER_FLAGS = {"family", "recv_timeout", "send_timeout", "unpack", "on_record", "error_reply"}
-OTHER_FLAGS |= {"guard", "broadcast"}
+OTHER_FLAGS |= {"guard", "broadcast", "transfer"}
 
 SERVERS = [("udp", sockets.UdpServerOptions), ("tcp", sockets.TcpServerOptions)]
 
@@ -52,15 +55,33 @@ def test_guards_and_their_native_halves_have_the_same_rules() -> None:
     assert fields == native_names(lambda: _rsecho.GuardPolicy(nonesuch=1)) == flags("guard")
 
 
+def test_policies_and_their_native_halves_have_the_same_limits() -> None:
+    fields = {field.name: field.type for field in dataclasses.fields(transfer.Policy)}
+    typed = sockets.TransferOptions.__annotations__
+    assert fields == {name: kind.__forward_arg__ for name, kind in typed.items()}
+    # --transfer-access sets both.
+    assert set(fields) == flags("policy") | {"receives", "shares"}
+    assert set(fields) == native_names(lambda: _rsecho.TransferPolicy(nonesuch=1))
+
+
+def test_every_option_of_transfers_has_a_flag() -> None:
+    # What only who binds a port has use for, and -4 and -6.
+    others = {"reuse_address", "reuse_port", "ipv6_only", "broadcast", "family"}
+    typed = set(sockets.TransferClientOptions.__annotations__) - others
+    assert flags("client", push) | flags("mover", push) == typed
+    # Whoever fetches does not send.
+    typed -= {"rate", "wire", "chunk_bytes"}
+    assert flags("client", pull) | flags("mover", pull) == typed
+
+
 @pytest.mark.parametrize(("protocol", "typed"), SERVERS)
 def test_every_option_of_servers_has_a_flag(protocol: str, typed: type) -> None:
     assert flags(protocol) == set(typed.__annotations__) - OTHER_FLAGS
 
 
-def flags(owner: str) -> set[str]:
-    return {
-        each.keyword for each in command.params if isinstance(each, Option) and owner in each.owners
-    }
+def flags(owner: str, of: click.Command = command) -> set[str]:
+    options = [each for each in of.params if isinstance(each, Option)]
+    return {each.keyword for each in options if owner in each.owners}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +91,8 @@ def flags(owner: str) -> set[str]:
         (rsecho.TcpServer, sockets.TcpServerOptions),
         (rsecho.UdpClient, sockets.UdpClientOptions),
         (rsecho.TcpClient, sockets.TcpClientOptions),
+        (transfer.Client, sockets.TransferClientOptions),
+        (transfer.Receiver, sockets.ReceiverOptions),
     ],
 )
 def test_help_tells_every_keyword_with_its_type_and_meaning(one: type, typed: type) -> None:

@@ -50,7 +50,7 @@ def test_every_flag_in_it_exists() -> None:
     from click.testing import CliRunner
     from rsecho.cli import command
 
-    names = ("serve", "send", "info", "unpack")
+    names = ("serve", "send", "push", "pull", "info", "unpack")
     pages = [CliRunner().invoke(command, [name, "--help"]).output for name in names]
     known = set(re.findall(r"--[a-z0-9-]+", "".join(pages))) | {"--config", "--help", "--release"}
     known.add("--rsecho-seed")  # pytest's

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "serve": ("rsecho.cli.serve", "Answer UDP and TCP with what was sent."),
     "send": ("rsecho.cli.send", "Send to an echo server and judge what comes back."),
+    "push": ("rsecho.cli.push", "Send a file, a directory or a pipe over UDP, whole."),
+    "pull": ("rsecho.cli.pull", "Fetch a file over UDP, whole."),
     "info": ("rsecho.cli.info", "Show kernel limits and what a socket really gets."),
     "unpack": ("rsecho.cli.unpack", "Decode binary records by a struct format."),
     "completion": ("rsecho.cli.completion", "Print the completion script of a shell."),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsecho._lines import host_port, printable
-from rsecho.cli import answers
+from rsecho.cli import answers, receiving
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, RUN_TIME, USAGE, CommandError, failing_with
 from rsecho.cli.options import BOTH, TCP, UDP, option
@@ -22,6 +22,7 @@ from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from rsecho._rsecho import _Message
     from rsecho.records import Record
     from rsecho.server import Server
 
@@ -162,6 +163,7 @@ _LAST_SECONDS = 0.2
 @shared.tcp_options
 @answers.answer_options
 @shared.guard_options
+@receiving.transfer_options
 @option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
 @option("--names", help="Names of a record's fields.  [default: field_0, field_1, …]")
 @option(
@@ -213,12 +215,16 @@ def command(**given: Any) -> None:
         del tcp["min_bytes_per_second"]  # as without
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
+    udp["transfer"] = receiving.policy(given)
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
         udp=udp,
         tcp=tcp,
     )
-    Foreground(listeners.bind(given["udp"], given["tcp"]), printer).run(given["drain_timeout"])
+    takes_messages = udp["transfer"] is not None
+    Foreground(listeners.bind(given["udp"], given["tcp"]), printer, takes_messages).run(
+        given["drain_timeout"]
+    )
 
 
 class Printer:
@@ -248,6 +254,20 @@ class Printer:
         """A decoded record (from the thread that logs)."""
         parts = {"url": record.server, "peer": host_port(record.peer), "fields": record.fields}
         self._line("record", time_ns=record.time_ns, **parts)
+
+    def message(self, url: str, message: _Message) -> None:
+        """A large message that came, or failed (from a thread of its own)."""
+        if not self._as_jsonl:
+            return
+        peer, number, name, _, path, length, digest, missing, error = message
+        parts: dict[str, Any] = {"name": "/".join(name), "path": path, "length_bytes": length}
+        if error is not None:
+            parts |= dict(zip(("reason", "error"), error, strict=True))
+        if missing:
+            parts["missing"] = missing
+        self._line(
+            "transfer", url=url, peer=host_port(peer), id=number, **parts, digest=digest.hex()
+        )
 
     def totals(self, servers: list[Server]) -> None:
         """What each server counted, and why it ended. Printed once."""
@@ -304,9 +324,16 @@ def _words(stats: dict[str, Any]) -> list[str]:
 class Foreground:
     """Runs servers until a signal comes or all have ended."""
 
-    def __init__(self, servers: list[Server], printer: Printer) -> None:
+    def __init__(self, servers: list[Server], printer: Printer, takes_messages: bool) -> None:
+        from rsecho import UdpServer
+
         self._servers = servers
         self._printer = printer
+        self._takers = [
+            threading.Thread(target=self._take_messages, args=(server,), daemon=True)
+            for server in servers
+            if takes_messages and isinstance(server, UdpServer)
+        ]
         self._loop: AbstractEventLoop | None = None
 
     def run(self, drain_timeout: float) -> None:
@@ -321,6 +348,8 @@ class Foreground:
         with failing_with(CANNOT_START):
             for server in self._servers:
                 self._start(server)
+        for taker in self._takers:
+            taker.start()
         for server in self._servers:
             self._printer.listening(server)
         self._printer.ready()
@@ -329,6 +358,8 @@ class Foreground:
                 self._drain(drain_timeout)
                 watch.give_way()
                 break
+        for taker in self._takers:
+            taker.join(_FLUSH_SECONDS)
         # Records are printed as they are logged: all of them come before the totals.
         flush_logs(_FLUSH_SECONDS)
         self._printer.totals(self._servers)
@@ -336,6 +367,15 @@ class Foreground:
         for server, reason in zip(self._servers, reasons, strict=True):
             if reason is not None and not reason.is_healthy:
                 raise CommandError(f"{server.url} has ended: {reason.detail}", RUN_TIME)
+
+    def _take_messages(self, server: Server) -> None:
+        """Makes room for the next ones: what is to be kept is a file by now."""
+        while True:
+            message = server._native.take_message(None)
+            if message is not None:
+                self._printer.message(server.url, message)
+            elif server.wait(0.0) is not None:
+                return
 
     def _start(self, server: Server) -> None:
         if not server.needs_loop:

@@ -1,0 +1,66 @@
+"""What a server does with large messages. Users find it in `rsecho.transfer`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from rsecho import _options, _rsecho
+from rsecho._explained import explained
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from rsecho._options import Wire
+
+__all__ = ["Policy", "native"]
+
+
+@explained(_options.TransferOptions)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a server does with large messages: `UdpServer(transfer=Policy(directory="in"))`.
+
+    Each limit holds for all workers together. A name that comes from outside is never a path:
+    each of its components is looked up by itself below the directory, and no link is followed.
+    A file appears under its name once it is whole and on disk.
+
+    Args:
+        **options: See `rsecho.sockets.TransferOptions`.
+
+    Raises:
+        ValueError: a limit that can never work, or a directory that is none.
+        OSError: the directory cannot be used.
+    """
+
+    directory: str | PathLike[str] | None = None
+    receives: bool = True
+    shares: bool = True
+    overwrites: bool = False
+    quota_bytes: int | None = None
+    echo: bool = False
+    wire: Wire = "native"
+    keep_partial: bool = False
+    max_message_bytes: int = 16 << 20
+    max_total_bytes: int = 64 << 20
+    max_open_per_source: int = 8
+    progress_timeout: float = 10.0
+    bytes_per_second: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.directory is not None:
+            object.__setattr__(self, "directory", os.fsdecode(self.directory))
+        native(self)
+
+
+# Where users find it.
+Policy.__module__ = "rsecho.transfer"
+
+
+def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:
+    """What the native server takes."""
+    if policy is None:
+        return None
+    given = {each.name: getattr(policy, each.name) for each in fields(policy)}
+    return _rsecho.TransferPolicy(**given)

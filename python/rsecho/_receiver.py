@@ -1,0 +1,324 @@
+"""Whoever receives large messages in Python. Users find it in `rsecho.transfer`."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsecho import _options
+from rsecho._errors import ServerError, StateError, TransferError, TransferTimeoutError
+from rsecho._explained import explained
+from rsecho._policy import Policy
+from rsecho.server import UdpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from rsecho import _rsecho
+    from rsecho._options import ReceiverOptions
+    from rsecho.sockets import OptionReport
+    from rsecho.stats import UdpStats
+
+__all__ = ["Message", "Receiver", "receive", "receive_async"]
+
+# How long a look at what has come lasts, while a coroutine waits for it.
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A large message that has come: whole, and equal to what was sent, unless it says what is
+    missing."""
+
+    data: bytes | None
+    """All of it; None where it is a file."""
+    path: Path | None
+    """The file."""
+    name: str
+    """What its sender calls it, with "/" between the components; "": nothing."""
+    peer: tuple[str, int]
+    """Its sender's host and port."""
+    id: int
+    """The transfer's, as its sender drew it."""
+    length_bytes: int
+    digest: str
+    """BLAKE3 of all of it, in hex."""
+    missing: tuple[tuple[int, int], ...] = ()
+    """With `keep_partial`: the first and the last number of each range of chunks that did not
+    come. Their bytes are left out of the message."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is missing."""
+        return not self.missing
+
+
+@explained(_options.ReceiverOptions)
+class Receiver:
+    """A server that receives large messages and hands them over, one after the other.
+
+        with Receiver("127.0.0.1", 9999, directory="in") as receiver:
+            for message in receiver:
+                print(message.name, message.path)
+
+    It is bound when made, and receives from when it is entered, started, or first waited on.
+    Iteration ends once it is closed. Messages in memory count towards `max_total_bytes` until they
+    are taken; while there is no room, senders wait. It answers nothing else, unless told otherwise
+    by `responder`.
+
+    Args:
+        host: A name or a numeric address; "" for all interfaces.
+        port: 0 picks a free one.
+        **options: See `rsecho.sockets.ReceiverOptions`.
+
+    Raises:
+        OSError: the address cannot be bound, the directory cannot be used.
+        ValueError: an argument that can never work.
+    """
+
+    def __init__(
+        self, host: str = "localhost", port: int = 0, **options: Unpack[ReceiverOptions]
+    ) -> None:
+        _options.check(options, _options.ReceiverOptions, self)
+        given: dict[str, Any] = {"responder": "discard", **options}
+        of_policy = {
+            name: given.pop(name)
+            for name in _options.TransferOptions.__annotations__
+            if name in given
+        }
+        if of_policy and given.get("transfer") is not None:
+            raise ValueError(
+                f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
+            )
+        given.setdefault("transfer", Policy(**of_policy))
+        self._server = UdpServer(host, port, **given)
+        # Taken by a wait that was cancelled before it could return it.
+        self._unclaimed: deque[_rsecho._Message] = deque()
+        self._is_started = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self._server.address
+
+    @property
+    def url(self) -> str:
+        """As in `udp://127.0.0.1:9999`."""
+        return self._server.url
+
+    @property
+    def engine(self) -> str:
+        """The engine that really runs."""
+        return self._server.engine
+
+    @property
+    def socket_report(self) -> dict[str, OptionReport]:
+        """For each socket option, what was asked for and what the kernel gave."""
+        return self._server.socket_report
+
+    @property
+    def is_running(self) -> bool:
+        """True between start and end."""
+        return self._server.is_running
+
+    def stats(self) -> UdpStats:
+        """What it has counted so far, all of one moment."""
+        return self._server.stats()
+
+    def start(self) -> None:
+        """Receives from now on. Does nothing the second time."""
+        if not self._is_started:
+            self._server.start()
+            self._is_started = True
+
+    def receive(self, timeout: float | None = None) -> Message:
+        """Waits for a message, `timeout` seconds at most (None: for ever), and takes it.
+
+        Raises:
+            TimeoutError: none came.
+            TransferError: one came in part and failed. The next call waits for the next one.
+            StateError: it was closed.
+            ServerError: it ended because it could not serve any more.
+        """
+        self.start()
+        found = self._unclaimed.popleft() if self._unclaimed else self._take(timeout)
+        if found is not None:
+            return _message(found)
+        raise self._nothing(timeout)
+
+    async def receive_async(self, timeout: float | None = None) -> Message:
+        """`receive` for asyncio; when it is cancelled no message is lost."""
+        from rsecho import _aio
+
+        self.start()
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def look() -> bool | None:
+            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            found = self._take(max(min(left, _LOOK_SECONDS), 0.0))
+            if found is not None:
+                self._unclaimed.append(found)
+            return True if self._unclaimed else None
+
+        def is_over() -> bool:
+            return not self.is_running or (deadline is not None and time.monotonic() >= deadline)
+
+        while not self._unclaimed:
+            if await _aio.poll(look, is_over) is None:
+                raise self._nothing(timeout)
+        return _message(self._unclaimed.popleft())
+
+    def _take(self, timeout: float | None) -> _rsecho._Message | None:
+        return self._server._native.take_message(timeout)
+
+    def _nothing(self, timeout: float | None) -> Exception:
+        reason = self._server.wait(0.0)
+        if timeout is not None and reason is None:
+            return TransferTimeoutError(f"no message came to {self.url} within {timeout:g} s")
+        if reason is not None and not reason.is_healthy:
+            return ServerError(f"{self.url} has ended: {reason.detail}")
+        return StateError(f"cannot receive on {self.url}: it has ended; make another receiver")
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        """The next message that is whole, or kept in part; those that fail are in the log."""
+        while True:
+            try:
+                return self.receive()
+            except TransferError:
+                continue
+            except StateError:
+                raise StopIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """As `__next__`."""
+        while True:
+            try:
+                return await self.receive_async()
+            except TransferError:
+                continue
+            except StateError:
+                raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """Ends it as `UdpServer.close` does; who waits for a message is told. Does nothing the
+        second time."""
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        """Starts it, unless it was."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Closes it."""
+        self._server.__exit__(kind, error, where)
+
+    async def __aenter__(self) -> Self:
+        """Starts it, unless it was."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Closes it while the loop goes on."""
+        await self._server.__aexit__(kind, error, where)
+
+    def __reduce_ex__(self, protocol: object) -> str:
+        raise TypeError("cannot pickle or copy a Receiver: it is a socket with threads")
+
+    def __repr__(self) -> str:
+        server = getattr(self, "_server", None)
+        return f"<Receiver {'not bound' if server is None else server.url}>"
+
+
+def _message(found: _rsecho._Message) -> Message:
+    """The message, or what it failed of."""
+    peer, number, name, data, path, length, digest, missing, error = found
+    ranges = tuple(missing or ())
+    if data is None and path is None:
+        reason, text = error or ("unknown", "a message failed")
+        kind = TransferTimeoutError if reason == "timed_out" else TransferError
+        raise kind(text, reason, False, ranges)
+    return Message(
+        data=data,
+        path=None if path is None else Path(path),
+        name="/".join(name),
+        peer=peer,
+        id=number,
+        length_bytes=length,
+        digest=digest.hex(),
+        missing=ranges,
+    )
+
+
+@explained(_options.ReceiverOptions)
+def receive(
+    host: str = "localhost",
+    port: int = 0,
+    *,
+    timeout: float | None = None,
+    on_ready: Callable[[tuple[str, int]], object] | None = None,
+    **options: Unpack[ReceiverOptions],
+) -> Message:
+    """Receives one message, and nothing after it. For more of them: `Receiver`.
+
+    Args:
+        host: A name or a numeric address; "" for all interfaces.
+        port: 0 picks a free one.
+        timeout: Seconds to wait for it; None: for ever.
+        on_ready: Called with host and port once senders can begin.
+        **options: See `rsecho.sockets.ReceiverOptions`.
+
+    Raises:
+        TimeoutError: none came.
+        TransferError: one came in part and failed.
+        OSError, ValueError: as for `Receiver`.
+    """
+    with Receiver(host, port, **options) as receiver:
+        if on_ready is not None:
+            on_ready(receiver.address)
+        return receiver.receive(timeout)
+
+
+@explained(_options.ReceiverOptions)
+async def receive_async(
+    host: str = "localhost",
+    port: int = 0,
+    *,
+    timeout: float | None = None,
+    on_ready: Callable[[tuple[str, int]], object] | None = None,
+    **options: Unpack[ReceiverOptions],
+) -> Message:
+    """`receive` for asyncio; can be cancelled.
+
+    Args:
+        **options: See `rsecho.sockets.ReceiverOptions`.
+    """
+    async with Receiver(host, port, **options) as receiver:
+        if on_ready is not None:
+            on_ready(receiver.address)
+        return await receiver.receive_async(timeout)
+
+
+for _class in (Message, Receiver):
+    # Where users find them.
+    _class.__module__ = "rsecho.transfer"

@@ -1,0 +1,267 @@
+"""`rsecho push`: send a file, a directory or a pipe over UDP."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rsecho._lines import printable
+from rsecho.cli import moving
+from rsecho.cli.failure import RUN_TIME, USAGE, CommandError, one_line, reason
+from rsecho.cli.moving import MOVER
+from rsecho.cli.options import option
+from rsecho.cli.progress import Display, size
+from rsecho.cli.types import SIZE, HostPort
+from rsecho.cli.walk import walk
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from rsecho.transfer import Client
+
+# Reasons for which the next file would fail as well.
+_OF_THE_SERVER = {"unknown", "too_many", "refused", "timed_out", "cancelled", "version"}
+
+
+@click.command("push", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True))
+@click.argument("target", type=HostPort(), metavar="HOST:PORT")
+@option(
+    "--name",
+    help="What it is called there, with / between components; of a directory, the directory.  "
+    "[default: as here; standard input: none, so it is a message, not a file]",
+)
+@option("--replace", is_flag=True, help="Take the place of what has that name there.")
+@option(
+    "--rate",
+    type=SIZE,
+    metavar="BYTES",
+    of=MOVER,
+    help="Send so many bytes a second at most, as in 10M.  [default: as fast as the path allows]",
+)
+@moving.limit_options
+@option(
+    "--wire",
+    type=click.Choice(["native", "plain"]),
+    default="native",
+    show_default=True,
+    of=MOVER,
+    help="What is spoken: docs/transfer.md; or a count and numbered chunks, which nobody "
+    "acknowledges.",
+)
+@option(
+    "--chunk",
+    type=SIZE,
+    of=MOVER,
+    sets="chunk_bytes",
+    help="With --wire plain: bytes of a chunk.  [default: what the path takes in one piece]",
+)
+@option(
+    "--echo",
+    is_flag=True,
+    help="Have it sent back by a server with --echo-transfers, and compare. It is held in memory.",
+)
+@moving.socket_options
+@moving.output_options
+@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a file.")
+def command(source: str, target: tuple[str, int], **given: Any) -> None:
+    """Send FILE to a server that takes files (rsecho serve --transfer DIR), whole or not at all.
+
+    FILE is a file, a directory (each file below it, without symbolic links), or - for standard
+    input. What was sent in part before is gone on with; what is there already is not sent again.
+    Status 1 if anything failed.
+
+    \b
+    rsecho push photo.raw localhost:9999
+    rsecho push --rate 10M --name backup/today albums/ server:9999
+    tar c /etc | rsecho push - --name etc.tar server:9999
+    """
+    if given["echo"] and (given["name"] is not None or given["replace"]):
+        raise click.UsageError("--echo excludes --name and --replace: what comes back is not kept")
+    if given["as_json"] and given["as_jsonl"]:
+        raise click.UsageError("--json and --jsonl exclude each other")
+    push = Push(given)
+    with moving.connect(target, given) as client:
+        push.run(client, source)
+        push.finish(client.url)
+    if push.has_failed:
+        sys.exit(RUN_TIME)
+
+
+class Push:
+    """One file after the other, and what became of each."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._replace: bool = given["replace"]
+        self._name: str | None = given["name"]
+        self._is_echo: bool = given["echo"]
+        self._is_quiet: bool = given["quiet"]
+        self._as_json: bool = given["as_json"]
+        self._as_jsonl: bool = given["as_jsonl"]
+        self._entries: list[dict[str, Any]] = []
+        self._start = time.monotonic_ns()
+        self.has_failed = False
+
+    def run(self, client: Client, source: str) -> None:
+        """Sends all of it, until something fails for which the rest would fail as well."""
+        if source != "-" and Path(source).is_dir():
+            self._directory(client, Path(source))
+            return
+        if source == "-":
+            total, name = None, self._name or ""
+        else:
+            status = Path(source).stat()
+            is_file = stat.S_ISREG(status.st_mode)
+            total = status.st_size if is_file else None
+            # A pipe's own name says nothing, as in /dev/fd/63.
+            name = self._name or (Path(source).name if is_file else "")
+        with Display(total, self._is_quiet) as display:
+            self._one(client, display, source, name.split("/") if name else [], is_single=True)
+
+    def _directory(self, client: Client, top: Path) -> None:
+        base = self._name if self._name is not None else top.resolve().name
+        found = walk(top, tuple(base.split("/")) if base else ())
+        for path, kind in found.left_out:
+            click.echo(f"rsecho: left out {printable(str(path))}: it is {kind}", err=True)
+        for path, why in found.unreadable:
+            self._failed(str(path), f"cannot read {path}: {why}", "io")
+        total = sum(length for _, _, length in found.files)
+        with Display(total, self._is_quiet) as display:
+            for number, (path, name, _) in enumerate(found.files):
+                if not self._one(client, display, str(path), list(name), is_single=False):
+                    if left := len(found.files) - number - 1:
+                        click.echo(f"rsecho: {left} more files were not tried", err=True)
+                    break
+
+    def _one(
+        self, client: Client, display: Display, source: str, name: list[str], *, is_single: bool
+    ) -> bool:
+        """False: what it failed of concerns the files that are left as well."""
+        from rsecho import TransferError
+
+        shown = "/".join(name)
+        display.begin(shown)
+        try:
+            stream = _opened(source)
+        except OSError as error:
+            self._failed(source, f"cannot read {source}: {reason(error)}", "io")
+            return True
+        try:
+            self._send(client, display, source, stream, name)
+            return True
+        except TransferError as error:
+            display.end(0)
+            self._failed(source, _told(shown, str(error), is_single), error.reason)
+            return error.reason not in _OF_THE_SERVER
+        except ValueError as error:
+            # Its name, which is no other file's.
+            if is_single:
+                raise CommandError(str(error), USAGE) from None
+            display.end(0)
+            self._failed(source, _told(shown, str(error), is_single), "bad_name")
+            return True
+        except OSError as error:
+            display.end(0)
+            self._failed(source, _told(shown, reason(error), is_single), "io")
+            return False
+        finally:
+            if not isinstance(stream, Path) and source != "-":
+                stream.close()
+
+    def _send(
+        self,
+        client: Client,
+        display: Display,
+        source: str,
+        stream: Path | BinaryIO,
+        name: list[str],
+    ) -> None:
+        if self._is_echo:
+            self._echo(client, display, source, stream, name)
+            return
+        sent = client.send(stream, name=name, replace=self._replace, progress=display)
+        display.end(sent.length_bytes)
+        self._say(moving.line(sent, "to"))
+        self._add({"source": source, **moving.document(sent)})
+
+    def _echo(
+        self,
+        client: Client,
+        display: Display,
+        source: str,
+        stream: Path | BinaryIO,
+        name: list[str],
+    ) -> None:
+        data = stream.read_bytes() if isinstance(stream, Path) else stream.read()
+        start = time.monotonic_ns()
+        is_equal = client.echo(data, progress=display) == data
+        took = time.monotonic_ns() - start
+        display.end(len(data))
+        shown = f"{printable('/'.join(name))}: " if name else ""
+        rate = size(len(data) / (max(took, 1) / 1e9))
+        verdict = "equal" if is_equal else "DIFFERS"
+        self._say(
+            f"{shown}{len(data)} bytes to {printable(client.url)} and back in {took / 1e9:.3f} s, "
+            f"{rate}/s, {verdict}"
+        )
+        self.has_failed |= not is_equal
+        lengths = {"name": "/".join(name), "url": client.url, "length_bytes": len(data)}
+        self._add({"source": source, **lengths, "duration_ns": took, "is_equal": is_equal})
+
+    def _say(self, text: str) -> None:
+        if not (self._is_quiet or self._as_json or self._as_jsonl):
+            click.echo(text)
+
+    def _failed(self, source: str, text: str, why: str) -> None:
+        self.has_failed = True
+        click.echo(f"rsecho: {one_line(text)}", err=True)
+        self._add({"source": source, "error": one_line(text), "reason": why})
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._entries.append(entry)
+        if self._as_jsonl:
+            from rsecho.cli.output import print_json
+
+            print_json(entry, schema="push.file/1")
+
+    def finish(self, url: str) -> None:
+        """All is done."""
+        failed = sum("error" in entry for entry in self._entries)
+        lengths = [entry["length_bytes"] for entry in self._entries if "error" not in entry]
+        took = time.monotonic_ns() - self._start
+        if self._as_json:
+            from rsecho.cli.output import print_json
+
+            totals = {"length_bytes": sum(lengths), "duration_ns": took, "failed": failed}
+            print_json({"target": url, **totals, "files": self._entries}, schema="push/1", indent=2)
+        elif len(self._entries) > 1:
+            files = "1 file" if len(lengths) == 1 else f"{len(lengths)} files"
+            but = f", {failed} failed" if failed else ""
+            self._say(
+                f"{files}, {sum(lengths)} bytes to {printable(url)} in {took / 1e9:.3f} s{but}"
+            )
+
+
+def _told(name: str, text: str, is_single: bool) -> str:
+    return text if is_single or name in text else f"{name}: {text}"
+
+
+def _opened(source: str) -> Path | BinaryIO:
+    """A file by its path, which is opened by who reads it; anything else, such as a pipe, opened
+    once.
+
+    Raises OSError where it cannot be read.
+    """
+    if source == "-":
+        return sys.stdin.buffer
+    path = Path(source)
+    stream = path.open("rb")
+    if not path.is_file():
+        return stream
+    stream.close()
+    return path
