@@ -45,7 +45,6 @@ class Mover:
     ends: bool = True
 
 
-TCP = ("udp", "tcp")
 BUFFERS = "--recv-buffer 4M --send-buffer 4M --force-buffers"
 MOVERS = {
     "rsecho": Mover(
@@ -74,7 +73,9 @@ MOVERS = {
         "socat over TCP, CUBIC",
         "tcp",
         "{socat} -u TCP-LISTEN:{port},bind={host},reuseaddr CREATE:{folder}/{name}",
-        "{socat} -u FILE:{file} TCP:{host}:{port}",
+        # IPPROTO_TCP, TCP_CONGESTION: a namespace cannot make it the default where the host
+        # keeps it to those with CAP_NET_ADMIN (tcp_allowed_congestion_control).
+        "{socat} -u FILE:{file} TCP:{host}:{port},setsockopt-string=6:13:cubic",
         needs=("socat",),
     ),
     "quinn": Mover(
