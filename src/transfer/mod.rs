@@ -9,6 +9,7 @@ pub mod budget;
 mod comparing;
 mod congestion;
 pub mod cookie;
+pub mod echoes;
 mod ended;
 pub mod failure;
 mod mtu;

@@ -338,7 +338,8 @@ impl Incoming {
         }
         let body = match &self.arrival {
             Arrival::Open => {
-                let early_bytes = room.early_bytes.min(EARLY_BYTES);
+                let sink = self.sink.room().saturating_sub(self.gathered.len() as u64);
+                let early_bytes = room.early_bytes.min(EARLY_BYTES).min(sink);
                 // What was announced once is not taken back.
                 self.limit = self.limit.max(self.prefix().saturating_add(early_bytes));
                 let waited_ns = self.largest.map_or(0, |(_, at_ns)| now_ns - at_ns);

@@ -3,7 +3,8 @@
 //! Rule 1: nothing is kept for, and nothing longer than what came is sent to, whoever has not
 //! shown a cookie that this server made for its address.
 //! Rule 2: a transfer is its peer's address and its id, both; nothing is delivered twice.
-//! Rule 3: a datagram that does not begin as a packet does is echoed, as without transfers.
+//! Rule 3: a datagram that does not begin as a packet does is another protocol's: the echo's, unless
+//! told otherwise.
 
 mod incoming;
 mod outgoing;
@@ -13,10 +14,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::books::DropReason;
-use crate::datagram::{Batch, Datagram, Outbox};
+use crate::datagram::{Batch, Copied, Datagram, Outbox};
 use crate::event::{Level, Observer};
 use crate::guard::Source as Who;
-use crate::proto::{Pending, Progress, Protocol};
+use crate::proto::{Echo, Pending, Progress, Protocol};
 
 use super::budget::Budget;
 use super::comparing::Comparing;
@@ -160,6 +161,10 @@ pub struct Serving {
     comparing: HashMap<Key, Comparing>,
     outgoing: HashMap<Key, Sender>,
     ended: Ended,
+    /// What is none of a transfer is for this one.
+    beside: Box<dyn Protocol>,
+    /// What it has not taken yet.
+    others: Vec<Copied>,
     /// Whom this batch was of.
     touched: Vec<Key>,
     scratch: Vec<u8>,
@@ -175,9 +180,34 @@ impl Serving {
             comparing: HashMap::new(),
             outgoing: HashMap::new(),
             ended: Ended::default(),
+            beside: Box::new(Echo),
+            others: Vec::new(),
             touched: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// What is none of a transfer is for this protocol, not for the echo.
+    #[must_use]
+    pub fn beside(mut self, other: Box<dyn Protocol>) -> Self {
+        self.beside = other;
+        self
+    }
+
+    /// Has the other protocol look at what came between packets of transfers.
+    fn serve_others(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
+        if self.others.is_empty() {
+            return Progress::Done;
+        }
+        let batch = Batch::of_copies(&self.others);
+        match self.beside.on_batch(now_ns, &batch, out) {
+            Progress::Done => self.others.clear(),
+            Progress::More(taken) => {
+                self.others.drain(..taken);
+                return Progress::More(0);
+            }
+        }
+        Progress::Done
     }
 
     fn room(&self) -> Room {
@@ -286,16 +316,13 @@ impl Serving {
 
 impl Protocol for Serving {
     fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress {
-        for train in batch.trains() {
-            if train.each().all(|one| !wire::is_ours(one.data)) {
-                out.echo(&train);
-                continue;
-            }
-            for datagram in train.each() {
-                match wire::is_ours(datagram.data) {
-                    true => self.take(now_ns, &datagram, out),
-                    false => out.echo(&datagram),
-                }
+        if batch.datagrams().all(|one| !wire::is_ours(one.data)) {
+            return self.beside.on_batch(now_ns, batch, out);
+        }
+        for datagram in batch.datagrams() {
+            match wire::is_ours(datagram.data) {
+                true => self.take(now_ns, &datagram, out),
+                false => self.others.push(datagram.copied()),
             }
         }
         self.answer_touched(now_ns, out);
@@ -310,10 +337,19 @@ impl Protocol for Serving {
         });
         let outgoing = self.outgoing.values().filter_map(Sender::deadline_ns);
         let comparing = self.comparing.values().map(|_| 0);
-        incoming.chain(outgoing).chain(comparing).min()
+        let others = (!self.others.is_empty()).then_some(0);
+        let beside = self.beside.deadline_ns().into_iter().chain(others);
+        let own = incoming.chain(outgoing).chain(comparing);
+        own.chain(beside).min()
     }
 
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
+        if self.serve_others(now_ns, out) != Progress::Done {
+            return Progress::More(0);
+        }
+        if self.beside.is_timed() && self.beside.on_time(now_ns, out) != Progress::Done {
+            return Progress::More(0);
+        }
         self.advance_comparing(now_ns, out);
         self.advance_incoming(now_ns, out);
         if let Some(kept) = &self.shared.kept {
@@ -327,7 +363,15 @@ impl Protocol for Serving {
 
     fn pending(&self) -> Pending {
         // A transfer is no datagram that is held back: whoever stops the server ends it.
-        Pending::default()
+        let beside = self.beside.pending();
+        Pending {
+            held: beside.held + self.others.len(),
+            ..beside
+        }
+    }
+
+    fn calls_out(&self) -> bool {
+        self.beside.calls_out()
     }
 }
 

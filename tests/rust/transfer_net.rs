@@ -26,12 +26,12 @@ fn serve(bytes: u64, engine: EngineChoice) -> (Server, Arc<Inbox>) {
     let inbox = Inbox::new(inbox::Budget::new(4 * bytes));
     let mut config = udp::Config::new(Listen::at("127.0.0.1", 0));
     config.engine = engine;
-    config.transfers = Some(udp::Transfers {
+    config.transfers = Some(udp::Transfers::Native(udp::Native {
         storage: Arc::new(MemoryStorage::new(Arc::clone(&inbox), bytes)),
         kept: None,
         budget: Budget::new(64 << 20),
         limits: limits(),
-    });
+    }));
     let server = Server::udp(config, None).unwrap();
     server.start().unwrap();
     (server, inbox)

@@ -81,7 +81,7 @@ pub fn serve_by_hand(
     let responder = config.responder.take().map(|make| make.make(0));
     let shared = Shared::new(config, engine, "bench", fd, &[], None)?;
     let control = Control::default();
-    let protocol = shared.protocol(0, responder, own, &socket, control.orders());
+    let protocol = shared.protocol(0, responder, own, &socket, control.orders())?;
     let service = shared.service(own);
     let parts = shared.endpoint(socket, own, receiver, false);
     let counters = &shared.counters[0];

@@ -43,8 +43,8 @@ pub struct Config {
     /// What is done with datagrams instead, without a responder and by rules of its own;
     /// `None`: they are answered.
     pub protocol: Option<MakeProtocol>,
-    /// Large messages are taken and given, and what is none of them is echoed; `None`: all is
-    /// answered.
+    /// Large messages are taken and given; what is none of them is answered as without. `None`: all
+    /// is answered.
     pub transfers: Option<Transfers>,
     /// Answers what was sent to a broadcast or multicast address too; `None`: never.
     pub broadcast: Option<Broadcast>,
@@ -119,11 +119,6 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
     if config.responder.is_some() && config.protocol.is_some() {
         let rule = "a protocol answers by itself, or a responder does";
         return Err(Error::argument("set", "responder and protocol", rule));
-    }
-    if config.transfers.is_some() && (config.responder.is_some() || config.protocol.is_some()) {
-        let rule =
-            "what is no large message is echoed there; serve the other answer on another port";
-        return Err(Error::argument("set", "a responder and transfers", rule));
     }
     if config.transfers.is_some() && config.max_datagram_bytes.is_some() {
         let rule = "a packet of a large message that is cut is none";

@@ -12,8 +12,10 @@ pub use self::config::Config;
 use self::config::{guards, validate};
 use self::idle::Idle;
 use self::judge::Judge;
+pub use self::plain::Plain;
 use self::setting::{Impairing, Setting};
-pub use self::transfers::Transfers;
+use self::transfers::Together;
+pub use self::transfers::{Native, Transfers};
 use self::worker::{Service, Worker};
 use super::{Listen, Parts, Stats, bind_to_cpu, resolve_listen, url};
 use crate::books::udp::{self as books, Counters};
@@ -31,7 +33,6 @@ use crate::proto::{BroadcastRate, Echo, Protocol, Responding};
 use crate::respond::{MakeResponder, Respond};
 use crate::socket::{self, Bound};
 use crate::sys::Waker;
-use crate::transfer::serving;
 use crate::worker::{Control, Finish, Orders, Task};
 
 #[doc(hidden)]
@@ -39,6 +40,7 @@ pub mod bench_support;
 mod config;
 mod idle;
 mod judge;
+mod plain;
 mod setting;
 mod telling;
 mod transfers;
@@ -61,7 +63,7 @@ struct Shared {
     impairing: Arc<Impairing>,
     rates: Option<Arc<Rates>>,
     broadcast_rate: Option<Arc<BroadcastRate>>,
-    transfers: Option<Arc<serving::Shared>>,
+    transfers: Option<Together>,
     counters: Vec<Counters>,
     /// What the kernel had dropped at each socket when its worker ended; [`OPEN`] before.
     final_drops: Vec<AtomicU64>,
@@ -230,14 +232,15 @@ impl Shared {
         own: SocketAddr,
         socket: &Socket,
         orders: Arc<Orders>,
-    ) -> Box<dyn Protocol> {
-        if let Some(shared) = &self.transfers {
-            return transfers::protocol(shared, socket);
-        }
-        match (responder, &self.config.protocol) {
+    ) -> Result<Box<dyn Protocol>> {
+        let protocol: Box<dyn Protocol> = match (responder, &self.config.protocol) {
             (Some(responder), _) => Box::new(Responding::new(responder, own, orders)),
             (None, Some(protocol)) => protocol.make(index),
             (None, None) => Box::new(Echo),
+        };
+        match &self.transfers {
+            Some(together) => transfers::protocol(together, &self.observer, socket, protocol),
+            None => Ok(protocol),
         }
     }
 
@@ -334,6 +337,10 @@ fn task(
         let socket = Arc::clone(&endpoint.socket);
         let own = crate::address::plain(own);
         let protocol = shared.protocol(index, responder, own, &socket, control.orders());
+        let protocol = match protocol {
+            Ok(protocol) => protocol,
+            Err(error) => return Finish::Failed(error),
+        };
         let mut service = shared.service(own);
         service.idle = idle;
         let finish = run(&shared, endpoint, service, protocol, index, control);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use socket2::Socket;
 
+use super::plain::{Plain, PlainServing};
 use crate::address;
 use crate::error::{Error, Result};
 use crate::event::Observer;
@@ -24,9 +25,18 @@ pub(super) const BUFFER_BYTES: usize = 4 << 20;
 /// Of a path of which nothing is known: Ethernet.
 const UNKNOWN_MTU: usize = 1_500;
 
-/// Large messages are taken, and given, by the protocol of docs/transfer.md.
+/// Large messages are taken, and given.
 #[derive(Clone)]
-pub struct Transfers {
+pub enum Transfers {
+    /// By the protocol of docs/transfer.md.
+    Native(Native),
+    /// By the tutorial's format: only taken, or sent back.
+    Plain(Plain),
+}
+
+/// The protocol of docs/transfer.md.
+#[derive(Clone)]
+pub struct Native {
     /// Where messages are put, and taken from.
     pub storage: Arc<dyn Storage>,
     /// Where messages are kept that are to come back; `None`: none is.
@@ -39,35 +49,62 @@ pub struct Transfers {
 
 impl std::fmt::Debug for Transfers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut debug = f.debug_struct("Transfers");
-        debug.field("limits", &self.limits).finish_non_exhaustive()
+        f.write_str(match self {
+            Self::Native(_) => "Transfers::Native",
+            Self::Plain(_) => "Transfers::Plain",
+        })
     }
+}
+
+/// What all workers of a server have together.
+pub(super) enum Together {
+    Native(Arc<Shared>),
+    Plain(Plain),
 }
 
 impl Transfers {
-    /// What all workers have together.
-    pub(super) fn share(&self, observer: &Arc<Observer>) -> Result<Arc<Shared>> {
+    pub(super) fn share(&self, observer: &Arc<Observer>) -> Result<Together> {
+        let native = match self {
+            Self::Plain(plain) => {
+                plain.settings.validate()?;
+                return Ok(Together::Plain(plain.clone()));
+            }
+            Self::Native(native) => native,
+        };
         let cookies = Cookies::new();
         let cookies =
             cookies.map_err(|error| Error::system("draw a key for", observer.server(), &error))?;
-        Ok(Arc::new(Shared::new(
-            Arc::clone(&self.storage),
-            self.kept.clone(),
+        Ok(Together::Native(Arc::new(Shared::new(
+            Arc::clone(&native.storage),
+            native.kept.clone(),
             cookies,
-            self.budget.clone(),
-            self.limits.clone(),
+            native.budget.clone(),
+            native.limits.clone(),
             Arc::clone(observer),
             Box::new(longest_datagram),
-        )))
+        ))))
     }
 }
 
-/// One worker's.
-pub(super) fn protocol(shared: &Arc<Shared>, socket: &Socket) -> Box<dyn Protocol> {
+/// One worker's, with the protocol that all other datagrams are for.
+pub(super) fn protocol(
+    together: &Together,
+    observer: &Arc<Observer>,
+    socket: &Socket,
+    beside: Box<dyn Protocol>,
+) -> Result<Box<dyn Protocol>> {
+    let shared = match together {
+        Together::Plain(plain) => {
+            // There, every datagram is one of a message, or malformed.
+            return Ok(Box::new(PlainServing::new(plain, Arc::clone(observer))?));
+        }
+        Together::Native(shared) => shared,
+    };
     // The other half is what the kernel adds to each datagram (socket(7), SO_RCVBUF).
     let buffer_bytes = socket.recv_buffer_size().unwrap_or_default() / 2;
     let buffer_bytes = u32::try_from(buffer_bytes).unwrap_or(u32::MAX);
-    Box::new(Serving::new(Arc::clone(shared), buffer_bytes))
+    let serving = Serving::new(Arc::clone(shared), buffer_bytes);
+    Ok(Box::new(serving.beside(beside)))
 }
 
 /// Nothing may be cut on its way, or a probe would say that what is cut comes through.

@@ -381,16 +381,17 @@ fn not_found(shown: &str, error: &io::Error) -> Failure {
 fn shown(file: &OsStr) -> String {
     let text = file.to_string_lossy();
     let mut chars = text.chars();
-    let mut shown: String = chars
-        .by_ref()
-        .take(MAX_SHOWN_CHARS)
-        .fold(String::new(), |mut shown, char| {
-            match char {
-                '\'' | '"' => shown.push(char),
-                _ => shown.extend(char.escape_debug()),
-            }
-            shown
-        });
+    let mut shown: String =
+        chars
+            .by_ref()
+            .take(MAX_SHOWN_CHARS)
+            .fold(String::new(), |mut shown, char| {
+                match char {
+                    '\'' | '"' => shown.push(char),
+                    _ => shown.extend(char.escape_debug()),
+                }
+                shown
+            });
     if chars.next().is_some() {
         shown.push('…');
     }
@@ -462,6 +463,8 @@ impl FileSink {
                 length,
                 digest: *digest,
                 data: None,
+                missing: Vec::new(),
+                failure: None,
             },
             share,
         );

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Digest, Name};
+use crate::transfer::failure::Failure;
 
 /// Memory that several have together: so many bytes, and no more.
 #[derive(Debug)]
@@ -80,6 +81,11 @@ impl Share {
         self.budget.taken_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// What it is a share of.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     /// How much it is.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -112,6 +118,10 @@ pub struct Delivered {
     pub digest: Digest,
     /// Its bytes; `None`: they are in the file of its name.
     pub data: Option<Vec<u8>>,
+    /// By the tutorial's format: the first and last index of each range of chunks that did not come.
+    pub missing: Vec<(u32, u32)>,
+    /// Why nothing is here but this notice of it.
+    pub failure: Option<Failure>,
 }
 
 /// What each message in an inbox counts as, beside its bytes and its name's.
@@ -228,6 +238,8 @@ mod tests {
             length: 0,
             digest: [0; 32],
             data: Some(Vec::new()),
+            missing: Vec::new(),
+            failure: None,
         }
     }
 

@@ -102,6 +102,8 @@ impl Sink for MemorySink {
             length: data.len() as u64,
             digest: *digest,
             data: Some(data),
+            missing: Vec::new(),
+            failure: None,
         };
         self.delivered_bytes = message.length;
         if self.inbox.put(message, share) {

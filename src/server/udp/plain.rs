@@ -1,0 +1,156 @@
+//! The tutorial's format at a server: what became of messages is told, counted and handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::books::udp::Count;
+use crate::datagram::{Batch, Outbox};
+use crate::error::Result;
+use crate::event::{Level, Observer};
+use crate::proto::{Pending, Progress, Protocol};
+use crate::transfer::plain::{Event, Lost, PlainReceiving, ReceiveSettings};
+use crate::transfer::store::inbox::{Budget, Delivered, Inbox, Share};
+use crate::transfer::store::{Digest, Name, Storage};
+
+/// How messages are received by the tutorial's format.
+#[derive(Clone)]
+pub struct Plain {
+    /// By which rules.
+    pub settings: ReceiveSettings,
+    /// Makes the storage of one worker, which announces in this inbox what it has.
+    pub storage: Arc<dyn Fn(&Arc<Inbox>) -> Arc<dyn Storage> + Send + Sync>,
+    /// Who takes messages, and is told of those that are lost; `None`: nobody does.
+    pub inbox: Option<Arc<Inbox>>,
+}
+
+/// One worker's.
+pub(super) struct PlainServing {
+    receiving: PlainReceiving,
+    /// What the storage has announced and no event has told of yet.
+    announced: Arc<Inbox>,
+    inbox: Option<Arc<Inbox>>,
+    observer: Arc<Observer>,
+}
+
+impl PlainServing {
+    pub(super) fn new(plain: &Plain, observer: Arc<Observer>) -> Result<Self> {
+        let bytes = plain.settings.max_total_bytes as u64;
+        let announced = Inbox::new(Budget::new(2 * bytes));
+        let storage = (plain.storage)(&announced);
+        Ok(Self {
+            receiving: PlainReceiving::new(plain.settings, storage)?,
+            announced,
+            inbox: plain.inbox.clone(),
+            observer,
+        })
+    }
+
+    fn tell_events(&mut self, out: &mut Outbox) {
+        for event in self.receiving.take_events() {
+            let (level, count, text) = match &event {
+                Event::Whole(whole) => {
+                    let disputed = match whole.disputed_packets {
+                        0 => String::new(),
+                        some => format!("; {some} datagrams spoke against it"),
+                    };
+                    let text = format!(
+                        "received a message of {} bytes in {} chunks from {}{disputed}",
+                        whole.length, whole.chunks, whole.peer
+                    );
+                    (Level::Info, Count::ReceivedTransfers, text)
+                }
+                Event::Lost(lost) => {
+                    let kept = match &lost.kept {
+                        Some(Ok(kept)) => format!("; {} bytes of it are kept", kept.length),
+                        Some(Err(failure)) => format!("; what came is not kept: {failure}"),
+                        None => String::new(),
+                    };
+                    let text = format!("{lost}{kept}");
+                    (Level::Warning, Count::FailedTransfers, text)
+                }
+                Event::Failed(failed) => {
+                    let text = format!(
+                        "a message of {} bytes from {} is not kept: {}",
+                        failed.length, failed.peer, failed.failure
+                    );
+                    (Level::Warning, Count::FailedTransfers, text)
+                }
+            };
+            out.tally.add(count, 1);
+            let text = format!("{}: {text}", self.observer.server());
+            self.observer.notice(level, "transfer", text);
+            self.hand_over(event);
+        }
+    }
+
+    /// Hands over what came, or what there is to say of what did not.
+    fn hand_over(&mut self, event: Event) {
+        let announced = match &event {
+            Event::Whole(_) => self.announced.take(Some(Duration::ZERO)),
+            Event::Lost(lost) if matches!(lost.kept, Some(Ok(_))) => {
+                self.announced.take(Some(Duration::ZERO))
+            }
+            _ => None,
+        };
+        let Some(inbox) = &self.inbox else {
+            return;
+        };
+        let mut message = announced.unwrap_or_else(|| notice(&event));
+        if let Event::Lost(lost) = &event {
+            message.missing.clone_from(&lost.missing.ranges);
+            message.failure = Some(lost.failure());
+        }
+        let bytes = message.data.as_ref().map_or(0, |data| data.len() as u64);
+        let mut share = Share::new(inbox.budget());
+        let is_handed_over = share.grow(bytes + 256) && inbox.put(message, share);
+        if !is_handed_over {
+            let server = self.observer.server();
+            let text = format!("{server}: a message is lost: nobody takes those that came before");
+            self.observer.notice(Level::Warning, "transfer", text);
+        }
+    }
+}
+
+/// A message of which there is nothing but what became of it.
+fn notice(event: &Event) -> Delivered {
+    let (peer, id, length, failure) = match event {
+        Event::Whole(whole) => (whole.peer, whole.number, whole.length, None),
+        Event::Lost(lost @ Lost { peer, number, .. }) => (*peer, *number, 0, Some(lost.failure())),
+        Event::Failed(failed) => {
+            let failure = Some(failed.failure.clone());
+            (failed.peer, failed.number, failed.length, failure)
+        }
+    };
+    Delivered {
+        peer,
+        id,
+        name: Name::none(),
+        length,
+        digest: Digest::default(),
+        data: None,
+        missing: Vec::new(),
+        failure,
+    }
+}
+
+impl Protocol for PlainServing {
+    fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress {
+        let progress = self.receiving.on_batch(now_ns, batch, out);
+        self.tell_events(out);
+        progress
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.receiving.deadline_ns()
+    }
+
+    fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
+        let progress = self.receiving.on_time(now_ns, out);
+        self.tell_events(out);
+        progress
+    }
+
+    fn pending(&self) -> Pending {
+        self.receiving.pending()
+    }
+}
