@@ -99,8 +99,8 @@ impl Driver {
         }
     }
 
-    /// The same by another engine. It starts with `portable`, which is the cheaper one for a
-    /// datagram now and then; `batch` (Linux, the default there) is for many, and the only one that
+    /// The same by another engine. It starts with `portable`, which is all that a datagram
+    /// now and then needs; `batch` (Linux, the default there) is for many, and the only one that
     /// sends and receives trains as such.
     ///
     /// # Errors

@@ -214,3 +214,111 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn is_not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datagram::{Received, Slots};
+    use crate::guard::Policy;
+    use crate::net::udp::engine::Portable;
+    use crate::net::udp::offload::Offload;
+    use crate::net::udp::plan::Plan;
+    use crate::sys::message::Mode;
+    use std::net::UdpSocket;
+    use std::ops::Range;
+    use std::sync::Arc;
+
+    /// A socket whose send buffer has room once in so many times.
+    struct Narrow {
+        portable: Portable,
+        turn: usize,
+        round: usize,
+    }
+
+    impl Engine for Narrow {
+        fn slots(&self) -> usize {
+            1
+        }
+
+        fn receive(&mut self, slots: Range<usize>, mode: Mode) -> io::Result<usize> {
+            self.portable.receive(slots, mode)
+        }
+
+        fn take(&mut self, slot: usize) -> Received {
+            // As UDP_GRO would have it: a train of datagrams of one byte.
+            let came = self.portable.take(slot);
+            Received {
+                segment_bytes: 1,
+                ..came
+            }
+        }
+
+        fn memory(&self) -> Slots<'_> {
+            self.portable.memory()
+        }
+
+        fn max_segments(&self) -> usize {
+            1
+        }
+
+        fn limit_segments(&mut self, _: usize) {}
+
+        fn send(&mut self, plan: &Plan, outbox: &Outbox, start: usize) -> io::Result<usize> {
+            self.turn += 1;
+            match self.turn.is_multiple_of(self.round) {
+                true => self.portable.send(plan, outbox, start),
+                false => Err(ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+
+    /// Sends back what comes, two at a time.
+    struct Pairs {
+        answered: usize,
+    }
+
+    impl Protocol for Pairs {
+        fn on_batch(&mut self, _now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress {
+            let taken = batch.datagrams().take(2).map(|one| out.echo(&one)).count();
+            self.answered += taken;
+            match taken {
+                0 => Progress::Done,
+                taken => Progress::More(taken),
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_waits_for_room_and_all_of_it_is_answered_in_order() {
+        for round in 1..5 {
+            let own = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+            peer.send_to(b"abcdefghi", own.local_addr().unwrap())
+                .unwrap();
+            let fd = own.as_raw_fd();
+            let engine = Narrow {
+                portable: Portable::new(fd, 100),
+                turn: 0,
+                round,
+            };
+            let offload = Arc::new(Offload::of(fd, false));
+            let running = Running {
+                direct: &Mutex::new(Direct::new(fd, engine, offload)),
+                socket: &own.into(),
+                name: "x",
+                start: Instant::now(),
+                reports_times: &AtomicBool::new(false),
+                outbox: &mut Outbox::new(Policy::default()),
+                protocol: &mut Pairs { answered: 0 },
+                patience: Patience::new(Some(Duration::from_secs(20)), &|| false),
+                held: Vec::new(),
+            };
+            running.run(|it| it.answered == 9).unwrap();
+            let mut room = [0; 10];
+            for byte in b"abcdefghi" {
+                assert_eq!(peer.recv(&mut room).unwrap(), 1);
+                assert_eq!(room[0], *byte);
+            }
+        }
+    }
+}
