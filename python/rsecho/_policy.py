@@ -62,5 +62,16 @@ def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:
     """What the native server takes."""
     if policy is None:
         return None
-    given = {each.name: getattr(policy, each.name) for each in fields(policy)}
-    return _rsecho.TransferPolicy(**given)
+    given = {each.name: getattr(policy, each.name) for each in fields(Policy)}
+    return _rsecho.TransferPolicy(**given, announces=isinstance(policy, Announced))
+
+
+class Announced(Policy):
+    """The same where somebody takes what comes: a `Receiver`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, policy: Policy) -> Announced:
+        """By what a policy says."""
+        return cls(**{each.name: getattr(policy, each.name) for each in fields(Policy)})

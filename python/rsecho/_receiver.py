@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rsecho import _options
 from rsecho._errors import ServerError, StateError, TransferError, TransferTimeoutError
 from rsecho._explained import explained
-from rsecho._policy import Policy
+from rsecho._policy import Announced, Policy
 from rsecho.server import UdpServer
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class Receiver:
             raise ValueError(
                 f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
             )
-        given.setdefault("transfer", Policy(**of_policy))
+        policy = given.get("transfer") or Policy(**of_policy)
+        given["transfer"] = Announced.of(policy)
         self._server = UdpServer(host, port, **given)
         # Taken by a wait that was cancelled before it could return it.
         self._unclaimed: deque[_rsecho._Message] = deque()

@@ -7,12 +7,14 @@ use super::driver::Driver;
 use super::ends::Ends;
 use super::patience::Patience;
 use crate::address::Family;
+use crate::datagram::{Batch, Outbox};
 use crate::error::{Error, Result};
 use crate::net::choice::EngineChoice;
-use crate::proto::Protocol;
+use crate::proto::{Progress, Protocol};
 use crate::socket::{SocketOptions, SocketReport};
-use crate::transfer::asking::{Pull, Pulling, Push, Reached};
+use crate::transfer::asking::{self, Pull, Pulling, Push, Reached};
 use crate::transfer::cookie::random_id;
+use crate::transfer::plain::{PlainSending, SendSettings};
 use crate::transfer::sender::{Figures, Sender, Sending};
 use crate::transfer::store::{Name, Source, Storage};
 use crate::transfer::wire::Cookie;
@@ -281,4 +283,72 @@ fn unfinished() -> Failure {
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2)
+}
+
+/// A plain sender, with how far it is for other threads.
+struct Watched {
+    sending: PlainSending,
+    reached: Reached,
+}
+
+impl Protocol for Watched {
+    fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress {
+        self.sending.on_batch(now_ns, batch, out)
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.sending.deadline_ns()
+    }
+
+    fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
+        let progress = self.sending.on_time(now_ns, out);
+        let length = Some(self.sending.length());
+        self.reached.set(self.sending.sent_bytes(), length);
+        progress
+    }
+
+    fn tolerates(&mut self, error: &std::io::Error) -> bool {
+        // Nobody listens: with nothing acknowledged, that is all that is ever heard of it.
+        let is_refused = error.raw_os_error() == Some(libc::ECONNREFUSED);
+        !is_refused && asking::is_passing(error)
+    }
+}
+
+impl TransferClient {
+    /// Sends a message in the tutorial's format. That it was sent says nothing of its arrival.
+    ///
+    /// # Errors
+    ///
+    /// A message that the format cannot say: of nothing, of unknown length. The socket's.
+    pub fn send_plain(
+        &self,
+        source: Box<dyn Source>,
+        settings: &SendSettings,
+        terms: &Terms,
+        watch: &Watch<'_>,
+    ) -> std::result::Result<Moved, Failed> {
+        let began = Instant::now();
+        let sending = PlainSending::new(settings, Driver::to_peer(), source)?;
+        let reached = Reached::default();
+        let mut watched = Watched {
+            sending,
+            reached: reached.clone(),
+        };
+        let is_done = |watched: &Watched| watched.sending.outcome().is_some();
+        self.run(&mut watched, is_done, |_, _| {}, &reached, terms, watch)?;
+        let outcome = watched.sending.outcome().cloned();
+        let sent = outcome.unwrap_or_else(|| Err(unfinished()))?;
+        watch(sent.length, Some(sent.length));
+        Ok(Moved {
+            id: 0,
+            figures: Figures {
+                length: sent.length,
+                sent_packets: sent.chunks.into(),
+                sent_bytes: sent.length + 4 * u64::from(sent.chunks) + 4,
+                datagram_bytes: settings.chunk_bytes as u64 + 4,
+                ..Figures::default()
+            },
+            duration: began.elapsed(),
+        })
+    }
 }

@@ -54,6 +54,17 @@ impl Caller {
         gives_up
     }
 
+    /// Calls back with how far it is; true: that raised, and the call is to end with it.
+    pub(super) fn calls_back(&self, call: &Py<PyAny>, done: u64, of: Option<u64>) -> bool {
+        let called = Python::try_attach(|py| call.call1(py, (done, of)).err());
+        let raised = called.unwrap_or_else(|| Some(exits()));
+        let has_raised = raised.is_some();
+        if has_raised {
+            *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = raised;
+        }
+        has_raised
+    }
+
     /// The error that a sliced wait ends with; what was raised takes its place.
     pub(super) fn gone(&self) -> Error {
         Error::state("wait for", "the end", "the caller gave up")

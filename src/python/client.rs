@@ -16,14 +16,14 @@ use crate::client::{self, Ends, Expectation, Patience};
 use crate::error::{Error, Result};
 
 /// A client until it is closed; a thread that waits meanwhile ends its wait.
-struct Handle<C> {
-    ends: Ends,
+pub(super) struct Handle<C> {
+    pub(super) ends: Ends,
     client: Mutex<Option<Arc<C>>>,
     is_closed: AtomicBool,
 }
 
 impl<C: Send + Sync> Handle<C> {
-    fn new(ends: Ends, client: C) -> Self {
+    pub(super) fn new(ends: Ends, client: C) -> Self {
         Self {
             ends,
             client: Mutex::new(Some(Arc::new(client))),
@@ -31,7 +31,7 @@ impl<C: Send + Sync> Handle<C> {
         }
     }
 
-    fn get(&self) -> Result<Arc<C>> {
+    pub(super) fn get(&self) -> Result<Arc<C>> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         client.clone().ok_or_else(|| {
             Error::state("use", &self.ends.name, "this client is closed").or("make a new one")
@@ -39,7 +39,7 @@ impl<C: Send + Sync> Handle<C> {
     }
 
     /// Who talks to whom, until it is closed.
-    fn ends(&self, py: Python<'_>) -> PyResult<&Ends> {
+    pub(super) fn ends(&self, py: Python<'_>) -> PyResult<&Ends> {
         checked(py, self.get().map(|_| &self.ends))
     }
 
@@ -61,7 +61,11 @@ impl<C: Send + Sync> Handle<C> {
         })
     }
 
-    fn close(&self, py: Python<'_>) {
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn close(&self, py: Python<'_>) {
         self.is_closed.store(true, Ordering::Release);
         let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = slot.take();

@@ -26,6 +26,20 @@ pub(super) fn record_error(py: Python<'_>, message: impl Display) -> PyErr {
     own(py, &CLASS, "RecordError", message.to_string())
 }
 
+/// `rsecho.TransferError`: a large message did not arrive; or its subclass, if in time.
+pub(super) fn transfer_error(
+    py: Python<'_>,
+    is_late: bool,
+    arguments: (String, &'static str, bool),
+) -> PyErr {
+    static FAILED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static LATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    match is_late {
+        true => own(py, &LATE, "TransferTimeoutError", arguments),
+        false => own(py, &FAILED, "TransferError", arguments),
+    }
+}
+
 /// The exception for one of the core's errors.
 pub(super) fn raise(py: Python<'_>, error: &Error) -> PyErr {
     static STATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();

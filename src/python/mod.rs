@@ -16,6 +16,7 @@ mod responder;
 mod server;
 mod signals;
 mod socket;
+mod transfer;
 mod values;
 
 /// The native half of the `rsecho` package.
@@ -45,6 +46,8 @@ mod native {
     use super::signals::SignalWatch;
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
+    #[pymodule_export]
+    use super::transfer::{TransferClient, TransferPolicy};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::address::pair;
 use super::blocking::{Caller, SLICE, blocking};
@@ -14,6 +14,7 @@ use super::given::Given;
 use super::guard::GuardPolicy;
 use super::responder::Responder;
 use super::socket;
+use super::transfer::{Messages, Taken};
 use super::values::{Seconds, Whole, checked, cpus, engine, family, port, wait};
 use crate::address::Family;
 use crate::books::{self, Kind, Row};
@@ -40,7 +41,11 @@ pub(super) fn figures(protocol: &str) -> Vec<(&'static str, bool)> {
 
 /// A UDP or TCP server: bound when made, then started, stopped, waited for, asked.
 #[pyclass(frozen, module = "rsecho._rsecho")]
-pub(super) struct Server(Arc<server::Server>, Mutex<Option<Arc<Tape>>>);
+pub(super) struct Server(
+    Arc<server::Server>,
+    Mutex<Option<Arc<Tape>>>,
+    Option<Messages>,
+);
 
 #[pymethods]
 impl Server {
@@ -51,7 +56,9 @@ impl Server {
         let given = Given::new(given)?;
         let common = Common::take(&given)?;
         let bytes = "a number of bytes is not negative";
+        let taken = Taken::take(&given)?;
         let config = udp::Config {
+            transfers: taken.transfers,
             socket: socket::options(&given)?,
             idle_timeout: given.positive_time("idle_timeout")?,
             max_datagram_bytes: given.number("max_datagram_bytes", bytes)?,
@@ -69,7 +76,8 @@ impl Server {
         };
         given.finish()?;
         let queue = Arc::clone(&queue.0);
-        blocking(py, |_| server::Server::udp(config, Some(queue))).map(Self::new)
+        blocking(py, |_| server::Server::udp(config, Some(queue)))
+            .map(|server| Self::new(server, taken.messages))
     }
 
     /// Binds a TCP server, which listens from now on.
@@ -104,7 +112,8 @@ impl Server {
         };
         given.finish()?;
         let queue = Arc::clone(&queue.0);
-        blocking(py, |_| server::Server::tcp(config, Some(queue))).map(Self::new)
+        blocking(py, |_| server::Server::tcp(config, Some(queue)))
+            .map(|server| Self::new(server, None))
     }
 
     #[getter]
@@ -222,6 +231,25 @@ impl Server {
         socket::report(py, &self.0.report())?.into_pyobject(py)
     }
 
+    /// The next large message, or None: none came in time, or the server has ended.
+    #[pyo3(signature = (timeout, /))]
+    fn take_message(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Seconds>,
+    ) -> PyResult<Option<Py<PyTuple>>> {
+        let timeout = checked(py, timeout.map(|t| t.to("timeout")).transpose())?;
+        if self.0.is_foreign() {
+            let reason = "it belongs to another process, before fork";
+            let error = Error::state("take a message of", self.0.name(), reason);
+            return checked(py, Err(error));
+        }
+        match &self.2 {
+            Some(messages) => messages.take(py, timeout, || !self.0.is_running()),
+            None => Ok(None),
+        }
+    }
+
     /// Turns events for each datagram or connection on, with this many bytes of payload,
     /// or off.
     #[pyo3(signature = (payload_bytes, /))]
@@ -286,8 +314,8 @@ impl Server {
 }
 
 impl Server {
-    fn new(server: server::Server) -> Self {
-        Self(Arc::new(server), Mutex::default())
+    fn new(server: server::Server, messages: Option<Messages>) -> Self {
+        Self(Arc::new(server), Mutex::default(), messages)
     }
 
     fn wait_until(&self, deadline: Option<Instant>, caller: &Caller) -> Result<Option<Finish>> {

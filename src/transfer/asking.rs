@@ -22,39 +22,34 @@ const PULL_NS: u64 = 200_000_000;
 const LONGEST_NS: u64 = 2_000_000_000;
 
 /// How far a transfer is, for other threads.
-#[derive(Debug)]
-pub struct Reached {
-    done: AtomicU64,
-    length: AtomicU64,
-}
+#[derive(Debug, Clone)]
+pub struct Reached(Arc<[AtomicU64; 2]>);
 
 impl Default for Reached {
     fn default() -> Self {
-        Self {
-            done: AtomicU64::new(0),
-            length: AtomicU64::new(UNKNOWN),
-        }
+        Self(Arc::new([AtomicU64::new(0), AtomicU64::new(UNKNOWN)]))
     }
 }
 
 impl Reached {
     /// Bytes that have arrived, and bytes in all, where that is known.
     pub fn get(&self) -> (u64, Option<u64>) {
-        let length = self.length.load(Ordering::Relaxed);
-        let done = self.done.load(Ordering::Relaxed);
+        let [done, length] = &*self.0;
+        let length = length.load(Ordering::Relaxed);
+        let done = done.load(Ordering::Relaxed);
         (done, (length != UNKNOWN).then_some(length))
     }
 
-    fn set(&self, done: u64, length: Option<u64>) {
-        self.done.store(done, Ordering::Relaxed);
-        let length = length.unwrap_or(UNKNOWN);
-        self.length.store(length, Ordering::Relaxed);
+    pub(crate) fn set(&self, done_bytes: u64, length_bytes: Option<u64>) {
+        let [done, length] = &*self.0;
+        done.store(done_bytes, Ordering::Relaxed);
+        length.store(length_bytes.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 }
 
 /// Errors of a socket that a transfer outlives: its peer restarts, a probe is too long, a queue is
 /// full, a filter or a route comes and goes.
-fn is_passing(error: &std::io::Error) -> bool {
+pub(crate) fn is_passing(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
@@ -76,7 +71,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 pub struct Push {
     sender: Sender,
     given_up: Option<Failure>,
-    reached: Arc<Reached>,
+    reached: Reached,
 }
 
 impl Push {
@@ -85,7 +80,7 @@ impl Push {
         Self {
             sender,
             given_up: None,
-            reached: Arc::default(),
+            reached: Reached::default(),
         }
     }
 
@@ -95,8 +90,8 @@ impl Push {
     }
 
     /// How far it is, for other threads.
-    pub fn reached(&self) -> Arc<Reached> {
-        Arc::clone(&self.reached)
+    pub fn reached(&self) -> Reached {
+        self.reached.clone()
     }
 
     /// How it ended; `None`: it goes on.
@@ -181,7 +176,7 @@ pub struct Pull {
     state: State,
     last_progress_ns: u64,
     given_up: Option<Failure>,
-    reached: Arc<Reached>,
+    reached: Reached,
     scratch: Vec<u8>,
 }
 
@@ -207,14 +202,14 @@ impl Pull {
             },
             last_progress_ns: now_ns,
             given_up: None,
-            reached: Arc::default(),
+            reached: Reached::default(),
             scratch: Vec::new(),
         }
     }
 
     /// How far it is, for other threads.
-    pub fn reached(&self) -> Arc<Reached> {
-        Arc::clone(&self.reached)
+    pub fn reached(&self) -> Reached {
+        self.reached.clone()
     }
 
     /// How it ended; `None`: it goes on.

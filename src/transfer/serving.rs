@@ -263,10 +263,9 @@ impl Serving {
     /// Answers with an ABORT, unless that is longer than what came.
     fn refuse(&mut self, id: u64, datagram: &Datagram<'_>, failure: &Failure, out: &mut Outbox) {
         let room = datagram.data.len().saturating_sub(wire::HEADER_BYTES + 1);
-        let end = failure.text.floor_char_boundary(room);
         let body = Body::Abort {
             reason: Some(failure.reason),
-            text: &failure.text[..end],
+            text: wire::cut(&failure.text, room),
         };
         self.reply(id, datagram, &body, out);
     }

@@ -369,8 +369,7 @@ pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
         Body::Done { was_there } => to.push(u8::from(*was_there)),
         Body::Abort { reason, text } => {
             to.push(reason.map_or(0, |reason| reason as u8));
-            let end = text.floor_char_boundary(MAX_TEXT_BYTES);
-            to.extend(text[..end].bytes());
+            to.extend(cut(text, MAX_TEXT_BYTES).bytes());
         }
         Body::Pull(pull) => {
             to.push(u8::from(pull.is_echo));
@@ -381,6 +380,13 @@ pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
         Body::Probe { number } => to.extend(number.to_be_bytes()),
     }
     seal(&mut to[start..]);
+}
+
+/// So many bytes of a text at most, whole characters only.
+pub fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev();
+    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Appends a PROBE of this length in all.
