@@ -68,8 +68,7 @@ class Receiver:
 
     It is bound when made, and receives from when it is entered, started, or first waited on.
     Iteration ends once it is closed. Messages in memory count towards `max_total_bytes` until they
-    are taken; while there is no room, senders wait. It answers nothing else, unless told otherwise
-    by `responder`.
+    are taken. It answers nothing else, unless told otherwise by `responder`.
 
     Args:
         host: A name or a numeric address; "" for all interfaces.
@@ -95,7 +94,8 @@ class Receiver:
             raise ValueError(
                 f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
             )
-        given.setdefault("transfer", Policy(**of_policy))
+        if given.get("transfer") is None:
+            given["transfer"] = Policy(**of_policy)
         self._server = UdpServer(host, port, **given)
         # Taken by a wait that was cancelled before it could return it.
         self._unclaimed: deque[_rsecho._Message] = deque()
