@@ -267,7 +267,7 @@ def test_pull_that_fails(peer: Peer, command: Run) -> None:
 def policy_of(monkeypatch: pytest.MonkeyPatch, command: Run, *words: str) -> Any:
     """What `rsecho serve` tells UDP servers of large messages."""
     from rsecho import _policy
-    from rsecho.cli import listen
+    from rsecho.cli import listen, log_setup
     from rsecho.cli.failure import CommandError
 
     found: list[Any] = []
@@ -279,6 +279,8 @@ def policy_of(monkeypatch: pytest.MonkeyPatch, command: Run, *words: str) -> Any
             raise CommandError("that is all")
 
     monkeypatch.setattr(listen, "Listeners", Listeners)
+    # In this process it would last.
+    monkeypatch.setattr(log_setup, "configure_logging", lambda *given: None)
     monkeypatch.setattr(_policy, "native", lambda policy: None)
     assert command("serve", *words) == 1, command.errors
     return found[0]

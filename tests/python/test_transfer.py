@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import rsecho
@@ -15,6 +15,9 @@ from command import rsecho as command
 from command import serving
 from rsecho import _rsecho, transfer
 from support import PATIENCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not hasattr(_rsecho, "TransferClient"), reason="this build has no native half of transfers"

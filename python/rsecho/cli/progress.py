@@ -170,16 +170,16 @@ class Bar:
         name = printable(name)
         if len(name) > self._name_characters:
             name = "…" + name[1 - self._name_characters :]
-        if not self._progress.live.is_started:
-            self._progress.start()
         self._progress.update(
             self._task,
             description=name,
             completed=meter.done,
             total=meter.total,
             state=str(meter),
-            refresh=True,
         )
+        if not self._progress.live.is_started:
+            self._progress.start()
+        self._progress.refresh()
 
     def hide(self) -> None:
         """Erases it."""
