@@ -68,7 +68,8 @@ class Receiver:
 
     It is bound when made, and receives from when it is entered, started, or first waited on.
     Iteration ends once it is closed. Messages in memory count towards `max_total_bytes` until they
-    are taken. It answers nothing else, unless told otherwise by `responder`.
+    are taken, and so does what is told of files. It answers nothing else, unless told otherwise by
+    `responder`.
 
     Args:
         host: A name or a numeric address; "" for all interfaces.
