@@ -11,6 +11,7 @@ from rsecho._explained import explained
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import Self
 
     from rsecho._options import Wire
 
@@ -63,15 +64,25 @@ def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:
     if policy is None:
         return None
     given = {each.name: getattr(policy, each.name) for each in fields(Policy)}
-    return _rsecho.TransferPolicy(**given, announces=isinstance(policy, Announced))
+    takes = policy._takes if isinstance(policy, Announced) else "nothing"
+    return _rsecho.TransferPolicy(**given, takes=takes)
 
 
 class Announced(Policy):
-    """The same where somebody takes what comes: a `Receiver`."""
+    """The same where somebody is told of the files that come. Messages without a name, which are
+    no files, are refused."""
 
     __slots__ = ()
+    _takes = "files"
 
     @classmethod
-    def of(cls, policy: Policy) -> Announced:
+    def of(cls, policy: Policy) -> Self:
         """By what a policy says."""
         return cls(**{each.name: getattr(policy, each.name) for each in fields(Policy)})
+
+
+class Received(Announced):
+    """The same where somebody takes all messages: a `Receiver`."""
+
+    __slots__ = ()
+    _takes = "all"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rsecho import _options
 from rsecho._errors import ServerError, StateError, TransferError, TransferTimeoutError
 from rsecho._explained import explained
-from rsecho._policy import Announced, Policy
+from rsecho._policy import Policy, Received
 from rsecho.server import UdpServer
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ class Receiver:
 
     It is bound when made, and receives from when it is entered, started, or first waited on.
     Iteration ends once it is closed. Messages in memory count towards `max_total_bytes` until they
-    are taken; while there is no room, senders wait. It answers nothing else, unless told otherwise
-    by `responder`.
+    are taken, and so does what is told of files. It answers nothing else, unless told otherwise by
+    `responder`.
 
     Args:
         host: A name or a numeric address; "" for all interfaces.
@@ -96,7 +96,7 @@ class Receiver:
                 f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
             )
         policy = given.get("transfer") or Policy(**of_policy)
-        given["transfer"] = Announced.of(policy)
+        given["transfer"] = Received.of(policy)
         self._server = UdpServer(host, port, **given)
         # Taken by a wait that was cancelled before it could return it.
         self._unclaimed: deque[_rsecho._Message] = deque()

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
-    from typing import BinaryIO, TypeAlias
+    from typing import BinaryIO, Protocol, TypeAlias
 
     from typing_extensions import Buffer
 
-    Source: TypeAlias = Buffer | PathLike[str] | BinaryIO
+    class Readable(Protocol):
+        """A file opened with mode "rb", or what else is read like one."""
+
+        def read(self, size: int, /) -> bytes:
+            """So many bytes at most; none: the end."""
+
+    Source: TypeAlias = Buffer | PathLike[str] | Readable
     Native: TypeAlias = Buffer | tuple[Literal["path"], str] | tuple[Literal["fd"], int]
 
 # How much is read at a time from what has no descriptor of its own; a pipe holds as much.
@@ -95,7 +101,7 @@ def _in_step(file: BinaryIO, descriptor: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _pumped(file: BinaryIO, cancel: Callable[[], object]) -> Iterator[int]:
+def _pumped(file: Readable, cancel: Callable[[], object]) -> Iterator[int]:
     """A pipe into which a thread copies what `file.read` gives."""
     read_end, write_end = os.pipe()
     errors: list[BaseException] = []

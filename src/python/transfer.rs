@@ -51,8 +51,17 @@ struct Wanted {
     max_open_per_source: u32,
     progress_timeout: Duration,
     bytes_per_second: Option<u64>,
-    /// Somebody takes messages.
-    announces: bool,
+    takes: Takes,
+}
+
+/// What somebody takes of what comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    /// Notices of files.
+    Files,
+    /// Messages without a name too.
+    All,
 }
 
 /// What a server does with large messages.
@@ -90,7 +99,11 @@ impl TransferPolicy {
                 .positive_time("progress_timeout")?
                 .unwrap_or(DEFAULT_TIMEOUT),
             bytes_per_second: positive(&given, "bytes_per_second", BYTES)?,
-            announces: given.flag("announces")?,
+            takes: match given.take::<String>("takes")?.as_deref() {
+                Some("files") => Takes::Files,
+                Some("all") => Takes::All,
+                _ => Takes::Nothing,
+            },
         };
         given.finish()?;
         checked(py, wanted.validate())?;
@@ -156,7 +169,8 @@ impl Wanted {
     fn transfers(&self) -> Result<(udp::Transfers, Option<Arc<Inbox>>)> {
         let budget = Budget::new(self.max_total_bytes);
         let inbox = Inbox::new(Arc::clone(&budget));
-        let taken = self.announces.then(|| Arc::clone(&inbox));
+        let is_taken = self.takes != Takes::Nothing;
+        let taken = is_taken.then(|| Arc::clone(&inbox));
         if self.is_plain {
             return Ok((self.plain(taken.clone())?, taken));
         }
@@ -174,7 +188,7 @@ impl Wanted {
                     Some(inbox) => Arc::new(directory.announcing(Arc::clone(inbox))),
                     None => Arc::new(directory),
                 };
-                match self.echo || self.announces {
+                match self.echo || self.takes == Takes::All {
                     true => Arc::new(ByName {
                         named: directory,
                         unnamed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import sys
@@ -118,22 +119,36 @@ def test_a_quiet_one_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_on_a_terminal_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def read_to_the_end(leader: int) -> str:
+    """What was written to a terminal that nobody has open any more."""
+    drawn = b""
+    with contextlib.suppress(OSError):  # EIO: the end
+        while some := os.read(leader, 1 << 16):
+            drawn += some
+    os.close(leader)
+    return drawn.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_on_a_terminal_is_gone_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
     leader, follower = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", str(columns))
     with os.fdopen(follower, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with Display(None, False) as display:
             display.begin("[red]" + 40 * "x" + ".raw")
             display(MIB, 4 * MIB)
             display(2 * MIB, 4 * MIB)
+            # As long as the figures get.
+            display(1023 * MIB, 1100 * MIB)
         monkeypatch.undo()
-        terminal.flush()
-        drawn = os.read(leader, 1 << 16).decode()
-    os.close(leader)
-    assert "…" + 25 * "x" + ".raw" in drawn
+    drawn = read_to_the_end(leader)
+    assert "…" + (5 if columns == 80 else 25) * "x" + ".raw" in drawn
     assert "50 %, 2.0 MiB of 4.0 MiB" in drawn
+    assert "93 %, 1023.0 MiB of 1.1 GiB, " in drawn and "0 s left" in drawn
     assert "━" in drawn
     # The cursor goes up, and the line is erased.
     assert drawn.rstrip().endswith("\x1b[2K")

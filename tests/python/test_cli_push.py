@@ -8,15 +8,22 @@ import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import rsecho
 from rsecho.cli import main
-from transfer_fake import Peer, peer
+from support import PATIENCE, until
+from transfer_fake import Peer, arriving, message, peer
 
-__all__ = ["peer"]
+if TYPE_CHECKING:
+    from queue import Queue
+
+    from rsecho._rsecho import _Message
+
+__all__ = ["arriving", "peer"]
 
 TO = "127.0.0.1:9"
 
@@ -260,7 +267,7 @@ def test_pull_that_fails(peer: Peer, command: Run) -> None:
 def policy_of(monkeypatch: pytest.MonkeyPatch, command: Run, *words: str) -> Any:
     """What `rsecho serve` tells UDP servers of large messages."""
     from rsecho import _policy
-    from rsecho.cli import listen
+    from rsecho.cli import listen, log_setup
     from rsecho.cli.failure import CommandError
 
     found: list[Any] = []
@@ -272,6 +279,8 @@ def policy_of(monkeypatch: pytest.MonkeyPatch, command: Run, *words: str) -> Any
             raise CommandError("that is all")
 
     monkeypatch.setattr(listen, "Listeners", Listeners)
+    # In this process it would last.
+    monkeypatch.setattr(log_setup, "configure_logging", lambda *given: None)
     monkeypatch.setattr(_policy, "native", lambda policy: None)
     assert command("serve", *words) == 1, command.errors
     return found[0]
@@ -308,3 +317,22 @@ def test_serve_is_told_what_to_do_with_large_messages(
     assert command("serve", "--overwrite") == 2
     assert "--overwrite needs --transfer DIR or --echo-transfers" in command.errors
     assert command("serve", "--transfer", "/nonesuch") == 2
+
+
+def test_serve_tells_what_came_as_json_lines(
+    arriving: Queue[_Message], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rsecho.cli.serve import Foreground, Printer
+
+    arriving.put(message(None, name="a/b", path="/in/a/b"))
+    arriving.put(message(None, missing=[(3, 5)], error=("timed_out", "chunks are missing")))
+    with rsecho.UdpServer("127.0.0.1") as server:
+        foreground = Foreground([server], Printer(False, True), True)
+        taker = threading.Thread(target=foreground._take_messages, args=(server,))
+        taker.start()
+        until(arriving.empty)
+    taker.join(PATIENCE)
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["schema"], first["event"]) == ("rsecho.serve.event/1", "transfer")
+    assert (first["name"], first["path"], first["peer"]) == ("a/b", "/in/a/b", "127.0.0.1:5")
+    assert (second["reason"], second["missing"]) == ("timed_out", [[3, 5]])

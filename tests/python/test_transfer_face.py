@@ -103,7 +103,7 @@ def test_what_is_unpacked_as_it_is_read_is_sent_unpacked(peer: Peer, tmp_path: P
     path = tmp_path / "packed.gz"
     path.write_bytes(gzip.compress(b"data" * 100_000))
     with gzip.open(path) as stream:
-        transfer.send(stream, *TO)  # type: ignore[arg-type]
+        transfer.send(stream, *TO)
     assert peer.messages[""] == b"data" * 100_000
 
 
@@ -128,7 +128,7 @@ def test_half_of_what_could_not_be_read_is_no_message(peer: Peer) -> None:
             return b"data"
 
     with pytest.raises(OSError, match="the disk is broken"):
-        transfer.send(Failing(), *TO)  # type: ignore[arg-type]
+        transfer.send(Failing(), *TO)
     assert peer.messages == {}
 
 

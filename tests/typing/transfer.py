@@ -46,7 +46,7 @@ assert_type(transfer.receive(timeout=1, on_ready=print, wire="plain"), transfer.
 rsecho.UdpServer(transfer=transfer.Policy(directory="in", shares=False))
 rsecho.UdpServer(transfer=True)  # type: ignore[arg-type]
 rsecho.TcpServer(transfer=transfer.Policy())  # type: ignore[call-arg]
-transfer.Policy("in")  # type: ignore[misc]
+transfer.Policy("in")  # type: ignore[call-arg]
 
 
 async def asynchronously() -> None:

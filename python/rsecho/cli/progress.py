@@ -25,8 +25,11 @@ _LINE_SECONDS = 5.0
 _LINE_PERCENT = 10
 _LEAST_SECONDS = 1.0
 
-# Of a name beside a bar, its end.
+# Of a line with a bar: the most of a name, the bar, and what the figures take.
 _NAME_CHARACTERS = 30
+_BAR_CHARACTERS = 24
+_NARROW_BAR_CHARACTERS = 10
+_FIGURES_CHARACTERS = 60
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -144,12 +147,17 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
+        console = Console(stderr=True, highlight=False)
+        room = console.width - _FIGURES_CHARACTERS
+        is_narrow = room < _NAME_CHARACTERS + _BAR_CHARACTERS
+        bar = _NARROW_BAR_CHARACTERS if is_narrow else _BAR_CHARACTERS
+        self._name_characters = min(max(room - bar, 8), _NAME_CHARACTERS)
         # Nobody's output but this goes through it: that of the command goes elsewhere.
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=bar),
             TextColumn("{task.fields[state]}", markup=False),
-            console=Console(stderr=True, highlight=False),
+            console=console,
             transient=True,
             auto_refresh=False,
             redirect_stdout=False,
@@ -160,18 +168,18 @@ class Bar:
     def show(self, name: str, meter: Meter, now: float) -> None:
         """Draws it."""
         name = printable(name)
-        if len(name) > _NAME_CHARACTERS:
-            name = "…" + name[1 - _NAME_CHARACTERS :]
-        if not self._progress.live.is_started:
-            self._progress.start()
+        if len(name) > self._name_characters:
+            name = "…" + name[1 - self._name_characters :]
         self._progress.update(
             self._task,
             description=name,
             completed=meter.done,
             total=meter.total,
             state=str(meter),
-            refresh=True,
         )
+        if not self._progress.live.is_started:
+            self._progress.start()
+        self._progress.refresh()
 
     def hide(self) -> None:
         """Erases it."""

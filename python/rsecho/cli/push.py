@@ -34,7 +34,7 @@ _OF_THE_SERVER = {"unknown", "too_many", "refused", "timed_out", "cancelled", "v
 @option(
     "--name",
     help="What it is called there, with / between components; of a directory, the directory.  "
-    "[default: as here; standard input: none, so it is a message, not a file]",
+    "[default: as here; standard input: none, which servers with a directory refuse]",
 )
 @option("--replace", is_flag=True, help="Take the place of what has that name there.")
 @option(

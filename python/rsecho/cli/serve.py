@@ -184,6 +184,7 @@ def command(**given: Any) -> None:
     totals, end; a second one: end at once, with status 128 + its number.
     """
     from rsecho import FormatError, Guard, RecordLayout
+    from rsecho._policy import Announced
     from rsecho.cli.listen import Listeners
     from rsecho.cli.log_setup import configure_logging
 
@@ -215,13 +216,16 @@ def command(**given: Any) -> None:
         del tcp["min_bytes_per_second"]  # as without
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
-    udp["transfer"] = receiving.policy(given)
+    policy = receiving.policy(given)
+    if policy is not None and given["as_jsonl"]:
+        policy = Announced.of(policy)
+    udp["transfer"] = policy
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
         udp=udp,
         tcp=tcp,
     )
-    takes_messages = udp["transfer"] is not None
+    takes_messages = isinstance(policy, Announced)
     Foreground(listeners.bind(given["udp"], given["tcp"]), printer, takes_messages).run(
         given["drain_timeout"]
     )
@@ -369,7 +373,7 @@ class Foreground:
                 raise CommandError(f"{server.url} has ended: {reason.detail}", RUN_TIME)
 
     def _take_messages(self, server: Server) -> None:
-        """Makes room for the next ones: what is to be kept is a file by now."""
+        """Prints each of them: what is to be kept is a file by now."""
         while True:
             message = server._native.take_message(None)
             if message is not None:
