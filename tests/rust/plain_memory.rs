@@ -19,6 +19,7 @@ use rsecho::transfer::store::{Digest, Name, Offer, Opened, Sink, Source, Storage
 struct Counting;
 
 static IN_USE: AtomicIsize = AtomicIsize::new(0);
+static MOST: AtomicIsize = AtomicIsize::new(0);
 
 /// What the system's allocator (malloc(3) of glibc) takes of each allocation for itself, at most.
 const OVERHEAD_BYTES: usize = 24;
@@ -30,7 +31,8 @@ fn cost(memory: Memory) -> isize {
 // SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
-        IN_USE.fetch_add(cost(memory), Ordering::Relaxed);
+        let before = IN_USE.fetch_add(cost(memory), Ordering::Relaxed);
+        MOST.fetch_max(before + cost(memory), Ordering::Relaxed);
         // SAFETY: the caller's promises are the system allocator's.
         unsafe { System.alloc(memory) }
     }
@@ -85,18 +87,17 @@ struct Receiver {
     receiving: PlainReceiving,
     out: Outbox,
     before: isize,
-    most: isize,
 }
 
 impl Receiver {
     fn new() -> Self {
         let before = IN_USE.load(Ordering::Relaxed);
+        MOST.store(before, Ordering::Relaxed);
         let receiving = PlainReceiving::new(ReceiveSettings::default(), Arc::new(Nowhere));
         Self {
             receiving: receiving.unwrap(),
             out: Outbox::default(),
             before,
-            most: 0,
         }
     }
 
@@ -116,22 +117,18 @@ impl Receiver {
         }];
         let batch = Batch::of_copies(&copies);
         let _ = self.receiving.on_batch(now_ns, &batch, &mut self.out);
-        self.most = self.most.max(self.in_use());
     }
 
     fn in_use(&self) -> isize {
         IN_USE.load(Ordering::Relaxed) - self.before
     }
 
-    /// The most in use so far, which what it says of itself must cover but for a little.
+    /// The most in use so far. What it says of itself must cover what is in use now, but for a little.
     fn most(&self) -> isize {
         let said = self.receiving.held_bytes() as isize + (64 << 10);
-        assert!(
-            self.in_use() <= said,
-            "{} in use, {said} said",
-            self.in_use()
-        );
-        self.most
+        let in_use = self.in_use();
+        assert!(in_use <= said, "{in_use} in use, {said} said");
+        MOST.load(Ordering::Relaxed) - self.before
     }
 }
 

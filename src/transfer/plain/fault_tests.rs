@@ -365,7 +365,7 @@ fn f37_forged_first_chunks_leave_room_for_an_honest_sender() {
 #[test]
 fn whoever_stalls_gives_way_where_memory_is_short() {
     let settings = ReceiveSettings {
-        max_total_bytes: 4000,
+        max_total_bytes: 2 * MESSAGE_COST_BYTES + 2976,
         ..ReceiveSettings::default()
     };
     let why = |receiver: &mut Receiver| match &receiver.receiving.take_events()[..] {

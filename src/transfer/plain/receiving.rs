@@ -124,7 +124,7 @@ impl PlainReceiving {
     /// Gives up what is open. Each of them is told as lost.
     pub fn end(&mut self) {
         for (peer, open) in self.table.take_all() {
-            self.lose(peer, open, Why::Ended);
+            self.lose(peer, &open, Why::Ended);
         }
     }
 
@@ -232,7 +232,7 @@ impl PlainReceiving {
             Err(_) => {
                 // It can never be whole: nothing can be asked for again.
                 if let Some((peer, open)) = self.table.forget(&peer) {
-                    self.lose(peer, open, Why::NoRoom);
+                    self.lose(peer, &open, Why::NoRoom);
                 }
                 return Count::RefusedPackets;
             }
@@ -282,7 +282,7 @@ impl PlainReceiving {
     }
 
     /// Of a message whose memory counts no longer.
-    fn lose(&mut self, peer: SocketAddr, open: Open, why: Why) {
+    fn lose(&mut self, peer: SocketAddr, open: &Open, why: Why) {
         if open.may_be_late && open.chunks.is_empty() {
             return self.add(Count::ForgottenMessages, 1);
         }
@@ -307,7 +307,7 @@ impl PlainReceiving {
             if open.chunks.is_empty() {
                 self.add(Count::DisplacedMessages, 1);
             } else {
-                self.lose(peer, open, Why::Displaced);
+                self.lose(peer, &open, Why::Displaced);
             }
         }
     }
@@ -385,7 +385,7 @@ impl Protocol for PlainReceiving {
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
         if let Some(since_ns) = now_ns.checked_sub(self.settings.progress_timeout_ns) {
             while let Some((peer, open)) = self.table.take_stalled(since_ns) {
-                self.lose(peer, open, Why::TimedOut);
+                self.lose(peer, &open, Why::TimedOut);
             }
         }
         let (progress, told) = self.echoes.send_due(now_ns, out);

@@ -15,8 +15,9 @@ use super::settings::ReceiveSettings;
 use crate::datagram::Transmit;
 use crate::guard::Source;
 
-/// What an open message costs beside its chunks, at most: its places here.
-pub(super) const MESSAGE_COST_BYTES: usize = 512;
+/// What an open message costs beside its chunks, at most: its places here, and the first node of its
+/// tree. `tests/rust/plain_memory.rs` holds the allocator to it.
+pub(super) const MESSAGE_COST_BYTES: usize = 1024;
 
 /// Messages of which only the count came.
 const MOST_BARE: usize = 1024;
@@ -50,7 +51,7 @@ impl Open {
 }
 
 /// A message that was given up for another.
-pub(super) type Displaced = Vec<(SocketAddr, Open)>;
+pub(super) type Displaced = Vec<(SocketAddr, Box<Open>)>;
 
 /// There is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ type Queue = BTreeMap<(u64, u64), SocketAddr>;
 pub(super) struct Table {
     max_total_bytes: usize,
     max_open_per_source: usize,
-    open: HashMap<SocketAddr, Open>,
+    /// Boxed: the table has up to twice as many places, and for a moment three times.
+    open: HashMap<SocketAddr, Box<Open>>,
     by_source: HashMap<Source, usize>,
     /// Of which only the count came.
     bare: Queue,
@@ -102,7 +104,7 @@ impl Table {
     }
 
     pub(super) fn get_mut(&mut self, peer: &SocketAddr) -> Option<&mut Open> {
-        self.open.get_mut(peer)
+        self.open.get_mut(peer).map(Box::as_mut)
     }
 
     /// Opens a message of somebody who has none open. What it displaces is told also where that was
@@ -142,7 +144,11 @@ impl Table {
             source,
             queued_ns: now_ns,
         };
-        Ok(self.open.entry(peer).insert_entry(open).into_mut())
+        Ok(self
+            .open
+            .entry(peer)
+            .insert_entry(Box::new(open))
+            .into_mut())
     }
 
     /// A new chunk for a message is about to be kept, which costs so much.
@@ -164,14 +170,14 @@ impl Table {
     }
 
     /// Gives a message up.
-    pub(super) fn forget(&mut self, peer: &SocketAddr) -> Option<(SocketAddr, Open)> {
+    pub(super) fn forget(&mut self, peer: &SocketAddr) -> Option<(SocketAddr, Box<Open>)> {
         let open = self.take(peer)?;
         self.release(open.cost_bytes());
         Some((*peer, open))
     }
 
     /// Takes a message out. Its memory counts until [`Table::release`].
-    pub(super) fn take(&mut self, peer: &SocketAddr) -> Option<Open> {
+    pub(super) fn take(&mut self, peer: &SocketAddr) -> Option<Box<Open>> {
         let open = self.open.remove(peer)?;
         let place = (open.queued_ns, open.number);
         if self.bare.remove(&place).is_none() {
@@ -192,7 +198,7 @@ impl Table {
     }
 
     /// A message without progress since this time.
-    pub(super) fn take_stalled(&mut self, since_ns: u64) -> Option<(SocketAddr, Open)> {
+    pub(super) fn take_stalled(&mut self, since_ns: u64) -> Option<(SocketAddr, Box<Open>)> {
         let bare = self.bare.first_key_value();
         let bare = bare.filter(|((queued_ns, _), _)| *queued_ns <= since_ns);
         let peer = match bare {
