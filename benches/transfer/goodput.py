@@ -127,7 +127,8 @@ class Results:
             if cell["status"] in ("failed", "differs"):
                 said = f": {cell['said']}" if cell["said"] else ""
                 lines.append(f"{cell['mover']}, {cell['path']}: {cell['status']}{said}")
-            if any(way["overflowed"] or way["refused"] for way in cell["path_counts"]):
+            ways = cell["path_counts"]
+            if cell["device_lost"] or any(way["overflowed"] or way["refused"] for way in ways):
                 lines.append(
                     f"{cell['mover']}, {cell['path']}: the path lost more than it was told to"
                 )

@@ -60,6 +60,8 @@ class Outcome:
     # Bytes that the client's device sent, all headers included, and packets (trains as one).
     wire_bytes: int = 0
     wire_packets: int = 0
+    # What its queue had no room for.
+    device_lost: int = 0
     # Cores that were busy with something else.
     foreign_cores: float = 0.0
     said: str = ""
@@ -182,7 +184,7 @@ def move(network: Network, mover: Mover, words: dict[str, str], job: Job) -> Out
         client.end()
         server.end()
         sent = network.client.sent(network.device)
-        outcome.wire_packets, outcome.wire_bytes = (
+        outcome.wire_packets, outcome.wire_bytes, outcome.device_lost = (
             now - then for now, then in zip(sent, before, strict=True)
         )
     outcome.sender_start_cpu_seconds = client.start_cpu_seconds
@@ -215,7 +217,7 @@ def watch(
     network: Network,
     client: Running,
     server: Running,
-    before: tuple[int, int],
+    before: tuple[int, int, int],
     arrives: Path,
     job: Job,
 ) -> Outcome:
