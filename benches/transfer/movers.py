@@ -51,7 +51,7 @@ MOVERS = {
         "rsecho push",
         "udp",
         "{rsecho} serve --udp {host}:{port} --transfer {folder} " + BUFFERS,
-        "{rsecho} push {file} {host}:{port} --name {name} " + BUFFERS,
+        "{rsecho} push --quiet {file} {host}:{port} --name {name} " + BUFFERS,
         needs=("rsecho",),
         ends=False,
     ),
