@@ -40,7 +40,7 @@ def configuration(*, is_client: bool) -> QuicConfiguration:
     )
 
 
-class Receiver(QuicConnectionProtocol):
+class Receiver(QuicConnectionProtocol):  # type: ignore[misc,unused-ignore]
     """Writes a stream to a file, and answers one byte when it has ended."""
 
     file: BinaryIO
@@ -56,7 +56,7 @@ class Receiver(QuicConnectionProtocol):
             self.ended.set()
 
 
-class Sender(QuicConnectionProtocol):
+class Sender(QuicConnectionProtocol):  # type: ignore[misc,unused-ignore]
     """Sends bytes, and waits for the answer."""
 
     answered: asyncio.Event
@@ -88,9 +88,7 @@ async def send(address: str, port: int, path: str, certificate: str) -> None:
     settings.load_verify_locations(certificate)
     data = Path(path).read_bytes()
     Sender.answered = asyncio.Event()
-    async with connect(
-        address, port, configuration=settings, create_protocol=Sender
-    ) as connection:
+    async with connect(address, port, configuration=settings, create_protocol=Sender) as connection:
         assert isinstance(connection, Sender)
         quic: Any = connection._quic
         quic.send_stream_data(quic.get_next_available_stream_id(), data, end_stream=True)

@@ -51,7 +51,7 @@ MOVERS = {
         "rsecho push",
         "udp",
         "{rsecho} serve --udp {host}:{port} --transfer {folder} " + BUFFERS,
-        "{rsecho} push {file} {host}:{port} --name {name} " + BUFFERS,
+        "{rsecho} push --quiet {file} {host}:{port} --name {name} " + BUFFERS,
         needs=("rsecho",),
         ends=False,
     ),
@@ -190,7 +190,8 @@ def prepare_aioquic(folder: Path) -> dict[str, str]:
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
-    words = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", AIOQUIC]
+    words = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    words.append(AIOQUIC)
     if subprocess.run(words, check=False).returncode != 0:
         raise MoverError(f"{AIOQUIC} cannot be installed; pip says above why")
     return {"aioquic": str(python), "here": str(HERE)}
@@ -223,7 +224,9 @@ PREPARATIONS: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 
 
-def prepare(names: list[str], folder: Path, troubles: list[str]) -> tuple[list[str], dict[str, str]]:
+def prepare(
+    names: list[str], folder: Path, troubles: list[str]
+) -> tuple[list[str], dict[str, str]]:
     """Of these movers those that can be had here, and the words to fill in."""
     words: dict[str, str] = {}
     done: dict[str, str | None] = {}

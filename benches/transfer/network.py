@@ -136,13 +136,14 @@ class Namespace:
         self.ip("addr", "add", address, "dev", device)
         self.ip("link", "set", device, "up")
 
-    def sent(self, device: str) -> tuple[int, int]:
-        """The packets (trains as one) and bytes that a device has sent."""
+    def sent(self, device: str) -> tuple[int, int, int]:
+        """The packets (trains as one) and bytes that a device has sent, and packets it lost
+        because its queue was full."""
         for line in Path(f"/proc/{self.holder.pid}/net/dev").read_text().splitlines():
             name, colon, numbers = line.partition(":")
             if colon and name.strip() == device:
                 words = numbers.split()
-                return int(words[9]), int(words[8])
+                return int(words[9]), int(words[8]), int(words[11])
         raise NetworkError(f"{self.name} has no device {device}")
 
     def listens(self, protocol: str, port: int) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -23,9 +24,6 @@ START_SECONDS = 10.0
 END_SECONDS = 10.0
 # Between two looks at the clock, while the first packet or the end is awaited.
 LOOK_SECONDS = 0.0003
-# A transfer that is this long on its way is given up where its pace would take it far beyond
-# the limit.
-PROSPECT_SECONDS = 20.0
 PORT = 6969
 
 
@@ -36,9 +34,11 @@ class Job:
     file: Path
     length: int
     sha256: str
-    # Where it arrives; emptied before.
+    # Where it arrives; made anew before.
     folder: Path
     limit_seconds: float
+    # After so long it is given up as well if at its pace it would take twice the limit.
+    prospect_seconds: float
 
 
 @dataclass
@@ -60,6 +60,8 @@ class Outcome:
     # Bytes that the client's device sent, all headers included, and packets (trains as one).
     wire_bytes: int = 0
     wire_packets: int = 0
+    # What its queue had no room for.
+    device_lost: int = 0
     # Cores that were busy with something else.
     foreign_cores: float = 0.0
     said: str = ""
@@ -90,7 +92,8 @@ class Running:
 
     def has_started(self) -> None:
         """What it used until now was for its start."""
-        # clock_getcpuclockid(3), which Python lacks: CPUCLOCK_SCHED of a process (<linux/posix-timers.h>).
+        # What clock_getcpuclockid(3) gives, which Python lacks: CPUCLOCK_SCHED of a process
+        # (<linux/posix-timers.h>).
         with contextlib.suppress(OSError):
             self.start_cpu_seconds = time.clock_gettime(~self.process.pid << 3 | 2)
 
@@ -149,8 +152,8 @@ def busy_seconds() -> float:
 def move(network: Network, mover: Mover, words: dict[str, str], job: Job) -> Outcome:
     """Moves the file once."""
     arrives = job.folder / "arrived"
-    for old in job.folder.iterdir():
-        old.unlink()
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.mkdir()
     words = {
         **words,
         "host": network.host,
@@ -181,7 +184,7 @@ def move(network: Network, mover: Mover, words: dict[str, str], job: Job) -> Out
         client.end()
         server.end()
         sent = network.client.sent(network.device)
-        outcome.wire_packets, outcome.wire_bytes = (
+        outcome.wire_packets, outcome.wire_bytes, outcome.device_lost = (
             now - then for now, then in zip(sent, before, strict=True)
         )
     outcome.sender_start_cpu_seconds = client.start_cpu_seconds
@@ -200,11 +203,21 @@ def move(network: Network, mover: Mover, words: dict[str, str], job: Job) -> Out
     return outcome
 
 
+def arrived_bytes(folder: Path) -> int:
+    """What is there so far, also where a part is kept under another name."""
+    total = 0
+    for path in folder.iterdir():
+        # One that is renamed meanwhile is looked at next time.
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_blocks * 512
+    return total
+
+
 def watch(
     network: Network,
     client: Running,
     server: Running,
-    before: tuple[int, int],
+    before: tuple[int, int, int],
     arrives: Path,
     job: Job,
 ) -> Outcome:
@@ -232,9 +245,8 @@ def watch(
         if has_failed or server.status:
             return Outcome("failed", took, length)
         late = took > job.limit_seconds
-        # Some show nothing before it is all there.
-        if took > PROSPECT_SECONDS and length:
-            late |= took * job.length / length > 2 * job.limit_seconds
+        if not late and took > job.prospect_seconds and looks % 100 == 0:
+            late = took * job.length > 2 * job.limit_seconds * arrived_bytes(job.folder)
         if late:
-            return Outcome("late", took, length)
+            return Outcome("late", took, min(job.length, arrived_bytes(job.folder)))
         time.sleep(LOOK_SECONDS if took < 1 else 10 * LOOK_SECONDS)
