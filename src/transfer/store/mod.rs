@@ -5,12 +5,16 @@
 
 pub mod destination;
 pub mod directory;
+#[cfg(test)]
+mod directory_tests;
 pub mod file;
 pub mod inbox;
 mod ledger;
 pub mod memory;
 mod part;
 pub mod pipe;
+#[cfg(test)]
+mod temporary;
 mod walk;
 
 use std::io;
