@@ -3,6 +3,8 @@
 //! A message is written in order, by appending: so what is there of a file is its length, and that
 //! survives the process. What came early stays in memory, with the receiver.
 
+#[cfg(test)]
+mod crash_tests;
 pub mod destination;
 pub mod directory;
 #[cfg(test)]
