@@ -140,7 +140,7 @@ impl Directory {
             lease,
             inbox: self.inbox.clone().zip(announcement),
             ledger: self.ledger.clone(),
-            _claim: claim,
+            claim: Some(claim),
         })))
     }
 
@@ -417,8 +417,9 @@ struct FileSink {
     lease: Lease,
     inbox: Option<(Arc<Inbox>, Share)>,
     ledger: Arc<Ledger>,
-    /// The last to go: whoever has it next finds the part unlocked.
-    _claim: Claim,
+    /// Until it has ended, not until it is dropped; given up after the part, so that whoever has it
+    /// next finds that unlocked.
+    claim: Option<Claim>,
 }
 
 impl FileSink {
@@ -436,17 +437,21 @@ impl FileSink {
         // What cannot be written has to be sent again.
         let _ = part.flush();
         let Some((name, bytes)) = part.left() else {
-            return self.remove(&part);
+            return self.remove(part);
         };
         // In this order nobody finds more room than there is.
         self.ledger.note(&self.spot, name, bytes);
         self.lease.spend(0, 0);
+        drop(part);
+        self.claim = None;
     }
 
-    fn remove(&mut self, part: &Part) {
+    fn remove(&mut self, part: Part) {
         part.remove();
+        drop(part);
         std::mem::take(&mut self.made).remove();
         self.lease.spend(0, 0);
+        self.claim = None;
     }
 
     /// It has its name: what it counts, and the news of it.
@@ -535,6 +540,7 @@ impl Sink for FileSink {
         self.part = None;
         self.ended_bytes = length;
         self.lease.spend(length, replaced_bytes);
+        self.claim = None;
         sync(&self.directory).map_err(fail)?;
         self.announce(length, digest);
         Ok(())
@@ -542,7 +548,7 @@ impl Sink for FileSink {
 
     fn discard(&mut self) {
         if let Some(part) = self.part.take() {
-            self.remove(&part);
+            self.remove(part);
         }
     }
 }

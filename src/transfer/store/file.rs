@@ -137,3 +137,108 @@ impl Source for FileSource {
         self.identity
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::temporary::Temporary;
+    use super::*;
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    fn source(here: &Temporary, file: &str) -> FileSource {
+        FileSource::open(&here.join(file), &Name::none()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_read_wherever_it_is_asked_for() {
+        let here = Temporary::new();
+        fs::write(here.join("a"), b"0123456789").unwrap();
+        let mut source = source(&here, "a");
+        assert_eq!(source.length(), Some(10));
+        let mut room = [0; 4];
+        for (offset, wanted) in [(8, &b"89"[..]), (0, b"0123"), (3, b"3456"), (10, b"")] {
+            let count = source.read(offset, &mut room).unwrap();
+            assert_eq!(&room[..count], wanted);
+        }
+        assert_eq!(source.read(u64::MAX, &mut room).unwrap(), 0);
+    }
+
+    #[test]
+    fn ten_gibibytes_of_nothing_can_be_read_anywhere() {
+        let here = Temporary::new();
+        let length = 10 << 30;
+        File::create(here.join("sparse"))
+            .unwrap()
+            .set_len(length)
+            .unwrap();
+        let mut source = source(&here, "sparse");
+        let mut room = [1; 4];
+        assert_eq!(source.read(length - 3, &mut room).unwrap(), 3);
+        assert_eq!(room, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_sent_is_told_at_the_end() {
+        type Change = fn(&File);
+        let changes: [(&str, Change); 3] = [
+            ("longer", |file| file.set_len(11).unwrap()),
+            ("shorter", |file| file.set_len(5).unwrap()),
+            ("other bytes", |file| {
+                // As a write does, but surely at another time.
+                let later = SystemTime::now() + Duration::from_secs(5);
+                file.set_modified(later).unwrap();
+            }),
+        ];
+        for (what, change) in changes {
+            let here = Temporary::new();
+            fs::write(here.join("a"), b"0123456789").unwrap();
+            let mut source = source(&here, "a");
+            let mut room = [0; 6];
+            assert_eq!(source.read(0, &mut room[..4]).unwrap(), 4);
+            change(&OpenOptions::new().write(true).open(here.join("a")).unwrap());
+            let error = source.read(4, &mut room).unwrap_err();
+            assert!(
+                error.to_string().contains("changed while"),
+                "{what}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_identity_is_of_this_name_and_these_contents() {
+        let here = Temporary::new();
+        fs::write(here.join("a"), b"abc").unwrap();
+        let is = |file: &str, components: &[&str]| {
+            let components = components.iter().map(|name| (*name).to_owned()).collect();
+            let name = Name::new(components).unwrap();
+            FileSource::open(&here.join(file), &name)
+                .unwrap()
+                .identity()
+        };
+        let first = is("a", &["a"]);
+        assert_ne!(first, Identity::default());
+        assert_eq!(is("a", &["a"]), first);
+        assert_ne!(is("a", &["b"]), first);
+        assert_ne!(is("a", &["a", "b"]), is("a", &["ab"]));
+        // Another file with the same contents and times.
+        let time = fs::metadata(here.join("a")).unwrap().modified().unwrap();
+        fs::copy(here.join("a"), here.join("b")).unwrap();
+        let other = OpenOptions::new().write(true).open(here.join("b")).unwrap();
+        other.set_modified(time).unwrap();
+        assert_ne!(is("b", &["a"]), first);
+        let file = OpenOptions::new().write(true).open(here.join("a")).unwrap();
+        file.set_modified(time + Duration::from_nanos(1_000_000))
+            .unwrap();
+        assert_ne!(is("a", &["a"]), first);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let here = Temporary::new();
+        for none in [here.path(), Path::new("/dev/null"), &here.join("nothing")] {
+            let failure = FileSource::open(none, &Name::none()).unwrap_err();
+            assert_eq!(failure.reason, Reason::NotFound);
+            assert!(!failure.text.contains('\n'), "{}", failure.text);
+        }
+    }
+}

@@ -3,14 +3,20 @@
 //! A message is written in order, by appending: so what is there of a file is its length, and that
 //! survives the process. What came early stays in memory, with the receiver.
 
+#[cfg(test)]
+mod crash_tests;
 pub mod destination;
 pub mod directory;
+#[cfg(test)]
+mod directory_tests;
 pub mod file;
 pub mod inbox;
 mod ledger;
 pub mod memory;
 mod part;
 pub mod pipe;
+#[cfg(test)]
+mod temporary;
 mod walk;
 
 use std::io;
