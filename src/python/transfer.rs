@@ -271,6 +271,13 @@ impl Taken {
             });
         };
         let wanted = &policy.get().0;
+        let is_kept = wanted.directory.is_some() || wanted.echo || wanted.takes != Takes::Nothing;
+        if !is_kept {
+            let rule = "nobody would have what comes: give it a directory, or echo=True, or make a \
+                        transfer.Receiver of it";
+            let error = Error::argument("use", "this transfer policy", rule);
+            return checked(given.py(), Err(error));
+        }
         let (transfers, inbox) = checked(given.py(), wanted.transfers())?;
         let directory = wanted.directory.clone();
         Ok(Self {
