@@ -125,8 +125,8 @@ class TransferOptions(TypedDict, total=False):
     shares: bool
     """Sends what is asked for by its name, of the directory. By default True."""
     overwrites: bool
-    """What is sent takes the place of what has its name. By default False: that is refused,
-    unless its sender asked for it."""
+    """What is sent may take the place of what has its name, where its sender asks for that
+    (`replace=True`). By default False: that is refused."""
     quota_bytes: int | None
     """How much may lie in the directory, all that is received with what was there; None: as much
     as there is room for."""

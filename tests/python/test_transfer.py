@@ -13,15 +13,11 @@ import pytest
 import rsecho
 from command import rsecho as command
 from command import serving
-from rsecho import _rsecho, transfer
+from rsecho import transfer
 from support import PATIENCE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(_rsecho, "TransferClient"), reason="this build has no native half of transfers"
-)
 
 ENGINES = ["batch", "portable"]
 
@@ -75,7 +71,7 @@ def test_files_go_both_ways(tmp_path: Path) -> None:
     photo = here / "photo.raw"
     photo.write_bytes(data)
     seen: list[tuple[int, int | None]] = []
-    with transfer.Receiver("127.0.0.1", directory=there) as receiver:
+    with transfer.Receiver("127.0.0.1", directory=there, overwrites=True) as receiver:
         address = receiver.address
         transfer.send(photo, *address, progress=lambda *so_far: seen.append(so_far))
         found = receiver.receive(PATIENCE)

@@ -59,8 +59,8 @@ transfer_options = stacked(
         is_flag=True,
         of=POLICY,
         sets="overwrites",
-        help="What is pushed takes the place of what has its name.  [default: only where its "
-        "sender says --replace]",
+        help="What is pushed with --replace may take the place of what has its name.  [default: "
+        "that is refused]",
     ),
     option(
         "--echo-transfers",
