@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -190,14 +191,16 @@ fn a_process_that_is_killed_leaves_whole_files_and_a_part() {
             .unwrap();
         // Whenever that is: right after a file was finished, the next is on its way.
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let received = lines
+        let mut received = lines
             .map_while(Result::ok)
             .filter(|line| line.contains("received"));
-        assert_eq!(received.take(3).count(), 3, "the child ended");
+        // Its output stays open: a child that cannot write to it would end in an orderly way.
+        assert_eq!(received.by_ref().take(3).count(), 3, "the child ended");
         std::thread::sleep(Duration::from_micros(150 * round));
         // SIGKILL: no destructor runs.
         child.kill().unwrap();
-        child.wait().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "it was killed in the midst");
 
         let mut parts = 0;
         for (file, data) in here.all() {
