@@ -537,6 +537,16 @@ fn a_part_that_is_too_long_or_has_another_name_is_begun_anew() {
         sink.discard();
         assert_eq!(fs::read(here.join("moved")).unwrap(), b"abcdef");
     }
+    // Whoever looks for parts takes the second name away, also where the file is never offered
+    // again.
+    fs::hard_link(here.join("moved"), &part).unwrap();
+    let with_quota = Settings {
+        quota_bytes: Some(10),
+        ..SETTINGS
+    };
+    let directory = open(&here, with_quota);
+    assert_eq!(here.names(), ["moved"]);
+    drop(sink(&directory, &offer("b", 10)).unwrap());
 }
 
 #[test]
