@@ -3,7 +3,7 @@
 /// Sizes worth knowing: IPv6 and IPv4 over Ethernet, FDDI-like links, jumbo frames, loopback.
 /// The first is what every path has to take (RFC 8899 §5.1.2), or nearly every.
 const SIZES: [usize; 9] = [
-    BASE, 1_452, 1_472, 4_064, 8_952, 8_972, 16_000, 32_000, 65_000,
+    BASE, 1_452, 1_472, 4_064, 8_952, 8_972, 16_416, 32_800, 49_184,
 ];
 
 /// What a path that takes less is tried with.
