@@ -8,7 +8,7 @@
 mod incoming;
 mod outgoing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,7 +141,8 @@ impl Shared {
         }
     }
 
-    fn open(&self) -> u32 {
+    /// Open ones, in all.
+    pub(crate) fn open(&self) -> u32 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 
@@ -156,9 +157,9 @@ pub struct Serving {
     shared: Arc<Shared>,
     /// Half of the worker's receive buffer, as the kernel counts it: the other half is overhead.
     buffer_bytes: u32,
-    incoming: HashMap<Key, Incoming>,
-    comparing: HashMap<Key, Comparing>,
-    outgoing: HashMap<Key, Sender>,
+    incoming: BTreeMap<Key, Incoming>,
+    comparing: BTreeMap<Key, Comparing>,
+    outgoing: BTreeMap<Key, Sender>,
     ended: Ended,
     /// Whom this batch was of.
     touched: Vec<Key>,
@@ -171,9 +172,9 @@ impl Serving {
         Self {
             shared,
             buffer_bytes,
-            incoming: HashMap::new(),
-            comparing: HashMap::new(),
-            outgoing: HashMap::new(),
+            incoming: BTreeMap::new(),
+            comparing: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
             ended: Ended::default(),
             touched: Vec::new(),
             scratch: Vec::new(),

@@ -46,7 +46,9 @@ fn client(server: &Server, engine: EngineChoice) -> TransferClient {
 fn bytes(length: usize) -> Vec<u8> {
     let mut state = length as u64;
     let step = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 56) as u8
     };
     (0..length).map(step).collect()
@@ -62,7 +64,9 @@ fn messages_of_any_length_arrive_whole_and_once_by_each_engine() {
             let data = bytes(length);
             let source = Box::new(BytesSource::new(data.clone()));
             let start = Instant::now();
-            let sent = client.send(source, &Terms::default(), &|_, _| false).unwrap();
+            let sent = client
+                .send(source, &Terms::default(), &|_, _| false)
+                .unwrap();
             println!("{length}: {:?} {:?}", start.elapsed(), sent.figures);
             let came = inbox.take(Some(PATIENCE)).unwrap();
             assert!(came.data.as_deref() == Some(&data[..]), "{length}");
@@ -86,7 +90,9 @@ fn goodput() {
     for _ in 0..5 {
         let start = Instant::now();
         let source = Box::new(BytesSource::new(Arc::clone(&data)));
-        let sent = client.send(source, &Terms::default(), &|_, _| false).unwrap();
+        let sent = client
+            .send(source, &Terms::default(), &|_, _| false)
+            .unwrap();
         let rate = length as f64 / start.elapsed().as_secs_f64() / f64::from(1 << 20);
         println!("{rate:.0} MiB/s {:?}", sent.figures);
         drop(inbox.take(Some(PATIENCE)).unwrap());
