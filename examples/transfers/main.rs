@@ -5,6 +5,7 @@
 //! that shrinks, a partition and restarts; src/transfer/simulated has the laws. A seed that breaks
 //! one is printed with what replays it, and the status is 1.
 
+use std::net::SocketAddr;
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rsecho::transfer::simulated::trial::{self, Report};
+use rsecho::transfer::wire::{self, Body};
 
-const USAGE: &str = "usage: transfers [--first SEED] [--seeds COUNT] [--describe]";
+const USAGE: &str = "usage: transfers [--first SEED] [--seeds COUNT] [--describe] [--trace]";
 /// Failures that are printed; the others are counted.
 const PRINTED: u64 = 10;
 
@@ -21,6 +23,7 @@ struct Options {
     first: u64,
     seeds: u64,
     describes: bool,
+    traces: bool,
 }
 
 fn options() -> Option<Options> {
@@ -28,12 +31,14 @@ fn options() -> Option<Options> {
         first: 0,
         seeds: 100_000,
         describes: false,
+        traces: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--first" => options.first = arguments.next()?.parse().ok()?,
             "--seeds" => options.seeds = arguments.next()?.parse().ok()?,
+            "--trace" => options.traces = true,
             "--describe" => options.describes = true,
             _ => return None,
         }
@@ -85,6 +90,34 @@ fn main() -> ExitCode {
     };
     if options.describes {
         println!("{}", trial::describe(options.first));
+    }
+    if options.traces {
+        let show = |now_ns, from: SocketAddr, to: SocketAddr, data: &[u8]| {
+            let packet = match wire::decode(data) {
+                Ok((
+                    id,
+                    Body::Data {
+                        number,
+                        offset,
+                        data,
+                    },
+                )) => {
+                    format!("{id:016x} Data {number} at {offset}, {} bytes", data.len())
+                }
+                Ok((id, body)) => format!("{id:016x} {body:?}"),
+                Err(what) => format!("{what:?}"),
+            };
+            let time_s = now_ns as f64 / 1e9;
+            println!(
+                "{time_s:12.6} {} → {} {:5} {packet}",
+                from.port(),
+                to.port(),
+                data.len()
+            );
+        };
+        let ran = trial::watched(options.first, Some(Box::new(show)));
+        println!("{:?}", ran.err());
+        return ExitCode::SUCCESS;
     }
     let (began, total) = (Instant::now(), Mutex::new(Report::default()));
     let failed = run(&options, &total);

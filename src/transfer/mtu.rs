@@ -17,6 +17,10 @@ const PROBES: u32 = 3;
 /// paths that live long; a transfer seldom does.
 const RAISE_NS: u64 = 30_000_000_000;
 
+/// So many times long datagrams were lost, and none came, and the size is taken for what is lost,
+/// though short ones come: their acknowledgements keep a timeout from coming.
+const LOSSES: u32 = 4;
+
 /// So many timeouts in a row, and the size is taken for what is lost (RFC 8899 §4.3).
 const BLACK_HOLE: u32 = 2;
 
@@ -36,6 +40,8 @@ pub(crate) struct Mtu {
     /// The next probe is of the largest size: most paths take what the interface does.
     is_first: bool,
     most: usize,
+    /// How often long datagrams were lost since one came.
+    losses: u32,
 }
 
 impl Mtu {
@@ -50,6 +56,7 @@ impl Mtu {
             next_ns: 0,
             is_first: true,
             most,
+            losses: 0,
         };
         mtu.begin();
         mtu
@@ -89,6 +96,50 @@ impl Mtu {
         let index = self.in_question()?;
         self.is_probing = true;
         Some(SIZES[index])
+    }
+
+    /// The size of the next probe; of none, 0.
+    pub(crate) fn next_size(&self) -> usize {
+        self.in_question().map_or(0, |index| SIZES[index])
+    }
+
+    /// What becomes of the probe that is on its way will not be known.
+    pub(crate) fn forget_probe(&mut self) {
+        self.is_probing = false;
+    }
+
+    /// What it would be next, if it had to be smaller.
+    fn smaller(&self) -> usize {
+        if self.size > BASE { BASE } else { LEAST }
+    }
+
+    /// Datagrams came, of which the longest was of so many bytes.
+    pub(crate) fn came(&mut self, longest: usize) {
+        if longest > self.smaller() {
+            self.losses = 0;
+        }
+    }
+
+    /// Datagrams were lost, of which the longest was of so many bytes. True: from now on they are
+    /// shorter.
+    pub(crate) fn lost(&mut self, now_ns: u64, longest: usize) -> bool {
+        if longest <= self.smaller() || self.size <= LEAST {
+            return false;
+        }
+        self.losses += 1;
+        if self.losses >= LOSSES {
+            self.shrink(now_ns);
+            return true;
+        }
+        false
+    }
+
+    fn shrink(&mut self, now_ns: u64) {
+        self.size = self.smaller().min(self.size);
+        self.begin();
+        self.low = 0;
+        self.losses = 0;
+        self.next_ns = now_ns + RAISE_NS;
     }
 
     /// When a probe may be sent that may not now; `None`: none will be.
@@ -135,10 +186,7 @@ impl Mtu {
         if times < BLACK_HOLE || !times.is_multiple_of(BLACK_HOLE) || self.size <= LEAST {
             return false;
         }
-        self.size = if self.size > BASE { BASE } else { LEAST };
-        self.begin();
-        self.low = 0;
-        self.next_ns = now_ns + RAISE_NS;
+        self.shrink(now_ns);
         true
     }
 }

@@ -28,6 +28,8 @@ const OFFER_NS: u64 = 200 * MILLISECOND;
 const LONGEST_NS: u64 = 2_000 * MILLISECOND;
 /// A source that has nothing yet is asked again after so long.
 const STARVED_NS: u64 = 2 * MILLISECOND;
+/// Who has nothing to send asks this often whether the other side is there.
+const IDLE_NS: u64 = 250 * MILLISECOND;
 /// A slice of bytes that are only hashed.
 const HASH_SLICE: usize = 1 << 20;
 /// Two probes go at each timeout (RFC 9002 §6.2.4).
@@ -257,6 +259,10 @@ impl Sender {
         }
         match body {
             Body::Cookie(cookie) if self.is_offering() && *cookie != self.cookie => {
+                if self.cookie == Cookie::default() {
+                    // Somebody is there: the offer itself has all the time again.
+                    self.last_progress_ns = now_ns;
+                }
                 self.cookie = *cookie;
                 self.state = State::Offering {
                     next_ns: now_ns,
@@ -284,7 +290,7 @@ impl Sender {
         if self.source.length().is_some_and(|all| ack.prefix > all) {
             return;
         }
-        if ack.prefix < self.board.released {
+        if ack.prefix < self.source.first() {
             let text = "the receiver has lost what a pipe cannot give again; send it again";
             return self.fail(Failure::new(Reason::Io, text));
         }
@@ -317,7 +323,6 @@ impl Sender {
         self.window.limit = self.window.limit.max(ack.limit);
         let came = self.board.acknowledge(&ack.ranges, ack.prefix);
         self.source.release(self.board.prefix);
-        self.board.released = self.board.released.max(self.board.prefix);
         for size in &came.probes {
             self.mtu.passed(now_ns, *size);
             self.congestion.set_packet(cost(self.mtu.size()));
@@ -346,7 +351,9 @@ impl Sender {
         if came.has_progress {
             self.last_progress_ns = now_ns;
         }
+        self.mtu.came(came.longest);
         self.find_lost(now_ns);
+        self.pace();
     }
 
     fn find_lost(&mut self, now_ns: u64) {
@@ -358,6 +365,9 @@ impl Sender {
             self.figures.lost_packets += lost.packets;
             let least_ns = self.rtt.least();
             self.congestion.on_lost(now_ns, lost.packets, least_ns);
+        }
+        if self.mtu.lost(now_ns, lost.longest) {
+            self.congestion.set_packet(cost(self.mtu.size()));
         }
         if lost.any() {
             self.pace();
@@ -379,11 +389,15 @@ impl Sender {
             Some(Reason::Unknown) => self.restart(now_ns),
             Some(Reason::TooMany) => {
                 // Later there may be room; how long that may take, the progress timeout says.
-                if self.is_offering() {
-                    self.offer_again(now_ns + OFFER_NS);
+                match self.state {
+                    State::Offering { .. } => self.offer_again(now_ns + OFFER_NS),
+                    // It had been taken, and has run out of room: nothing of it was delivered.
+                    _ => self.begin_again(now_ns + OFFER_NS),
                 }
             }
-            Some(Reason::ExistsAlike) if self.is_offering() && self.digest.is_none() => {
+            Some(Reason::ExistsAlike)
+                if self.is_offering() && self.digest.is_none() && self.length().is_some() =>
+            {
                 // `on_time` reads all of it, and then there is a digest.
                 self.offer_again(u64::MAX);
             }
@@ -417,10 +431,15 @@ impl Sender {
                         delivered the message";
             return self.fail(Failure::new(Reason::Unknown, text));
         }
-        // By another id: an acknowledgement of before the restart says what is not true any more.
+        self.begin_again(now_ns);
+    }
+
+    /// By another id: an acknowledgement of before says what is not true any more.
+    fn begin_again(&mut self, next_ns: u64) {
         self.id = next_id(self.id);
         self.board.restart(self.board.prefix);
-        self.offer_again(now_ns);
+        self.mtu.forget_probe();
+        self.offer_again(next_ns);
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -470,6 +489,12 @@ impl Sender {
     fn timeout_ns(&self) -> u64 {
         let factor = 1u64 << self.timeouts.min(20);
         let wait_ns = self.rtt.probe_timeout().saturating_mul(factor);
+        let is_idle = self.board.in_flight == 0 && !self.board.has_lost() && !self.board.has_end();
+        let wait_ns = if is_idle {
+            wait_ns.max(IDLE_NS)
+        } else {
+            wait_ns
+        };
         self.last_sent_ns + wait_ns.min(LONGEST_NS.max(self.rtt.probe_timeout()))
     }
 

@@ -304,12 +304,15 @@ fn ranges(reader: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
     }
     let mut ranges = Vec::with_capacity(count);
     // The lowest number of the range before.
-    let mut before = None;
+    let mut before: Option<u64> = None;
     for _ in 0..count {
         let last = match before {
             None => reader.u64()?,
             // At least two below: what touches is one range.
-            Some(lowest) => u64::checked_sub(lowest, u64::from(reader.u32()?.max(2)))?,
+            Some(lowest) => {
+                let below = reader.u32().filter(|below| *below >= 2)?;
+                lowest.checked_sub(below.into())?
+            }
         };
         let length = u64::from(reader.u32()?);
         let first = last.checked_sub(length.checked_sub(1)?)?;

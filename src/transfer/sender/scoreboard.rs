@@ -26,6 +26,16 @@ pub(super) enum Kind {
     Probe { size: usize },
 }
 
+impl Kind {
+    /// How long its datagram is, where it has bytes of the message; else 0.
+    fn datagram_bytes(self) -> usize {
+        match self {
+            Kind::Data { length, .. } => DATA_HEADER_BYTES + length as usize,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Packet {
     sent_ns: u64,
@@ -41,6 +51,8 @@ pub(super) struct Came {
     pub(super) bytes: u64,
     /// The largest packet number, if it is the largest ever, and when it was sent.
     pub(super) newest: Option<(u64, u64)>,
+    /// The longest datagram with bytes of the message.
+    pub(super) longest: usize,
     /// Sizes that came through.
     pub(super) probes: Vec<usize>,
     /// More is there without a gap.
@@ -50,6 +62,8 @@ pub(super) struct Came {
 /// What was found to be lost.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
+    /// The longest datagram with bytes of the message.
+    pub(super) longest: usize,
     pub(super) packets: u64,
     pub(super) probes: u64,
 }
@@ -71,8 +85,6 @@ pub(super) struct Scoreboard {
     pub(super) in_flight: u64,
     /// The receiver has all before this.
     pub(super) prefix: u64,
-    /// The source has been told that what lies before this will not be read again.
-    pub(super) released: u64,
     /// What it has beyond.
     acked: Ranges,
     lost: Ranges,
@@ -179,6 +191,7 @@ impl Scoreboard {
         }
         packet.is_on_way = false;
         self.in_flight -= u64::from(packet.cost);
+        came.longest = came.longest.max(kind.datagram_bytes());
         came.packets += 1;
         came.bytes += u64::from(packet.cost);
         if self.largest_acked.is_none_or(|largest| number > largest)
@@ -216,6 +229,7 @@ impl Scoreboard {
             let is_late = packet.sent_ns + delay_ns <= now_ns;
             if packet.is_on_way && (number + REORDERING <= largest || is_late) {
                 self.lose(index);
+                lost.longest = lost.longest.max(packet.kind.datagram_bytes());
                 match packet.kind {
                     Kind::Probe { .. } => lost.probes += 1,
                     _ => lost.packets += 1,

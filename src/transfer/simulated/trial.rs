@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::conditions::{Client, Conditions, Job};
 use super::disk::{Bytes, Disk, FileSource};
 use super::path::Random;
-use super::{Network, transmit};
+use super::{Network, Watch, transmit};
 use crate::datagram::{Batch, Outbox};
 use crate::event::Observer;
 use crate::proto::{Progress, Protocol};
@@ -139,9 +139,19 @@ struct Trial {
 ///
 /// Which law was broken, and how.
 pub fn run(seed: u64) -> Result<Report, String> {
+    watched(seed, None)
+}
+
+/// The same, and shows each datagram that is sent.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn watched(seed: u64, watch: Option<Box<Watch>>) -> Result<Report, String> {
     let mut random = Random::new(seed);
     let conditions = Conditions::new(&mut random);
     let mut trial = Trial::new(conditions, random);
+    trial.network.watch = watch;
     trial.run().map_err(|what| {
         let now_s = trial.network.now_ns() as f64 / 1e9;
         format!("after {now_s:.6} s: {what}")
