@@ -321,7 +321,7 @@ impl Sender {
             self.window.in_flight_bytes = ack.in_flight_bytes.into();
         }
         self.window.limit = self.window.limit.max(ack.limit);
-        let came = self.board.acknowledge(&ack.ranges, ack.prefix);
+        let came = self.board.acknowledge(now_ns, &ack.ranges, ack.prefix);
         self.source.release(self.board.prefix);
         for size in &came.probes {
             self.mtu.passed(now_ns, *size);
@@ -395,6 +395,8 @@ impl Sender {
                     _ => self.begin_again(now_ns + OFFER_NS),
                 }
             }
+            // Said to an offer before the one with the digest.
+            Some(Reason::ExistsAlike) if self.digest.is_some() => {}
             Some(Reason::ExistsAlike)
                 if self.is_offering() && self.digest.is_none() && self.length().is_some() =>
             {

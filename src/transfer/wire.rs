@@ -13,8 +13,8 @@ pub const HEADER_BYTES: usize = 16;
 pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 16;
 /// An OFFER and a PULL are no shorter, so that no answer to one is longer.
 pub const MIN_REQUEST_BYTES: usize = 128;
-/// Ranges that an ACK has at most.
-pub const MAX_RANGES: usize = 64;
+/// Ranges that an ACK has at most: so many fit into 512 bytes, which every path has to take.
+pub const MAX_RANGES: usize = 58;
 /// Bytes of the text of an ABORT at most.
 pub const MAX_TEXT_BYTES: usize = 200;
 

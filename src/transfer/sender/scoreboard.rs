@@ -7,6 +7,8 @@ use crate::transfer::wire::DATA_HEADER_BYTES;
 
 /// A packet is lost once one sent so many later is acknowledged (RFC 9002 §6.1.1).
 const REORDERING: u64 = 3;
+/// Where packets that were taken for lost come after all, up to so many later.
+const MOST_REORDERING: u64 = 256;
 
 /// What a datagram of so many bytes takes of a receiver's buffer: docs/transfer.md, Window.
 pub(crate) fn cost(datagram_bytes: usize) -> usize {
@@ -42,6 +44,8 @@ struct Packet {
     kind: Kind,
     cost: u32,
     is_on_way: bool,
+    /// It was taken for lost, and has not come.
+    is_lost: bool,
 }
 
 /// What an acknowledgement was the first to tell of.
@@ -89,6 +93,10 @@ pub(super) struct Scoreboard {
     acked: Ranges,
     lost: Ranges,
     end: Option<bool>,
+    /// How far packets overtake one another here: in numbers beyond [`REORDERING`], and in time
+    /// beyond what is waited for anyway (RFC 8985 §6.2 has the same).
+    overtaken: u64,
+    overtaken_ns: u64,
 }
 
 impl Scoreboard {
@@ -115,6 +123,7 @@ impl Scoreboard {
             kind,
             cost: cost as u32,
             is_on_way: true,
+            is_lost: false,
         });
         self.in_flight += cost as u64;
         match kind {
@@ -145,7 +154,7 @@ impl Scoreboard {
 
     // --- acknowledged -------------------------------------------------------------------
 
-    pub(super) fn acknowledge(&mut self, ranges: &[(u64, u64)], prefix: u64) -> Came {
+    pub(super) fn acknowledge(&mut self, now_ns: u64, ranges: &[(u64, u64)], prefix: u64) -> Came {
         let mut came = Came::default();
         let first_number = self.first_number();
         for (first, last) in ranges {
@@ -153,7 +162,8 @@ impl Scoreboard {
                 break;
             }
             for number in (*first).max(first_number)..=*last {
-                self.come(number, (number - first_number) as usize, &mut came);
+                let index = (number - first_number) as usize;
+                self.come(now_ns, number, index, &mut came);
             }
         }
         let largest = ranges.first().map(|(_, last)| *last);
@@ -168,11 +178,17 @@ impl Scoreboard {
         came
     }
 
-    fn come(&mut self, number: u64, index: usize, came: &mut Came) {
+    fn come(&mut self, now_ns: u64, number: u64, index: usize, came: &mut Came) {
         let Some(packet) = self.packets.get_mut(index) else {
             return;
         };
         let Packet { sent_ns, kind, .. } = *packet;
+        if std::mem::take(&mut packet.is_lost) {
+            came.longest = came.longest.max(kind.datagram_bytes());
+            let later = self.largest_acked.unwrap_or(0).saturating_sub(number);
+            self.overtaken = self.overtaken.max(later.min(MOST_REORDERING));
+            self.overtaken_ns = self.overtaken_ns.max(now_ns - sent_ns);
+        }
         match kind {
             Kind::Data { offset, length } => {
                 let range = offset.max(self.prefix)..offset + u64::from(length);
@@ -219,6 +235,8 @@ impl Scoreboard {
         let Some(largest) = self.largest_acked else {
             return lost;
         };
+        let delay_ns = self.patience(delay_ns);
+        let reordering = REORDERING + self.overtaken;
         let first_number = self.first_number();
         for index in 0..self.packets.len() {
             let number = first_number + index as u64;
@@ -227,7 +245,7 @@ impl Scoreboard {
             }
             let packet = self.packets[index];
             let is_late = packet.sent_ns + delay_ns <= now_ns;
-            if packet.is_on_way && (number + REORDERING <= largest || is_late) {
+            if packet.is_on_way && (number + reordering <= largest || is_late) {
                 self.lose(index);
                 lost.longest = lost.longest.max(packet.kind.datagram_bytes());
                 match packet.kind {
@@ -242,6 +260,7 @@ impl Scoreboard {
     fn lose(&mut self, index: usize) {
         let packet = &mut self.packets[index];
         packet.is_on_way = false;
+        packet.is_lost = true;
         self.in_flight -= u64::from(packet.cost);
         match packet.kind {
             Kind::Data { offset, length } => {
@@ -264,7 +283,13 @@ impl Scoreboard {
         let before = largest.saturating_sub(self.first_number()) as usize;
         let mut packets = self.packets.iter().take(before);
         let first = packets.find(|packet| packet.is_on_way)?;
-        Some(first.sent_ns + delay_ns)
+        Some(first.sent_ns + self.patience(delay_ns))
+    }
+
+    /// How long a packet is waited for that others have overtaken: up to twice as long as where
+    /// none does.
+    fn patience(&self, delay_ns: u64) -> u64 {
+        self.overtaken_ns.clamp(delay_ns, 2 * delay_ns)
     }
 
     /// Takes the oldest for lost, to have them sent again.

@@ -454,8 +454,20 @@ impl Trial {
             let (there, back) = (&task.client.there, &task.client.back);
             let lost = |loss: f64, spoilt: f64| (1.0 - loss) * (1.0 - spoilt);
             let comes = lost(there.loss, there.corruption) * lost(back.loss, back.corruption);
+            let mut sizes = there.mtu.iter().chain(&back.mtu);
+            if sizes.any(|(_, most)| *most < 512) {
+                // Each round trip something goes, and nothing comes through.
+                needed += f64::INFINITY;
+                continue;
+            }
             // 480 bytes in each datagram at least, each as often as it takes, and thrice that.
-            let packets = (task.data.len() as f64 / 480.0 + 20.0) / comes;
+            let copies = (1.0 + there.duplication) * (1.0 + back.duplication);
+            let ways = if task.client.job == Job::Echo {
+                2.0
+            } else {
+                1.0
+            };
+            let packets = ways * copies * (task.data.len() as f64 / 480.0 + 20.0) / comes;
             let most = 3.0 * packets * task.attempts as f64 + 200.0;
             if host.sent as f64 > most {
                 return Err(format!(
