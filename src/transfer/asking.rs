@@ -365,7 +365,7 @@ impl Pull {
             Arrival::Whole => Ok(Figures {
                 length: incoming.prefix(),
                 resumed_from: incoming.resumed_from(),
-                was_there: incoming.resumed_from() == incoming.prefix(),
+                was_there: incoming.was_there(),
                 digest: incoming.digest(),
                 ..Figures::default()
             }),

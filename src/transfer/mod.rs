@@ -20,6 +20,7 @@ pub mod receiver;
 mod rtt;
 pub mod sender;
 pub mod serving;
+pub mod simulated;
 pub mod store;
 pub mod wire;
 

@@ -17,9 +17,9 @@ const PROBES: u32 = 3;
 /// paths that live long; a transfer seldom does.
 const RAISE_NS: u64 = 30_000_000_000;
 
-/// So often in a row only a short datagram came through, and the long one before it did not: then
-/// the size is what is lost (RFC 8899 §4.3).
-const BLACK_HOLE: u32 = 3;
+/// So many times long datagrams were lost, and none came, and the size is taken for what is lost,
+/// though short ones come: their acknowledgements keep a timeout from coming.
+const LOSSES: u32 = 4;
 
 /// The size of a path's datagrams.
 #[derive(Debug, Clone)]
@@ -30,8 +30,6 @@ pub(crate) struct Mtu {
     high: usize,
     /// How often the size in question was lost.
     lost: u32,
-    /// How often in a row only a short datagram came through.
-    only_short: u32,
     /// A probe is on its way.
     is_probing: bool,
     /// The next search may begin.
@@ -39,6 +37,8 @@ pub(crate) struct Mtu {
     /// The next probe is of the largest size: most paths take what the interface does.
     is_first: bool,
     most: usize,
+    /// How often long datagrams were lost since one came.
+    losses: u32,
 }
 
 impl Mtu {
@@ -49,11 +49,11 @@ impl Mtu {
             low: 0,
             high: 0,
             lost: 0,
-            only_short: 0,
             is_probing: false,
             next_ns: 0,
             is_first: true,
             most,
+            losses: 0,
         };
         mtu.begin();
         mtu
@@ -95,6 +95,50 @@ impl Mtu {
         Some(SIZES[index])
     }
 
+    /// The size of the next probe; of none, 0.
+    pub(crate) fn next_size(&self) -> usize {
+        self.in_question().map_or(0, |index| SIZES[index])
+    }
+
+    /// What becomes of the probe that is on its way will not be known.
+    pub(crate) fn forget_probe(&mut self) {
+        self.is_probing = false;
+    }
+
+    /// What it would be next, if it had to be smaller.
+    fn smaller(&self) -> usize {
+        if self.size > BASE { BASE } else { LEAST }
+    }
+
+    /// Datagrams came, of which the longest was of so many bytes.
+    pub(crate) fn came(&mut self, longest: usize) {
+        if longest > self.smaller() {
+            self.losses = 0;
+        }
+    }
+
+    /// Datagrams were lost, of which the longest was of so many bytes. True: from now on they are
+    /// shorter.
+    pub(crate) fn lost(&mut self, now_ns: u64, longest: usize) -> bool {
+        if longest <= self.smaller() || self.size <= LEAST {
+            return false;
+        }
+        self.losses += 1;
+        if self.losses >= LOSSES {
+            self.shrink(now_ns);
+            return true;
+        }
+        false
+    }
+
+    fn shrink(&mut self, now_ns: u64) {
+        self.size = self.smaller().min(self.size);
+        self.begin();
+        self.low = 0;
+        self.losses = 0;
+        self.next_ns = now_ns + RAISE_NS;
+    }
+
     /// A probe of this size has come through.
     pub(crate) fn passed(&mut self, now_ns: u64, size: usize) {
         self.is_probing = false;
@@ -126,33 +170,6 @@ impl Mtu {
             self.begin();
             self.next_ns = now_ns + RAISE_NS;
         }
-    }
-
-    /// Nothing came in time.
-    pub(crate) fn timed_out(&mut self) {
-        self.is_probing = false;
-    }
-
-    /// A datagram of bytes came through that was so long.
-    pub(crate) fn came(&mut self, size: usize) {
-        if size >= self.size {
-            self.only_short = 0;
-        }
-    }
-
-    /// A short datagram came through, and the one of the current size before it did not. True: from
-    /// now on datagrams are shorter.
-    pub(crate) fn only_short_came(&mut self, now_ns: u64) -> bool {
-        self.only_short += 1;
-        if self.only_short < BLACK_HOLE || self.size <= LEAST {
-            return false;
-        }
-        self.only_short = 0;
-        self.size = if self.size > BASE { BASE } else { LEAST };
-        self.begin();
-        self.low = 0;
-        self.next_ns = now_ns + RAISE_NS;
-        true
     }
 }
 
@@ -204,17 +221,18 @@ mod tests {
     fn what_only_short_datagrams_pass_makes_it_small_and_smaller() {
         let mut mtu = Mtu::new(8_972);
         search(&mut mtu, 8_972, 0);
-        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972)));
         mtu.came(8_972);
-        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972)));
         mtu.came(100);
         assert_eq!(mtu.size(), 8_972);
-        assert!(mtu.only_short_came(0));
+        assert!(mtu.lost(0, 8_972));
         assert_eq!(mtu.size(), BASE);
         assert_eq!(mtu.probe(0), None);
-        assert!(!mtu.only_short_came(0) && !mtu.only_short_came(0) && mtu.only_short_came(0));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, BASE)));
+        assert!(mtu.lost(0, BASE));
         assert_eq!(mtu.size(), LEAST);
-        assert!((0..10).all(|_| !mtu.only_short_came(0)));
+        assert!((0..10).all(|_| !mtu.lost(0, LEAST)));
         search(&mut mtu, 1_472, RAISE_NS);
         assert_eq!(mtu.size(), 1_472);
     }

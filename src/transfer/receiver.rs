@@ -127,6 +127,11 @@ impl Incoming {
         self.resumed_from
     }
 
+    /// All of it was.
+    pub fn was_there(&self) -> bool {
+        self.resumed_from > 0 && self.resumed_from == self.prefix()
+    }
+
     /// BLAKE3 over all bytes, once END has come.
     pub fn digest(&self) -> Digest {
         self.end.map(|(_, digest)| digest).unwrap_or_default()
@@ -192,6 +197,10 @@ impl Incoming {
     pub fn on_probe(&mut self, now_ns: u64, number: u64) {
         if self.arrival == Arrival::Open {
             self.see(now_ns, number);
+            if self.early.is_empty() && self.end.is_none() {
+                // Nothing is missing: a pipe whose writer rests is no reason to give up.
+                self.last_progress_ns = now_ns;
+            }
         }
     }
 
@@ -338,10 +347,11 @@ impl Incoming {
         }
         let body = match &self.arrival {
             Arrival::Open => {
-                let sink = self.sink.room().saturating_sub(self.gathered.len() as u64);
-                let early_bytes = room.early_bytes.min(EARLY_BYTES).min(sink);
+                let early_bytes = room.early_bytes.min(EARLY_BYTES);
+                let room_bytes = self.sink.room().saturating_sub(self.gathered.len() as u64);
+                let limit = self.prefix().saturating_add(early_bytes.min(room_bytes));
                 // What was announced once is not taken back.
-                self.limit = self.limit.max(self.prefix().saturating_add(early_bytes));
+                self.limit = self.limit.max(limit);
                 let waited_ns = self.largest.map_or(0, |(_, at_ns)| now_ns - at_ns);
                 Body::Ack(AckBody {
                     limit: self.limit,
@@ -352,7 +362,7 @@ impl Incoming {
                 })
             }
             Arrival::Whole => Body::Done {
-                was_there: self.resumed_from == self.prefix(),
+                was_there: self.was_there(),
             },
             Arrival::Failed(failure) => Body::Abort {
                 reason: Some(failure.reason),

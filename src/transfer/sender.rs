@@ -16,7 +16,7 @@ use super::pacing::Pacer;
 use super::rtt::Rtt;
 use super::store::{Digest, Name, Source};
 use super::wire::{self, AckBody, Body, Cookie, OfferBody};
-use scoreboard::{Came, Scoreboard};
+use scoreboard::Scoreboard;
 
 pub(crate) use scoreboard::cost;
 
@@ -28,6 +28,8 @@ const OFFER_NS: u64 = 200 * MILLISECOND;
 const LONGEST_NS: u64 = 2_000 * MILLISECOND;
 /// A source that has nothing yet is asked again after so long.
 const STARVED_NS: u64 = 2 * MILLISECOND;
+/// Who has nothing to send asks this often whether the other side is there.
+const IDLE_NS: u64 = 250 * MILLISECOND;
 /// A slice of bytes that are only hashed.
 const HASH_SLICE: usize = 1 << 20;
 /// After so many timeouts in a row nothing is known any more (RFC 9002 §7.6).
@@ -126,8 +128,6 @@ pub struct Sender {
     timeouts: u32,
     /// Packets that go whatever the windows say.
     probes: u32,
-    /// How long the packet was that went at the last timeout.
-    last_forced_bytes: usize,
     /// When something was last sent that is to be acknowledged.
     last_sent_ns: u64,
     last_progress_ns: u64,
@@ -173,7 +173,6 @@ impl Sender {
             ends_sent: 0,
             timeouts: 0,
             probes: 0,
-            last_forced_bytes: 0,
             last_sent_ns: now_ns,
             last_progress_ns: now_ns,
             accepted_ns: now_ns,
@@ -260,6 +259,10 @@ impl Sender {
         }
         match body {
             Body::Cookie(cookie) if self.is_offering() && *cookie != self.cookie => {
+                if self.cookie == Cookie::default() {
+                    // Somebody is there: the offer itself has all the time again.
+                    self.last_progress_ns = now_ns;
+                }
                 self.cookie = *cookie;
                 self.state = State::Offering {
                     next_ns: now_ns,
@@ -287,7 +290,7 @@ impl Sender {
         if self.source.length().is_some_and(|all| ack.prefix > all) {
             return;
         }
-        if ack.prefix < self.board.released {
+        if ack.prefix < self.source.first() {
             let text = "the receiver has lost what a pipe cannot give again; send it again";
             return self.fail(Failure::new(Reason::Io, text));
         }
@@ -318,11 +321,11 @@ impl Sender {
             self.window.in_flight_bytes = ack.in_flight_bytes.into();
         }
         self.window.limit = self.window.limit.max(ack.limit);
-        let came = self.board.acknowledge(&ack.ranges, ack.prefix);
+        let came = self.board.acknowledge(now_ns, &ack.ranges, ack.prefix);
         self.source.release(self.board.prefix);
-        self.board.released = self.board.released.max(self.board.prefix);
-        if came.packets > 0 {
-            self.learn_size(now_ns, &came);
+        for size in &came.probes {
+            self.mtu.passed(now_ns, *size);
+            self.congestion.set_packet(cost(self.mtu.size()));
         }
         let sample = came.newest.map(|(number, sent_ns)| {
             let sample_ns = now_ns.saturating_sub(sent_ns).max(1);
@@ -347,7 +350,9 @@ impl Sender {
         if came.has_progress {
             self.last_progress_ns = now_ns;
         }
+        self.mtu.came(came.longest);
         self.find_lost(now_ns);
+        self.pace();
     }
 
     fn find_lost(&mut self, now_ns: u64) {
@@ -359,6 +364,9 @@ impl Sender {
             self.figures.lost_packets += lost.packets;
             let least_ns = self.rtt.least();
             self.congestion.on_lost(now_ns, lost.packets, least_ns);
+        }
+        if self.mtu.lost(now_ns, lost.longest) {
+            self.congestion.set_packet(cost(self.mtu.size()));
         }
         if lost.any() {
             self.pace();
@@ -380,11 +388,17 @@ impl Sender {
             Some(Reason::Unknown) => self.restart(now_ns),
             Some(Reason::TooMany) => {
                 // Later there may be room; how long that may take, the progress timeout says.
-                if self.is_offering() {
-                    self.offer_again(now_ns + OFFER_NS);
+                match self.state {
+                    State::Offering { .. } => self.offer_again(now_ns + OFFER_NS),
+                    // It had been taken, and has run out of room: nothing of it was delivered.
+                    _ => self.begin_again(now_ns + OFFER_NS),
                 }
             }
-            Some(Reason::ExistsAlike) if self.is_offering() && self.digest.is_none() => {
+            // Said to an offer before the one with the digest.
+            Some(Reason::ExistsAlike) if self.digest.is_some() => {}
+            Some(Reason::ExistsAlike)
+                if self.is_offering() && self.digest.is_none() && self.length().is_some() =>
+            {
                 // `on_time` reads all of it, and then there is a digest.
                 self.offer_again(u64::MAX);
             }
@@ -418,10 +432,15 @@ impl Sender {
                         delivered the message";
             return self.fail(Failure::new(Reason::Unknown, text));
         }
-        // By another id: an acknowledgement of before the restart says what is not true any more.
+        self.begin_again(now_ns);
+    }
+
+    /// By another id: an acknowledgement of before says what is not true any more.
+    fn begin_again(&mut self, next_ns: u64) {
         self.id = next_id(self.id);
         self.board.restart(self.board.prefix);
-        self.offer_again(now_ns);
+        self.mtu.forget_probe();
+        self.offer_again(next_ns);
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -471,6 +490,12 @@ impl Sender {
     fn timeout_ns(&self) -> u64 {
         let factor = 1u64 << self.timeouts.min(20);
         let wait_ns = self.rtt.probe_timeout().saturating_mul(factor);
+        let is_idle = self.board.in_flight == 0 && !self.board.has_lost() && !self.board.has_end();
+        let wait_ns = if is_idle {
+            wait_ns.max(IDLE_NS)
+        } else {
+            wait_ns
+        };
         self.last_sent_ns + wait_ns.min(LONGEST_NS.max(self.rtt.probe_timeout()))
     }
 
@@ -541,14 +566,13 @@ impl Sender {
         out.send(self.to, &self.scratch);
     }
 
-    /// Nothing came in time: what is oldest goes once more, and a short packet behind it, to have
-    /// something come.
+    /// Nothing came in time: what is oldest goes once more, to have something come.
     fn time_out(&mut self, now_ns: u64) {
         self.timeouts += 1;
         self.last_sent_ns = now_ns;
+        // The oldest bytes, and a short packet behind them.
         self.probes = 1;
-        self.last_forced_bytes = 0;
-        self.mtu.timed_out();
+        self.mtu.forget_probe();
         if self.timeouts.is_multiple_of(SILENCE) {
             // Nothing of all that is on its way will come.
             self.figures.lost_packets += self.board.lose_all();
@@ -557,20 +581,6 @@ impl Sender {
             self.board.lose_oldest(1);
         }
         self.pace();
-    }
-
-    /// Whether datagrams of this size come through, as far as this acknowledgement tells.
-    fn learn_size(&mut self, now_ns: u64, came: &Came) {
-        for size in &came.probes {
-            self.mtu.passed(now_ns, *size);
-        }
-        self.mtu.came(came.longest);
-        let is_short = came.has_ping && came.longest == 0;
-        if is_short && self.last_forced_bytes >= self.mtu.size() && self.mtu.only_short_came(now_ns)
-        {
-            self.figures.lost_packets += self.board.lose_all();
-        }
-        self.congestion.set_packet(cost(self.mtu.size()));
     }
 
     fn pace(&mut self) {

@@ -9,7 +9,7 @@
 mod incoming;
 mod outgoing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,7 +142,8 @@ impl Shared {
         }
     }
 
-    fn open(&self) -> u32 {
+    /// Open ones, in all.
+    pub(crate) fn open(&self) -> u32 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 
@@ -157,9 +158,9 @@ pub struct Serving {
     shared: Arc<Shared>,
     /// Half of the worker's receive buffer, as the kernel counts it: the other half is overhead.
     buffer_bytes: u32,
-    incoming: HashMap<Key, Incoming>,
-    comparing: HashMap<Key, Comparing>,
-    outgoing: HashMap<Key, Sender>,
+    incoming: BTreeMap<Key, Incoming>,
+    comparing: BTreeMap<Key, Comparing>,
+    outgoing: BTreeMap<Key, Sender>,
     ended: Ended,
     /// What is none of a transfer is for this one.
     beside: Box<dyn Protocol>,
@@ -176,9 +177,9 @@ impl Serving {
         Self {
             shared,
             buffer_bytes,
-            incoming: HashMap::new(),
-            comparing: HashMap::new(),
-            outgoing: HashMap::new(),
+            incoming: BTreeMap::new(),
+            comparing: BTreeMap::new(),
+            outgoing: BTreeMap::new(),
             ended: Ended::default(),
             beside: Box::new(Echo),
             others: Vec::new(),

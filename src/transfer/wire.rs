@@ -13,8 +13,8 @@ pub const HEADER_BYTES: usize = 16;
 pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 16;
 /// An OFFER and a PULL are no shorter, so that no answer to one is longer.
 pub const MIN_REQUEST_BYTES: usize = 128;
-/// Ranges that an ACK has at most.
-pub const MAX_RANGES: usize = 64;
+/// Ranges that an ACK has at most: so many fit into 512 bytes, which every path has to take.
+pub const MAX_RANGES: usize = 58;
 /// Bytes of the text of an ABORT at most.
 pub const MAX_TEXT_BYTES: usize = 200;
 
@@ -304,12 +304,15 @@ fn ranges(reader: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
     }
     let mut ranges = Vec::with_capacity(count);
     // The lowest number of the range before.
-    let mut before = None;
+    let mut before: Option<u64> = None;
     for _ in 0..count {
         let last = match before {
             None => reader.u64()?,
             // At least two below: what touches is one range.
-            Some(lowest) => u64::checked_sub(lowest, u64::from(reader.u32()?.max(2)))?,
+            Some(lowest) => {
+                let below = reader.u32().filter(|below| *below >= 2)?;
+                lowest.checked_sub(below.into())?
+            }
         };
         let length = u64::from(reader.u32()?);
         let first = last.checked_sub(length.checked_sub(1)?)?;

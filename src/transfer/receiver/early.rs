@@ -24,6 +24,10 @@ impl Early {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// The end of the last one; 0 without any.
     pub(super) fn end(&self) -> u64 {
         let last = self.pieces.last_key_value();

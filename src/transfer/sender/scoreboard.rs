@@ -7,6 +7,8 @@ use crate::transfer::wire::DATA_HEADER_BYTES;
 
 /// A packet is lost once one sent so many later is acknowledged (RFC 9002 §6.1.1).
 const REORDERING: u64 = 3;
+/// Where packets that were taken for lost come after all, up to so many later.
+const MOST_REORDERING: u64 = 256;
 
 /// What a datagram of so many bytes takes of a receiver's buffer: docs/transfer.md, Window.
 pub(crate) fn cost(datagram_bytes: usize) -> usize {
@@ -26,12 +28,24 @@ pub(super) enum Kind {
     Probe { size: usize },
 }
 
+impl Kind {
+    /// How long its datagram is, where it has bytes of the message; else 0.
+    fn datagram_bytes(self) -> usize {
+        match self {
+            Kind::Data { length, .. } => DATA_HEADER_BYTES + length as usize,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Packet {
     sent_ns: u64,
     kind: Kind,
     cost: u32,
     is_on_way: bool,
+    /// It was taken for lost, and has not come.
+    is_lost: bool,
 }
 
 /// What an acknowledgement was the first to tell of.
@@ -41,12 +55,10 @@ pub(super) struct Came {
     pub(super) bytes: u64,
     /// The largest packet number, if it is the largest ever, and when it was sent.
     pub(super) newest: Option<(u64, u64)>,
+    /// The longest datagram with bytes of the message.
+    pub(super) longest: usize,
     /// Sizes that came through.
     pub(super) probes: Vec<usize>,
-    /// The longest datagram of bytes; 0: none.
-    pub(super) longest: usize,
-    /// A short packet that was sent after a timeout came.
-    pub(super) has_ping: bool,
     /// More is there without a gap.
     pub(super) has_progress: bool,
 }
@@ -54,6 +66,8 @@ pub(super) struct Came {
 /// What was found to be lost.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
+    /// The longest datagram with bytes of the message.
+    pub(super) longest: usize,
     pub(super) packets: u64,
     pub(super) probes: u64,
 }
@@ -75,12 +89,14 @@ pub(super) struct Scoreboard {
     pub(super) in_flight: u64,
     /// The receiver has all before this.
     pub(super) prefix: u64,
-    /// The source has been told that what lies before this will not be read again.
-    pub(super) released: u64,
     /// What it has beyond.
     acked: Ranges,
     lost: Ranges,
     end: Option<bool>,
+    /// How far packets overtake one another here: in numbers beyond [`REORDERING`], and in time
+    /// beyond what is waited for anyway (RFC 8985 §6.2 has the same).
+    overtaken: u64,
+    overtaken_ns: u64,
 }
 
 impl Scoreboard {
@@ -107,6 +123,7 @@ impl Scoreboard {
             kind,
             cost: cost as u32,
             is_on_way: true,
+            is_lost: false,
         });
         self.in_flight += cost as u64;
         match kind {
@@ -137,7 +154,7 @@ impl Scoreboard {
 
     // --- acknowledged -------------------------------------------------------------------
 
-    pub(super) fn acknowledge(&mut self, ranges: &[(u64, u64)], prefix: u64) -> Came {
+    pub(super) fn acknowledge(&mut self, now_ns: u64, ranges: &[(u64, u64)], prefix: u64) -> Came {
         let mut came = Came::default();
         let first_number = self.first_number();
         for (first, last) in ranges {
@@ -145,7 +162,8 @@ impl Scoreboard {
                 break;
             }
             for number in (*first).max(first_number)..=*last {
-                self.come(number, (number - first_number) as usize, &mut came);
+                let index = (number - first_number) as usize;
+                self.come(now_ns, number, index, &mut came);
             }
         }
         let largest = ranges.first().map(|(_, last)| *last);
@@ -160,15 +178,20 @@ impl Scoreboard {
         came
     }
 
-    fn come(&mut self, number: u64, index: usize, came: &mut Came) {
+    fn come(&mut self, now_ns: u64, number: u64, index: usize, came: &mut Came) {
         let Some(packet) = self.packets.get_mut(index) else {
             return;
         };
         let Packet { sent_ns, kind, .. } = *packet;
+        if std::mem::take(&mut packet.is_lost) {
+            came.longest = came.longest.max(kind.datagram_bytes());
+            let later = self.largest_acked.unwrap_or(0).saturating_sub(number);
+            self.overtaken = self.overtaken.max(later.min(MOST_REORDERING));
+            self.overtaken_ns = self.overtaken_ns.max(now_ns - sent_ns);
+        }
         match kind {
             Kind::Data { offset, length } => {
                 let range = offset.max(self.prefix)..offset + u64::from(length);
-                came.longest = came.longest.max(length as usize + DATA_HEADER_BYTES);
                 // Also of one that was taken for lost.
                 if packet.is_on_way || self.lost.first(1).is_some() {
                     self.lost.remove(range.clone());
@@ -177,7 +200,6 @@ impl Scoreboard {
             }
             Kind::End => self.end = Some(true),
             Kind::Probe { size } if packet.is_on_way => came.probes.push(size),
-            Kind::Ping => came.has_ping |= packet.is_on_way,
             _ => {}
         }
         if !packet.is_on_way {
@@ -185,6 +207,7 @@ impl Scoreboard {
         }
         packet.is_on_way = false;
         self.in_flight -= u64::from(packet.cost);
+        came.longest = came.longest.max(kind.datagram_bytes());
         came.packets += 1;
         came.bytes += u64::from(packet.cost);
         if self.largest_acked.is_none_or(|largest| number > largest)
@@ -212,6 +235,8 @@ impl Scoreboard {
         let Some(largest) = self.largest_acked else {
             return lost;
         };
+        let delay_ns = self.patience(delay_ns);
+        let reordering = REORDERING + self.overtaken;
         let first_number = self.first_number();
         for index in 0..self.packets.len() {
             let number = first_number + index as u64;
@@ -220,8 +245,9 @@ impl Scoreboard {
             }
             let packet = self.packets[index];
             let is_late = packet.sent_ns + delay_ns <= now_ns;
-            if packet.is_on_way && (number + REORDERING <= largest || is_late) {
+            if packet.is_on_way && (number + reordering <= largest || is_late) {
                 self.lose(index);
+                lost.longest = lost.longest.max(packet.kind.datagram_bytes());
                 match packet.kind {
                     Kind::Probe { .. } => lost.probes += 1,
                     _ => lost.packets += 1,
@@ -234,6 +260,7 @@ impl Scoreboard {
     fn lose(&mut self, index: usize) {
         let packet = &mut self.packets[index];
         packet.is_on_way = false;
+        packet.is_lost = true;
         self.in_flight -= u64::from(packet.cost);
         match packet.kind {
             Kind::Data { offset, length } => {
@@ -256,7 +283,13 @@ impl Scoreboard {
         let before = largest.saturating_sub(self.first_number()) as usize;
         let mut packets = self.packets.iter().take(before);
         let first = packets.find(|packet| packet.is_on_way)?;
-        Some(first.sent_ns + delay_ns)
+        Some(first.sent_ns + self.patience(delay_ns))
+    }
+
+    /// How long a packet is waited for that others have overtaken: up to twice as long as where
+    /// none does.
+    fn patience(&self, delay_ns: u64) -> u64 {
+        self.overtaken_ns.clamp(delay_ns, 2 * delay_ns)
     }
 
     /// Takes the oldest for lost, to have them sent again.

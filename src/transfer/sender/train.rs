@@ -46,7 +46,8 @@ impl Sender {
             }
         }
         let is_window_ours = self.congestion.window() < self.window.in_flight_bytes;
-        self.is_limited = is_window_ours && self.has_more();
+        let is_rate_ours = self.rate.next_ns() <= now_ns;
+        self.is_limited = is_window_ours && is_rate_ours && self.has_more();
         true
     }
 
@@ -170,9 +171,6 @@ impl Sender {
                 bytes += length;
             }
         });
-        if self.probes > 0 {
-            self.last_forced_bytes = bytes;
-        }
         self.figures.sent_packets += pieces.len() as u64;
         self.account(now_ns, bytes);
     }
@@ -217,7 +215,11 @@ impl Sender {
     pub(super) fn send_probe(&mut self, now_ns: u64, out: &mut Outbox) {
         let length = self.source.length().unwrap_or(u64::MAX);
         let left = length.saturating_sub(self.fresh);
-        if !self.rtt.is_known() || left < HASH_SLICE as u64 / 16 || !self.has_room() {
+        // A buffer that has no room for several of a size does not need to know whether it passes.
+        let window = self.congestion.window().min(self.window.in_flight_bytes);
+        let is_worth_it =
+            left >= HASH_SLICE as u64 / 16 && window / 4 >= self.mtu.next_size() as u64;
+        if !self.rtt.is_known() || !is_worth_it || !self.has_room() {
             return;
         }
         let Some(size) = self.mtu.probe(now_ns) else {

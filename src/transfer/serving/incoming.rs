@@ -206,7 +206,7 @@ impl Serving {
         incoming.owe();
         incoming.answer(now_ns, &room, out);
         let (name, prefix) = (incoming.offer().name.clone(), incoming.prefix());
-        let was_there = incoming.resumed_from() == prefix && prefix > 0;
+        let was_there = incoming.was_there();
         let what = match name.is_none() {
             true => "a message".to_owned(),
             false => format!("{name}"),

@@ -22,6 +22,15 @@ impl Serving {
         if self.outgoing.contains_key(&key) {
             return out.consume(datagram);
         }
+        if !body.is_echo
+            && let Some(ending) = self.ended.get(&key)
+        {
+            // Late: it was sent, or it failed and is to be asked for by another id.
+            return match ending.failed {
+                None => out.consume(datagram),
+                Some(_) => self.reply_ending(key, datagram, out),
+            };
+        }
         if !self.shared.cookies.is_right(now_ns, key.0, &body.cookie) {
             let cookie = self.shared.cookies.make(now_ns, key.0);
             return self.reply(key.1, datagram, &Body::Cookie(cookie), out);

@@ -85,7 +85,12 @@ pub trait Source: Send {
     /// `WouldBlock` where a pipe has nothing yet. Any other error ends the transfer.
     fn read(&mut self, offset: u64, room: &mut [u8]) -> io::Result<usize>;
 
-    /// What lies before this offset will not be read again.
+    /// The first offset that can be read: behind it a receiver that was restarted has to be.
+    fn first(&self) -> u64 {
+        0
+    }
+
+    /// What lies before this offset will not be read again, if the receiver is not restarted.
     fn release(&mut self, before: u64) {
         let _ = before;
     }

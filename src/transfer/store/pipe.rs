@@ -99,6 +99,10 @@ impl Source for PipeSource {
         }
     }
 
+    fn first(&self) -> u64 {
+        self.shared.state().start
+    }
+
     fn read(&mut self, offset: u64, room: &mut [u8]) -> io::Result<usize> {
         let mut state = self.shared.state();
         let Some(from) = offset.checked_sub(state.start) else {
