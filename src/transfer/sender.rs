@@ -335,7 +335,6 @@ impl Sender {
         });
         if came.packets > 0 {
             self.timeouts = 0;
-            self.last_progress_ns = now_ns;
             self.congestion.on_acked(&Acked {
                 now_ns,
                 bytes: came.bytes,
@@ -347,7 +346,8 @@ impl Sender {
                 is_limiting: self.is_limited,
             });
         }
-        if came.has_progress {
+        // That a short packet came is none.
+        if came.has_progress || came.longest > 0 || came.has_end {
             self.last_progress_ns = now_ns;
         }
         self.mtu.came(came.longest);

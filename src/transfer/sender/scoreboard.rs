@@ -59,6 +59,8 @@ pub(super) struct Came {
     pub(super) longest: usize,
     /// Sizes that came through.
     pub(super) probes: Vec<usize>,
+    /// END came.
+    pub(super) has_end: bool,
     /// More is there without a gap.
     pub(super) has_progress: bool,
 }
@@ -198,7 +200,10 @@ impl Scoreboard {
                     self.acked.insert(range);
                 }
             }
-            Kind::End => self.end = Some(true),
+            Kind::End => {
+                self.end = Some(true);
+                came.has_end = true;
+            }
             Kind::Probe { size } if packet.is_on_way => came.probes.push(size),
             _ => {}
         }
