@@ -11,7 +11,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test build lint bench bench-compare clean test-rust test-python typing \
-	oracle fuzz fuzz-corpus soak
+	oracle fuzz fuzz-corpus soak simulate bench-transfer bench-fairness
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,7 +19,7 @@ help: ## Show this list
 serve: build ## Build, then run `rsecho serve` in the foreground (ARGS='--udp 7' adds options)
 	$(BIN)/rsecho serve $(ARGS)
 
-test: build lint test-rust test-python ## Build and run every check
+test: build lint test-rust simulate test-python ## Build and run every check
 
 build: $(VENV)/.built ## Build the optimised extension; leaves .venv/bin/rsecho
 
@@ -49,6 +49,11 @@ lint: build ## Formatting, clippy (with and without Python), ruff, mypy, stubtes
 
 test-rust: ## The core's tests; no Python involved
 	$(CARGO) test --quiet --locked
+
+SEEDS ?= 100000
+
+simulate: ## Large messages in simulated time, over networks that harm, each by its seed (SEEDS=1000000: as in soak)
+	$(CARGO) run --quiet --release --locked --example transfers -- --seeds $(SEEDS)
 
 test-python: build ## The package's tests
 	$(BIN)/python -m pytest
@@ -83,9 +88,10 @@ fuzz-corpus: target/tools/bin/cargo-fuzz ## Keep what fuzzing found new in tests
 
 CAMPAIGN_SECONDS ?= 600
 
-soak: build ## Echo loops at random for ten minutes, 10,000,000 datagrams in and out, 1,000,000 forged sources, then load and idle connections (SOAK_SECONDS=600: the full run)
+soak: build ## Echo loops at random for ten minutes, 10,000,000 datagrams in and out, 1,000,000 forged sources, 1,000,000 large messages in simulated time, then load and idle connections (SOAK_SECONDS=600: the full run)
 	RSECHO_CAMPAIGN_SECONDS=$(CAMPAIGN_SECONDS) $(BIN)/python -m pytest -q -s --timeout $$(($(CAMPAIGN_SECONDS) + 120)) tests/python/test_loop_campaign.py
 	RSECHO_FORGED_SOURCES=1000000 $(BIN)/python -m pytest -q -k forged_sources tests/python/test_guard_network.py
+	$(MAKE) simulate SEEDS=1000000
 	$(CARGO) run --quiet --release --locked --example soak
 
 bench: ## Criterion benches, Rust alone
@@ -93,6 +99,12 @@ bench: ## Criterion benches, Rust alone
 
 bench-compare: build $(VENV)/.bench ## Against asyncio, uvloop and C, into target/compare (ARGS='--scale', '--help')
 	CARGO=$(CARGO) $(BIN)/python benches/compare/compare.py $(ARGS)
+
+bench-transfer: build ## Moving files, against TCP, QUIC and TFTP, as root, into target/transfer (ARGS='--list', '--help')
+	CARGO=$(CARGO) $(BIN)/python benches/transfer/goodput.py $(ARGS)
+
+bench-fairness: build ## Two transfers and a TCP flow on a link of 20 Mbit/s, as root (ARGS='--help')
+	CARGO=$(CARGO) $(BIN)/python benches/transfer/fairness.py $(ARGS)
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target fuzz/target fuzz/corpus fuzz/artifacts dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -48,10 +48,17 @@ class UdpStats:
     delayed_packets: int = 0
     """Datagrams that an impairment held back."""
     consumed_packets: int = 0
-    """Datagrams that a protocol took in without answering each; none where there is an echo or a
-    responder."""
+    """Datagrams that a protocol took in without answering each: packets of large messages."""
     produced_packets: int = 0
-    """Datagrams that a protocol sent by itself; none where there is an echo or a responder."""
+    """Datagrams that a protocol sent by itself: packets of large messages."""
+    received_transfers: int = 0
+    """Large messages that came whole."""
+    sent_transfers: int = 0
+    """Large messages that were pulled, and arrived."""
+    failed_transfers: int = 0
+    """Large messages that did not arrive, either way."""
+    conflicting_packets: int = 0
+    """Packets of large messages with other bytes than those that were there: the first win."""
     pending_packets: int = _level()
     """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)

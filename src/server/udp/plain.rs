@@ -12,13 +12,16 @@ use crate::transfer::plain::{Event, Lost, PlainReceiving, ReceiveSettings};
 use crate::transfer::store::inbox::{Budget, Delivered, Inbox, Share};
 use crate::transfer::store::{Digest, Name, Storage};
 
+/// Makes a storage that announces in this inbox what it has.
+pub type MakeStorage = dyn Fn(&Arc<Inbox>) -> Arc<dyn Storage> + Send + Sync;
+
 /// How messages are received by the tutorial's format.
 #[derive(Clone)]
 pub struct Plain {
     /// By which rules.
     pub settings: ReceiveSettings,
-    /// Makes the storage of one worker, which announces in this inbox what it has.
-    pub storage: Arc<dyn Fn(&Arc<Inbox>) -> Arc<dyn Storage> + Send + Sync>,
+    /// Makes the storage of one worker.
+    pub storage: Arc<MakeStorage>,
     /// Who takes messages, and is told of those that are lost; `None`: nobody does.
     pub inbox: Option<Arc<Inbox>>,
 }

@@ -33,7 +33,8 @@ impl Sender {
                 break;
             }
             let is_forced = self.probes > 0;
-            if !is_forced && !(self.has_room() && self.pace.next_ns() <= now_ns) {
+            let may_send = self.has_room() && self.pace.next_ns() <= now_ns;
+            if !(is_forced || may_send) {
                 break;
             }
             let sent =
