@@ -12,7 +12,7 @@ pub use self::config::Config;
 use self::config::{guards, validate};
 use self::idle::Idle;
 use self::judge::Judge;
-pub use self::plain::Plain;
+pub use self::plain::{MakeStorage, Plain};
 use self::setting::{Impairing, Setting};
 use self::transfers::Together;
 pub use self::transfers::{Native, Transfers};
