@@ -52,6 +52,14 @@ class UdpStats:
     responder."""
     produced_packets: int = 0
     """Datagrams that a protocol sent by itself; none where there is an echo or a responder."""
+    received_transfers: int = 0
+    """Large messages that came whole."""
+    sent_transfers: int = 0
+    """Large messages that were asked for, and arrived."""
+    failed_transfers: int = 0
+    """Large messages that did not arrive, either way."""
+    conflicting_packets: int = 0
+    """Datagrams of large messages with other bytes than those that were there, which stay."""
     pending_packets: int = _level()
     """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)
