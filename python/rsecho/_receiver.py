@@ -50,7 +50,7 @@ class Message:
     """BLAKE3 of all of it, in hex."""
     missing: tuple[tuple[int, int], ...] = ()
     """With `keep_partial`: the first and the last number of each range of chunks that did not
-    come. Their bytes are left out of the message."""
+    come. Zeros stand for them, but for those behind the last that came."""
 
     @property
     def is_whole(self) -> bool:

@@ -312,7 +312,9 @@ def _totals(server: Server) -> dict[str, Any]:
 
 
 # Totals of interest also when they are zero.
-_ALWAYS_SHOWN = ("received_", "sent_", "accepted_")
+_ALWAYS_SHOWN = {
+    "accepted_connections", "received_packets", "received_bytes", "sent_packets", "sent_bytes",
+}  # fmt: skip
 
 
 def _words(stats: dict[str, Any]) -> list[str]:
@@ -320,7 +322,7 @@ def _words(stats: dict[str, Any]) -> list[str]:
     for name, value in stats.items():
         if isinstance(value, dict):
             words += [f"{name}.{reason}={count}" for reason, count in value.items() if count]
-        elif value or name.startswith(_ALWAYS_SHOWN):
+        elif value or name in _ALWAYS_SHOWN:
             words.append(f"{name}={value}")
     return words
 
