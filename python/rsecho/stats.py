@@ -50,7 +50,6 @@ class UdpStats:
     consumed_packets: int = 0
     """Datagrams that a protocol took in without answering each: packets of large messages."""
     produced_packets: int = 0
-<<<<<<< HEAD
     """Datagrams that a protocol sent by itself: packets of large messages."""
     received_transfers: int = 0
     """Large messages that came whole."""
@@ -60,17 +59,6 @@ class UdpStats:
     """Large messages that did not arrive, either way."""
     conflicting_packets: int = 0
     """Packets of large messages with other bytes than those that were there: the first win."""
-=======
-    """Datagrams that a protocol sent by itself; none where there is an echo or a responder."""
-    received_transfers: int = 0
-    """Large messages that came whole."""
-    sent_transfers: int = 0
-    """Large messages that were asked for, and arrived."""
-    failed_transfers: int = 0
-    """Large messages that did not arrive, either way."""
-    conflicting_packets: int = 0
-    """Datagrams of large messages with other bytes than those that were there, which stay."""
->>>>>>> faults
     pending_packets: int = _level()
     """Datagrams that are held back, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)
