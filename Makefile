@@ -11,7 +11,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test build lint bench bench-compare clean test-rust test-python typing \
-	oracle fuzz fuzz-corpus soak
+	oracle fuzz fuzz-corpus soak simulate
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,7 +19,7 @@ help: ## Show this list
 serve: build ## Build, then run `rsecho serve` in the foreground (ARGS='--udp 7' adds options)
 	$(BIN)/rsecho serve $(ARGS)
 
-test: build lint test-rust test-python ## Build and run every check
+test: build lint test-rust simulate test-python ## Build and run every check
 
 build: $(VENV)/.built ## Build the optimised extension; leaves .venv/bin/rsecho
 
@@ -53,6 +53,11 @@ test-rust: ## The core's tests; no Python involved
 test-python: build ## The package's tests
 	$(BIN)/python -m pytest
 
+SEEDS ?= 100000
+
+simulate: ## Large messages over 100,000 simulated networks (SEEDS=1000000: as in soak)
+	$(CARGO) run --quiet --release --locked --example transfers -- --seeds $(SEEDS)
+
 oracle: build ## Decode and encode 100,000 generated formats as Python's struct does
 	RSECHO_ORACLE_EXAMPLES=100000 $(BIN)/python -m pytest -s --timeout 3600 tests/python/test_layout_oracle.py
 
@@ -83,7 +88,8 @@ fuzz-corpus: target/tools/bin/cargo-fuzz ## Keep what fuzzing found new in tests
 
 CAMPAIGN_SECONDS ?= 600
 
-soak: build ## Echo loops at random for ten minutes, 10,000,000 datagrams in and out, 1,000,000 forged sources, then load and idle connections (SOAK_SECONDS=600: the full run)
+soak: build ## 1,000,000 simulated transfers, echo loops at random for ten minutes, 10,000,000 datagrams in and out, 1,000,000 forged sources, then load and idle connections (SOAK_SECONDS=600: the full run)
+	$(MAKE) simulate SEEDS=1000000
 	RSECHO_CAMPAIGN_SECONDS=$(CAMPAIGN_SECONDS) $(BIN)/python -m pytest -q -s --timeout $$(($(CAMPAIGN_SECONDS) + 120)) tests/python/test_loop_campaign.py
 	RSECHO_FORGED_SOURCES=1000000 $(BIN)/python -m pytest -q -k forged_sources tests/python/test_guard_network.py
 	$(CARGO) run --quiet --release --locked --example soak

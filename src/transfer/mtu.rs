@@ -142,6 +142,7 @@ impl Mtu {
         self.next_ns = now_ns + RAISE_NS;
     }
 
+    #[cfg(test)]
     /// When a probe may be sent that may not now; `None`: none will be.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         (!self.is_probing && self.in_question().is_some()).then_some(self.next_ns)
