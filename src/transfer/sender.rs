@@ -344,7 +344,6 @@ impl Sender {
                 next_number: self.board.next_number,
                 rtt_ns: sample.map(|(_, sample_ns)| sample_ns),
                 smoothed_ns: self.rtt.smoothed(),
-                least_ns: self.rtt.least(),
                 is_limiting: self.is_limited,
             });
         }

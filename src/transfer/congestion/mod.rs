@@ -59,8 +59,6 @@ pub(crate) struct Acked {
     pub(crate) next_number: u64,
     pub(crate) rtt_ns: Option<u64>,
     pub(crate) smoothed_ns: u64,
-    /// The least round trip of late.
-    pub(crate) least_ns: u64,
     /// The window was what held more sends back.
     pub(crate) is_limiting: bool,
 }

@@ -47,7 +47,6 @@ impl Path {
                 next_number: self.next,
                 rtt_ns: Some(rtt_ns),
                 smoothed_ns: rtt_ns,
-                least_ns: self.rtt_ns,
                 is_limiting: true,
             });
         }
