@@ -167,8 +167,7 @@ impl Incoming {
         let taken = if end <= prefix {
             self.duplicate(offset, data)
         } else if offset <= prefix {
-            self.append(&data[(prefix - offset) as usize..]);
-            self.drain_early();
+            self.append_around_early(offset, data);
             Taken::New
         } else {
             self.early.insert(offset, data)
@@ -256,6 +255,18 @@ impl Incoming {
         }
         if let Err(error) = self.sink.append(data) {
             self.fail(write_failure(&error));
+        }
+    }
+
+    /// Appends what goes on from here, but for what came early: the first wins.
+    fn append_around_early(&mut self, offset: u64, data: &[u8]) {
+        let end = offset + data.len() as u64;
+        let mut at = self.prefix();
+        while at < end && self.arrival == Arrival::Open {
+            let until = self.early.start().map_or(end, |start| start.min(end));
+            self.append(&data[(at - offset) as usize..(until - offset) as usize]);
+            self.drain_early();
+            at = self.prefix();
         }
     }
 

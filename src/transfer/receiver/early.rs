@@ -28,6 +28,11 @@ impl Early {
         self.pieces.is_empty()
     }
 
+    /// Where the first one begins.
+    pub(super) fn start(&self) -> Option<u64> {
+        self.pieces.first_key_value().map(|(start, _)| *start)
+    }
+
     /// The end of the last one; 0 without any.
     pub(super) fn end(&self) -> u64 {
         let last = self.pieces.last_key_value();

@@ -37,6 +37,7 @@ struct Inner {
     parts: BTreeMap<PartKey, Vec<u8>>,
     writing: BTreeSet<Name>,
     finished: Vec<Finished>,
+    opened: u64,
     /// Counts restarts: who was there before can do nothing more.
     age: u64,
 }
@@ -58,6 +59,11 @@ impl Disk {
     /// All that was delivered.
     pub fn finished(&self) -> Vec<Finished> {
         self.inner().finished.clone()
+    }
+
+    /// How often a message was to be taken.
+    pub fn opened(&self) -> u64 {
+        self.inner().opened
     }
 
     /// Who writes there is killed: what it had in buffers is gone.
@@ -188,6 +194,7 @@ impl Drop for DiskSink {
 impl Storage for Disk {
     fn open_sink(&self, offer: &Offer) -> Result<Opened, Failure> {
         let mut inner = self.inner();
+        inner.opened += 1;
         let (age, mut data) = (inner.age, Vec::new());
         if !offer.name.is_none() {
             if let Some(there) = inner.files.get(&offer.name) {
