@@ -65,6 +65,10 @@ pub(crate) fn is_passing(error: &std::io::Error) -> bool {
     )
 }
 
+fn is_refused(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECONNREFUSED)
+}
+
 // --- push -----------------------------------------------------------------------------------
 
 /// Sends one message.
@@ -139,7 +143,9 @@ impl Protocol for Push {
     }
 
     fn tolerates(&mut self, error: &std::io::Error) -> bool {
-        is_passing(error)
+        // Who has answered once may be restarting; where nobody ever did, nothing listens.
+        let was_there = self.sender.cookie() != Cookie::default();
+        is_passing(error) && (was_there || !is_refused(error))
     }
 }
 
@@ -486,6 +492,7 @@ impl Protocol for Pull {
     }
 
     fn tolerates(&mut self, error: &std::io::Error) -> bool {
-        is_passing(error)
+        let was_there = self.cookie != Cookie::default();
+        is_passing(error) && (was_there || !is_refused(error))
     }
 }
