@@ -248,10 +248,12 @@ def test_f39_all_that_may_be_on_its_way_fits_the_receive_buffer(engine: str, ask
             transfer.send(bytes(512 * MEBIBYTE), "127.0.0.1", port, engine=engine)  # type: ignore[arg-type]
         found = json.loads(reader.stdout.read())
     assert found["dropped"] == [0] * 16
-    assert found["longest_bytes"] > 60_000
-    # As much as was announced, but for less than one packet; and no more.
+    # A little less than was announced (of the shortest packets, which count as 1,280 bytes, and of
+    # the longest not one more), and no more.
     announced = found["buffer_bytes"] // 2
-    assert announced - 65_032 < found["most_came_bytes"] <= announced
+    longest = found["longest_bytes"]
+    assert announced * 0.93 - longest < found["most_came_bytes"] <= announced
+    assert longest > 16_000 or asked < 200_000
 
 
 def test_f39_a_receiver_that_stops_loses_nothing(tmp_path: Path) -> None:

@@ -60,14 +60,14 @@ def _drain(sock: socket.socket, id_: int, numbers: set[int], found: Found) -> in
 
 
 def _ranges(numbers: set[int]) -> tuple[tuple[int, int], ...]:
-    """The newest 64."""
+    """The newest 58."""
     ranges: list[tuple[int, int]] = []
     for number in sorted(numbers, reverse=True):
         if ranges and ranges[-1][0] == number + 1:
             ranges[-1] = number, ranges[-1][1]
         else:
             ranges.append((number, number))
-    return tuple(ranges[:64])
+    return tuple(ranges[:58])
 
 
 def read(sock: socket.socket, rounds: int) -> Found:
