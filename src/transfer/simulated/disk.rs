@@ -27,6 +27,8 @@ pub struct Finished {
     pub name: Name,
     /// What.
     pub data: Bytes,
+    /// As its sender said.
+    pub digest: Digest,
 }
 
 type PartKey = (Name, Option<u64>, Identity);
@@ -151,7 +153,7 @@ impl Sink for DiskSink {
         Ok(count)
     }
 
-    fn finish(&mut self, _: &Digest) -> Result<(), Failure> {
+    fn finish(&mut self, digest: &Digest) -> Result<(), Failure> {
         let (key, data) = (self.key(), Arc::new(std::mem::take(&mut self.data)));
         self.saved = 0;
         let mut inner = self.disk.inner();
@@ -168,6 +170,7 @@ impl Sink for DiskSink {
             id: offer.id,
             name: offer.name.clone(),
             data,
+            digest: *digest,
         });
         Ok(())
     }
