@@ -586,6 +586,10 @@ impl Sender {
         // The oldest bytes, and a short packet behind them.
         self.probes = 1;
         self.mtu.forget_probe();
+        let longest = self.board.longest_on_way();
+        if self.mtu.lost(now_ns, longest) {
+            self.congestion.set_packet(cost(self.mtu.size()));
+        }
         if self.timeouts.is_multiple_of(SILENCE) {
             // Nothing of all that is on its way will come.
             self.figures.lost_packets += self.board.lose_all();
