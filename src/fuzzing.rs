@@ -10,7 +10,7 @@ use crate::net::udp::plan::laws;
 use crate::respond::{self, Framing};
 use crate::server::tcp;
 use crate::sys;
-use crate::transfer::plain;
+use crate::transfer::{self, plain};
 
 mod format;
 
@@ -70,6 +70,12 @@ pub fn impair(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
         impair::laws::hold_for_text(text);
     }
+}
+
+/// Large messages: the decoder of packets, and a server that is handed any.
+pub fn transfer(bytes: &[u8]) {
+    transfer::wire::laws::hold_for(bytes);
+    transfer::laws::hold_for(bytes);
 }
 
 /// The cutter of requests: what they are (1 byte: lines, chunks, or records of so many
@@ -138,6 +144,11 @@ mod tests {
     #[test]
     fn records() {
         replay("records", super::records);
+    }
+
+    #[test]
+    fn transfer() {
+        replay("transfer", super::transfer);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub mod cookie;
 pub mod echoes;
 mod ended;
 pub mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 mod mtu;
 mod pacing;
 pub mod plain;

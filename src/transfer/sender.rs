@@ -476,8 +476,11 @@ impl Sender {
         if let Some(lost_ns) = self.board.next_lost_ns(self.rtt.loss_delay()) {
             next_ns = next_ns.min(lost_ns);
         }
-        if self.needs_hash() || self.probes > 0 {
+        if self.needs_hash() {
             return 0;
+        }
+        if self.probes > 0 {
+            return self.rate.next_ns();
         }
         if self.has_room() && self.has_more() {
             let pace_ns = self.pace.next_ns().max(self.rate.next_ns());
@@ -486,12 +489,16 @@ impl Sender {
         next_ns
     }
 
+    /// Whether nothing is on its way, and no answer is owed.
+    fn is_idle(&self) -> bool {
+        self.board.in_flight == 0 && !self.board.has_lost() && !self.board.has_end()
+    }
+
     /// When nothing has come for too long.
     fn timeout_ns(&self) -> u64 {
         let factor = 1u64 << self.timeouts.min(20);
         let wait_ns = self.rtt.probe_timeout().saturating_mul(factor);
-        let is_idle = self.board.in_flight == 0 && !self.board.has_lost() && !self.board.has_end();
-        let wait_ns = if is_idle {
+        let wait_ns = if self.is_idle() {
             wait_ns.max(IDLE_NS)
         } else {
             wait_ns
@@ -568,11 +575,21 @@ impl Sender {
 
     /// Nothing came in time: what is oldest goes once more, to have something come.
     fn time_out(&mut self, now_ns: u64) {
+        if self.is_idle() {
+            // Nothing was lost: a pipe has nothing, or a limit to the rate lets nothing go.
+            self.last_sent_ns = now_ns;
+            self.probes = 1;
+            return;
+        }
         self.timeouts += 1;
         self.last_sent_ns = now_ns;
         // The oldest bytes, and a short packet behind them.
         self.probes = 1;
         self.mtu.forget_probe();
+        let longest = self.board.longest_on_way();
+        if self.mtu.lost(now_ns, longest) {
+            self.congestion.set_packet(cost(self.mtu.size()));
+        }
         if self.timeouts.is_multiple_of(SILENCE) {
             // Nothing of all that is on its way will come.
             self.figures.lost_packets += self.board.lose_all();

@@ -1,5 +1,8 @@
 //! Packets and their bytes: docs/transfer.md. Both directions are here and nowhere else.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
+
 use super::failure::Reason;
 use super::store::{Digest, Identity, MAX_COMPONENTS, Name};
 

@@ -7,3 +7,5 @@ mod faults;
 mod flows;
 #[path = "transfer/helper.rs"]
 mod helper;
+#[path = "transfer/packets.rs"]
+mod packets;

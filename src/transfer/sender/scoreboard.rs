@@ -201,8 +201,8 @@ impl Scoreboard {
                 }
             }
             Kind::End => {
+                came.has_end |= self.end != Some(true);
                 self.end = Some(true);
-                came.has_end = true;
             }
             Kind::Probe { size } if packet.is_on_way => came.probes.push(size),
             _ => {}
@@ -295,6 +295,13 @@ impl Scoreboard {
     /// none does.
     fn patience(&self, delay_ns: u64) -> u64 {
         self.overtaken_ns.clamp(delay_ns, 2 * delay_ns)
+    }
+
+    /// The longest datagram with bytes of the message that is on its way.
+    pub(super) fn longest_on_way(&self) -> usize {
+        let on_way = self.packets.iter().filter(|packet| packet.is_on_way);
+        let bytes = on_way.map(|packet| packet.kind.datagram_bytes());
+        bytes.max().unwrap_or(0)
     }
 
     /// Takes the oldest for lost, to have them sent again.

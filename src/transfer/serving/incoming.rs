@@ -143,10 +143,7 @@ impl Serving {
         out: &mut Outbox,
     ) {
         let Some(incoming) = self.incoming.get_mut(&key) else {
-            return match body {
-                Body::Probe { .. } if self.ended.get(&key).is_some() => out.consume(datagram),
-                _ => self.reply_ending(key, datagram, out),
-            };
+            return self.reply_ending(key, datagram, out);
         };
         match *body {
             Body::End {

@@ -12,6 +12,8 @@ const SECOND: f64 = 1e9;
 pub enum Job {
     /// Sends a message without a name.
     Message,
+    /// Sends what comes out of a pipe.
+    Pipe,
     /// Sends a file.
     File,
     /// Fetches a file.
@@ -31,6 +33,8 @@ pub struct Client {
     pub there: Path,
     /// As above.
     pub back: Path,
+    /// It sends no faster.
+    pub bytes_per_second: Option<u64>,
     /// It is killed then, and run again a bit later.
     pub restart_ns: Option<u64>,
     /// What a datagram may carry on its first link.
@@ -99,7 +103,8 @@ fn mishap_ns(random: &mut Random) -> u64 {
 
 fn client(random: &mut Random) -> Client {
     let job = match random.below(20) {
-        0..10 => Job::Message,
+        0..8 => Job::Message,
+        8..10 => Job::Pipe,
         10..15 => Job::File,
         15..19 => Job::Pull,
         _ => Job::Echo,
@@ -122,6 +127,7 @@ fn client(random: &mut Random) -> Client {
         length,
         there,
         back,
+        bytes_per_second: random.chance(0.1).then(|| random.log(30e3, 1e7) as u64),
         restart_ns: random.chance(0.08).then(|| mishap_ns(random)),
         link_bytes: [1_472, 1_472, 1_452, 8_972, 65_507][random.below(5) as usize],
     }

@@ -27,6 +27,8 @@ pub struct Finished {
     pub name: Name,
     /// What.
     pub data: Bytes,
+    /// As its sender said.
+    pub digest: Digest,
 }
 
 type PartKey = (Name, Option<u64>, Identity);
@@ -104,6 +106,61 @@ impl Source for FileSource {
     }
 }
 
+/// Bytes that come bit by bit, from who does not say how many: a pipe.
+pub struct Trickle {
+    bytes: Vec<u8>,
+    /// What was not released begins here, and what has not come yet.
+    first: u64,
+    came: u64,
+    asked: u32,
+    has_ended: bool,
+}
+
+impl Trickle {
+    /// Of these.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            first: 0,
+            came: 0,
+            asked: 0,
+            has_ended: false,
+        }
+    }
+}
+
+impl Source for Trickle {
+    fn length(&self) -> Option<u64> {
+        self.has_ended.then_some(self.bytes.len() as u64)
+    }
+
+    fn first(&self) -> u64 {
+        self.first
+    }
+
+    fn read(&mut self, offset: u64, room: &mut [u8]) -> io::Result<usize> {
+        if offset < self.first {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if offset >= self.came {
+            self.asked += 1;
+            if self.asked.is_multiple_of(4) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.came = (offset + 5_000).min(self.bytes.len() as u64);
+        }
+        let rest = &self.bytes[(offset as usize).min(self.bytes.len())..self.came as usize];
+        let count = rest.len().min(room.len());
+        room[..count].copy_from_slice(&rest[..count]);
+        self.has_ended |= count == 0;
+        Ok(count)
+    }
+
+    fn release(&mut self, before: u64) {
+        self.first = self.first.max(before);
+    }
+}
+
 struct DiskSink {
     disk: Disk,
     offer: Offer,
@@ -151,7 +208,7 @@ impl Sink for DiskSink {
         Ok(count)
     }
 
-    fn finish(&mut self, _: &Digest) -> Result<(), Failure> {
+    fn finish(&mut self, digest: &Digest) -> Result<(), Failure> {
         let (key, data) = (self.key(), Arc::new(std::mem::take(&mut self.data)));
         self.saved = 0;
         let mut inner = self.disk.inner();
@@ -168,6 +225,7 @@ impl Sink for DiskSink {
             id: offer.id,
             name: offer.name.clone(),
             data,
+            digest: *digest,
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conditions::{Client, Conditions, Job};
-use super::disk::{Bytes, Disk, FileSource};
+use super::disk::{Bytes, Disk, FileSource, Trickle};
 use super::path::Random;
 use super::{Network, Watch, transmit};
 use crate::datagram::{Batch, Outbox};
@@ -17,7 +17,8 @@ use crate::transfer::cookie::Cookies;
 use crate::transfer::failure::{Failure, Reason};
 use crate::transfer::sender::{Figures, Sender, Sending};
 use crate::transfer::serving::{Limits, Serving, Shared};
-use crate::transfer::store::Name;
+use crate::transfer::store::memory::BytesSource;
+use crate::transfer::store::{Name, Source};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -234,16 +235,15 @@ impl Trial {
             },
             replaces: false,
             progress_timeout_ns,
-            bytes_per_second: None,
+            bytes_per_second: task.client.bytes_per_second,
             max_datagram_bytes: task.client.link_bytes,
         };
-        let source = Box::new(FileSource::new(
-            task.data.to_vec(),
-            match task.client.job {
-                Job::File => [7; 16],
-                _ => [0; 16],
-            },
-        ));
+        let data = task.data.to_vec();
+        let source: Box<dyn Source> = match task.client.job {
+            Job::File => Box::new(FileSource::new(data, [7; 16])),
+            Job::Pipe => Box::new(Trickle::new(data)),
+            _ => Box::new(BytesSource::new(data)),
+        };
         let to = transmit(self.server);
         let sender = Sender::new(id, to, source, settings, now_ns);
         Node::Push(Box::new(Push::new(sender)))
@@ -406,7 +406,7 @@ impl Trial {
         }
         // A message that is sent again by hand is another one; a file is there or not.
         let most = match job {
-            Job::Message | Job::Echo => task.attempts,
+            Job::Message | Job::Pipe | Job::Echo => task.attempts,
             Job::File | Job::Pull => 1,
         };
         if delivered.len() as u64 > most {
