@@ -23,13 +23,14 @@ use super::values::{Whole, checked, engine, family, port};
 use crate::client::{Failed, Moved, Terms, TransferClient as Client};
 use crate::error::{Error, Result};
 use crate::server::udp;
+use crate::transfer::budget::Budget;
 use crate::transfer::echoes::{ByName, Echoes};
 use crate::transfer::plain::{ReceiveSettings, SendSettings};
 use crate::transfer::serving::{Kept, Limits};
 use crate::transfer::store::destination::Destination;
 use crate::transfer::store::directory::{Directory, Settings};
 use crate::transfer::store::file::FileSource;
-use crate::transfer::store::inbox::{Budget, Delivered, Inbox};
+use crate::transfer::store::inbox::{Delivered, Inbox};
 use crate::transfer::store::memory::{BytesSource, MemoryStorage};
 use crate::transfer::store::pipe::PipeSource;
 use crate::transfer::store::{Name, Source, Storage};
@@ -175,7 +176,11 @@ impl Wanted {
             return Ok((self.plain(taken.clone())?, taken));
         }
         let timeout_ns = u64::try_from(self.progress_timeout.as_nanos()).unwrap_or(u64::MAX / 4);
-        let echoes = Arc::new(Echoes::new(budget, self.max_message_bytes, timeout_ns));
+        let echoes = Arc::new(Echoes::new(
+            Arc::clone(&budget),
+            self.max_message_bytes,
+            timeout_ns,
+        ));
         let unnamed: Arc<dyn Storage> = match self.echo {
             true => Arc::clone(&echoes) as _,
             false => Arc::new(MemoryStorage::new(inbox, self.max_message_bytes)),
@@ -201,7 +206,7 @@ impl Wanted {
         let native = udp::Native {
             storage,
             kept: self.echo.then_some(echoes as Arc<dyn Kept>),
-            budget: crate::transfer::budget::Budget::new(self.max_total_bytes),
+            budget,
             limits: Limits {
                 open_per_source: self.max_open_per_source,
                 open: (self.max_total_bytes / (256 << 10)).clamp(8, 4096) as u32,

@@ -178,7 +178,7 @@ pub struct Pull {
     peer: std::net::SocketAddr,
     cookie: Cookie,
     storage: Arc<dyn Storage>,
-    budget: Budget,
+    budget: Arc<Budget>,
     state: State,
     last_progress_ns: u64,
     given_up: Option<Failure>,

@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::budget::{Budget, Share};
 use super::failure::{Failure, Reason};
 use super::serving::Kept;
-use super::store::inbox::{Budget, Share};
 use super::store::memory::BytesSource;
 use super::store::{Digest, Name, Offer, Opened, Sink, Source, Storage};
 

@@ -137,7 +137,7 @@ impl Served {
             }
             self.out.clear();
             assert!(self.shared.open() <= 4);
-            assert!(self.shared.budget.taken() <= EARLY_BYTES);
+            assert!(self.shared.budget.taken_bytes() <= EARLY_BYTES);
             let due_ns = self.serving.deadline_ns();
             if due_ns.is_none_or(|due_ns| due_ns > self.now_ns) {
                 return;
@@ -156,7 +156,10 @@ impl Served {
             self.pass_time();
         }
         assert_eq!(self.serving.deadline_ns(), None);
-        assert_eq!((self.shared.open(), self.shared.budget.taken()), (0, 0));
+        assert_eq!(
+            (self.shared.open(), self.shared.budget.taken_bytes()),
+            (0, 0)
+        );
         for it in self.disk.finished() {
             assert_eq!(blake3::hash(&it.data), it.digest);
         }

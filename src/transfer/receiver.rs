@@ -7,6 +7,8 @@ mod early;
 
 use crate::datagram::{Outbox, Transmit};
 
+use std::sync::Arc;
+
 use super::budget::Budget;
 use super::failure::{Failure, Reason};
 use super::ranges::Seen;
@@ -82,13 +84,13 @@ impl Incoming {
         offer: Offer,
         to: Transmit,
         sink: Box<dyn Sink>,
-        budget: &Budget,
+        budget: &Arc<Budget>,
         now_ns: u64,
     ) -> Self {
         let there = sink.length();
         Self {
             end: offer.length.zip(offer.digest),
-            early: Early::new(budget.clone()),
+            early: Early::new(budget),
             offer,
             to,
             sink,

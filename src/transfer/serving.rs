@@ -68,7 +68,7 @@ pub struct Shared {
     /// Who has shown that it can be answered.
     pub cookies: Cookies,
     /// Memory for what comes early, and for messages.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// What all obey.
     pub limits: Limits,
     /// Whom to tell.
@@ -96,7 +96,7 @@ impl Shared {
         storage: Arc<dyn Storage>,
         kept: Option<Arc<dyn Kept>>,
         cookies: Cookies,
-        budget: Budget,
+        budget: Arc<Budget>,
         limits: Limits,
         observer: Arc<Observer>,
         link_mtu: Box<LinkMtu>,
@@ -214,7 +214,7 @@ impl Serving {
     fn room(&self) -> Room {
         let here = (self.incoming.len() as u32).max(1);
         let all = u64::from(self.shared.open()).max(1);
-        let early_bytes = self.shared.budget.all() / 2 / all;
+        let early_bytes = self.shared.budget.max_total_bytes() / 2 / all;
         Room {
             in_flight_bytes: (self.buffer_bytes / here).max(LEAST_IN_FLIGHT_BYTES),
             early_bytes: early_bytes.clamp(LEAST_EARLY_BYTES, EARLY_BYTES),

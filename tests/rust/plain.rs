@@ -8,8 +8,9 @@ use std::time::Duration;
 use rsecho::client::{Driver, Patience};
 use rsecho::proto::MakeProtocol;
 use rsecho::server::{EngineChoice::Auto, EngineChoice::Portable, Listen, Server, udp};
+use rsecho::transfer::budget::Budget;
 use rsecho::transfer::plain::{PlainReceiving, PlainSending, ReceiveSettings, SendSettings};
-use rsecho::transfer::store::inbox::{Budget, Inbox};
+use rsecho::transfer::store::inbox::Inbox;
 use rsecho::transfer::store::memory::{BytesSource, MemoryStorage};
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ use rsecho::client::{EngineChoice, Terms, TransferClient};
 use rsecho::server::{Listen, Server, udp};
 use rsecho::transfer::budget::Budget;
 use rsecho::transfer::serving::Limits;
-use rsecho::transfer::store::inbox::{self, Inbox};
+use rsecho::transfer::store::inbox::Inbox;
 use rsecho::transfer::store::memory::{BytesSource, MemoryStorage};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ fn limits() -> Limits {
 
 /// A server that keeps messages of up to so many bytes in memory.
 fn serve(bytes: u64, engine: EngineChoice) -> (Server, Arc<Inbox>) {
-    let inbox = Inbox::new(inbox::Budget::new(4 * bytes));
+    let inbox = Inbox::new(Budget::new(4 * bytes));
     let mut config = udp::Config::new(Listen::at("127.0.0.1", 0));
     config.engine = engine;
     config.transfers = Some(udp::Transfers::Native(udp::Native {

@@ -8,8 +8,9 @@ use crate::datagram::{Batch, Outbox};
 use crate::error::Result;
 use crate::event::{Level, Observer};
 use crate::proto::{Pending, Progress, Protocol};
+use crate::transfer::budget::{Budget, Share};
 use crate::transfer::plain::{Event, Lost, PlainReceiving, ReceiveSettings};
-use crate::transfer::store::inbox::{Budget, Delivered, Inbox, Share};
+use crate::transfer::store::inbox::{Delivered, Inbox};
 use crate::transfer::store::{Digest, Name, Storage};
 
 /// Makes a storage that announces in this inbox what it has.

@@ -42,7 +42,7 @@ pub struct Native {
     /// Where messages are kept that are to come back; `None`: none is.
     pub kept: Option<Arc<dyn Kept>>,
     /// Memory for all of them.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// What all of them obey.
     pub limits: Limits,
 }
@@ -78,7 +78,7 @@ impl Transfers {
             Arc::clone(&native.storage),
             native.kept.clone(),
             cookies,
-            native.budget.clone(),
+            Arc::clone(&native.budget),
             native.limits.clone(),
             Arc::clone(observer),
             Box::new(longest_datagram),

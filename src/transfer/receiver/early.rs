@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Taken;
-use crate::transfer::budget::Budget;
+use std::sync::Arc;
+
+use crate::transfer::budget::{Budget, Share};
 
 /// What a piece costs beside its bytes.
 const PIECE_BYTES: u64 = 64;
@@ -11,16 +13,14 @@ const PIECE_BYTES: u64 = 64;
 /// Pieces that do not overlap, within a budget.
 pub(super) struct Early {
     pieces: BTreeMap<u64, Box<[u8]>>,
-    budget: Budget,
-    taken: u64,
+    share: Share,
 }
 
 impl Early {
-    pub(super) fn new(budget: Budget) -> Self {
+    pub(super) fn new(budget: &Arc<Budget>) -> Self {
         Self {
             pieces: BTreeMap::new(),
-            budget,
-            taken: 0,
+            share: Share::new(budget),
         }
     }
 
@@ -70,10 +70,9 @@ impl Early {
             .iter()
             .map(|gap| gap.end - gap.start + PIECE_BYTES)
             .sum();
-        if !self.budget.take(bytes) {
+        if !self.share.grow(bytes) {
             return Taken::Refused;
         }
-        self.taken += bytes;
         for gap in gaps {
             let piece = &data[(gap.start - offset) as usize..(gap.end - offset) as usize];
             self.pieces.insert(gap.start, piece.into());
@@ -90,8 +89,7 @@ impl Early {
             }
             let (start, data) = entry.remove_entry();
             let bytes = data.len() as u64 + PIECE_BYTES;
-            self.budget.give(bytes);
-            self.taken -= bytes;
+            self.share.shrink(bytes);
             let skipped = (prefix - start) as usize;
             if skipped < data.len() {
                 return Some(match skipped {
@@ -103,14 +101,7 @@ impl Early {
     }
 
     pub(super) fn clear(&mut self) {
-        self.budget.give(self.taken);
-        self.taken = 0;
+        self.share.shrink(self.share.bytes());
         self.pieces.clear();
-    }
-}
-
-impl Drop for Early {
-    fn drop(&mut self) {
-        self.clear();
     }
 }

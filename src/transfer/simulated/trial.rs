@@ -378,8 +378,8 @@ impl Trial {
             self.judge_task(task, &mut report)
                 .map_err(|what| format!("client {number}: {what}"))?;
         }
-        if self.shared.budget.taken() != 0 {
-            let left = self.shared.budget.taken();
+        if self.shared.budget.taken_bytes() != 0 {
+            let left = self.shared.budget.taken_bytes();
             return Err(format!("{left} bytes for what came early are still taken"));
         }
         if self.shared.open() != 0 {

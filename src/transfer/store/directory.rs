@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::file::FileSource;
-use super::inbox::{Delivered, Inbox, Share, overhead_bytes};
+use super::inbox::{Delivered, Inbox, overhead_bytes};
 use super::ledger::{Claim, Lease, Ledger, Spot};
 use super::part::{Part, PartName, hash_of, is_kept_for_parts, remove_left};
 use super::walk::{Made, look, look_everywhere, place, sync, walk, walk_making};
 use super::{Digest, Name, Offer, Opened, Sink, Source, Storage};
 use crate::error::Error;
 use crate::sys::files;
+use crate::transfer::budget::Share;
 use crate::transfer::failure::{Failure, Reason};
 
 /// How often a file is begun again whose new directory another transfer removed at that moment.

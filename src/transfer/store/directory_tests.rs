@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::destination::Destination;
 use super::directory::{Directory, Settings};
-use super::inbox::{Budget, Inbox, overhead_bytes};
+use super::inbox::{Inbox, overhead_bytes};
 use super::temporary::Temporary;
 use super::{Name, Offer, Opened, Sink, Source, Storage};
+use crate::transfer::budget::Budget;
 use crate::transfer::failure::{Failure, Reason};
 
 pub(super) const SETTINGS: Settings = Settings {

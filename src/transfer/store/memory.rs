@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::inbox::{Delivered, Inbox, Share, overhead_bytes};
+use super::inbox::{Delivered, Inbox, overhead_bytes};
 use super::{Digest, Name, Offer, Opened, Sink, Source, Storage};
+use crate::transfer::budget::Share;
 use crate::transfer::failure::{Failure, Reason};
 
 /// How long a message in memory may be, unless told otherwise.
@@ -191,8 +192,8 @@ impl Storage for MemoryStorage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inbox::Budget;
     use super::*;
+    use crate::transfer::budget::Budget;
     use std::time::Duration;
 
     fn offer(length: Option<u64>) -> Offer {

@@ -77,7 +77,7 @@ fn run_until_ended(network: &mut Network<Node>, host: usize) -> Result<(), Reaso
 }
 
 /// A message of so many bytes on its way into a disk.
-fn incoming(disk: &Disk, length: usize, budget: &Budget) -> Incoming {
+fn incoming(disk: &Disk, length: usize, budget: &std::sync::Arc<Budget>) -> Incoming {
     let offer = Offer {
         peer: client_address(0),
         id: 9,
@@ -125,7 +125,7 @@ proptest! {
             }
         }
         let model: Vec<u8> = model.into_iter().flatten().collect();
-        prop_assert_eq!(budget.taken(), 0);
+        prop_assert_eq!(budget.taken_bytes(), 0);
         incoming.on_end(0, 1_000, 3_000, *blake3::hash(&model).as_bytes());
         incoming.advance(0);
         prop_assert_eq!(incoming.arrival(), &Arrival::Whole);
@@ -175,7 +175,7 @@ fn f37_forged_first_packets_leave_nothing_behind() {
     }
     assert_eq!(run_until_ended(&mut network, honest), Ok(()));
     assert_eq!(*disk.finished()[0].data, data);
-    assert_eq!((disk.opened(), shared.budget.taken()), (1, 0));
+    assert_eq!((disk.opened(), shared.budget.taken_bytes()), (1, 0));
     let (mut asked, mut told) = (BTreeMap::new(), BTreeMap::new());
     for (_, from, to, data) in sent.lock().unwrap().iter() {
         *asked.entry(*from).or_insert(0) += data.len();
