@@ -345,7 +345,7 @@ impl TransferClient {
                 length: sent.length,
                 sent_packets: sent.chunks.into(),
                 sent_bytes: sent.length + 4 * u64::from(sent.chunks) + 4,
-                datagram_bytes: settings.chunk_bytes as u64 + 4,
+                chunk_bytes: settings.chunk_bytes as u64,
                 ..Figures::default()
             },
             duration: began.elapsed(),

@@ -663,7 +663,7 @@ fn figures<'py>(py: Python<'py>, moved: &Moved, is_plain: bool) -> PyResult<Boun
     found.set_item("sent_bytes", of.sent_bytes)?;
     found.set_item("sent_packets", of.sent_packets)?;
     found.set_item("duration_ns", moved.duration.as_nanos())?;
-    found.set_item("chunk_bytes", of.datagram_bytes)?;
+    found.set_item("chunk_bytes", of.chunk_bytes)?;
     if is_plain {
         return Ok(found);
     }

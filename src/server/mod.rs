@@ -462,9 +462,10 @@ fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
     let mut totals = String::new();
     // What is always of interest, and what is not as it should be.
     let is_plain = |name: &str| {
-        ["received_", "sent_", "accepted_"]
+        let is_flow = ["received_", "sent_", "accepted_"]
             .iter()
-            .any(|p| name.starts_with(p))
+            .any(|p| name.starts_with(p));
+        is_flow && !name.ends_with("_transfers")
     };
     for (name, value) in stats
         .counters

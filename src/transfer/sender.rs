@@ -71,8 +71,8 @@ pub struct Figures {
     pub smoothed_rtt_ns: u64,
     /// As above.
     pub least_rtt_ns: u64,
-    /// What a datagram carried at the end.
-    pub datagram_bytes: u64,
+    /// Bytes of the message that a datagram carried at the end.
+    pub chunk_bytes: u64,
     /// The congestion window at the end.
     pub window_bytes: u64,
     /// How often that was made smaller.
@@ -225,7 +225,7 @@ impl Sender {
             length: self.source.length().unwrap_or(self.fresh),
             smoothed_rtt_ns: if is_known { self.rtt.smoothed() } else { 0 },
             least_rtt_ns: if is_known { self.rtt.least() } else { 0 },
-            datagram_bytes: self.mtu.size() as u64,
+            chunk_bytes: scoreboard::payload(self.mtu.size()) as u64,
             window_bytes: self.congestion.window(),
             congestions: self.congestion.cuts,
             digest: self.digest.unwrap_or_default(),

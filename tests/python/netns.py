@@ -1,4 +1,4 @@
-"""Two network namespaces joined by a veth: a network of our own, for root on Linux."""
+"""Network namespaces joined by a veth, or by a router: a network of our own, for root on Linux."""
 
 from __future__ import annotations
 
@@ -73,6 +73,57 @@ class Network:
     def within(self, namespace: str) -> tuple[str, ...]:
         """The words before a command that make it run in a namespace."""
         return "ip", "netns", "exec", namespace
+
+
+class Routed(Network):
+    """`server` at 10.9.8.1 and `client` at 10.9.7.2, with a `router` between them, which has veth1
+    towards the server and veth2 towards the client. MTU 1500; every packet goes by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Both networks may be there at a time.
+        self.server += "-routed"
+        self.client += "-routed"
+        self.router = f"rsecho-r{os.getpid()}"
+
+    def build(self) -> None:
+        """Makes the namespaces and the links."""
+        for name in (self.server, self.client, self.router):
+            run("ip", "netns", "add", name)
+            self.ip(name, "link", "set", "lo", "up")
+        run(*self.within(self.router), "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+        ends = ((self.server, "veth1", "10.9.8.1"), (self.client, "veth2", "10.9.7.2"))
+        for name, device, address in ends:
+            gateway = address.rpartition(".")[0] + ".254"
+            self.ip(
+                name, "link", "add", "veth0", "type", "veth",
+                "peer", "name", device, "netns", self.router,
+            )  # fmt: skip
+            for where, link, own in ((name, "veth0", address), (self.router, device, gateway)):
+                self.ip(where, "addr", "add", f"{own}/24", "dev", link)
+                # A train would be one packet to the router.
+                self.ip(where, "link", "set", link, "gso_max_segs", "1", "up")
+            self.ip(name, "route", "add", "default", "via", gateway)
+
+    def nft(self, rules: str) -> None:
+        """Has the router follow these rules of nftables, instead of those before."""
+        run(*self.within(self.router), "nft", f"flush ruleset; {rules}")
+
+    def remove(self) -> None:
+        """Takes everything away."""
+        super().remove()
+        subprocess.run(["ip", "netns", "del", self.router], check=False, timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Routed]:
+    """The three namespaces, for a module's tests."""
+    made = Routed()
+    try:
+        made.build()
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="module")
