@@ -61,6 +61,15 @@ def test_what_was_there_before_is_no_part_of_the_rate() -> None:
     assert meter.bytes_per_second == MIB
 
 
+def test_nothing_yet_is_no_standstill() -> None:
+    meter = Meter()
+    meter.update(10 * MIB, 100 * MIB, 0.0)
+    meter.update(10 * MIB, 100 * MIB, 0.5)
+    assert str(meter) == "10 %, 10.0 MiB of 100.0 MiB"
+    meter.update(10 * MIB, 100 * MIB, 2.0)
+    assert str(meter) == "10 %, 10.0 MiB of 100.0 MiB, 0 bytes/s"
+
+
 def test_of_a_pipe_nobody_knows_how_much_is_left() -> None:
     meter = Meter()
     meter.update(0, None, 0.0)

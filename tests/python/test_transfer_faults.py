@@ -304,12 +304,12 @@ def test_f40_offers_that_nobody_answers_are_few() -> None:
         silent.bind(ANY)
         began = time.monotonic()
         with pytest.raises(rsecho.TransferTimeoutError) as raised:
-            transfer.send(content(MEBIBYTE), *silent.getsockname(), progress_timeout=1.5)
+            transfer.send(content(MEBIBYTE), *silent.getsockname(), progress_timeout=1)
         took = time.monotonic() - began
         came = what_came(silent)
     assert (raised.value.reason, raised.value.is_remote) == ("timed_out", False)
-    assert 1.4 < took < 15
-    # At 0, 0.2, 0.6 and 1.4 s, and the ABORT.
+    assert 0.9 < took < 10
+    # At 0, 0.2 and 0.6 s, and the ABORT.
     kinds = [kind for kind, _ in came]
     assert kinds[:-1].count(wire.OFFER) == len(kinds) - 1 <= 5
     assert kinds[-1] == wire.ABORT
@@ -320,7 +320,7 @@ def test_f40_a_sender_that_is_not_acknowledged_falls_silent(engine: str) -> None
     """The peer takes the offer, with all the room that there is, and soon says nothing more."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent,
-        transfer.Client("127.0.0.1", bind(silent), progress_timeout=3, engine=engine) as client,  # type: ignore[arg-type]
+        transfer.Client("127.0.0.1", bind(silent), progress_timeout=1.5, engine=engine) as client,  # type: ignore[arg-type]
     ):
         silent.connect(client.address)
         silent.settimeout(PATIENCE)
@@ -340,7 +340,7 @@ def test_f40_a_sender_that_is_not_acknowledged_falls_silent(engine: str) -> None
         error = failing.end()
     assert isinstance(error, rsecho.TransferTimeoutError)
     assert (error.reason, error.is_remote) == ("timed_out", False)
-    assert 2.9 < times[-1] - times[0] < 30
+    assert 1.4 < times[-1] - times[0] < 15
     # What a congestion window is at first, then a packet and a probe, each time twice as late.
     # Three times a long one is tried as well, which nothing but its own answer says to be too long.
     assert sum(length for length in lengths if length <= 1200) < 60_000
@@ -382,7 +382,7 @@ class Failing:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_f40_a_puller_that_falls_silent_gets_little(engine: str, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(content(4 * MEBIBYTE))
-    options = {"directory": tmp_path, "progress_timeout": 2.0, "engine": engine}
+    options = {"directory": tmp_path, "progress_timeout": 1.0, "engine": engine}
     with transfer.Receiver(*ANY, **options) as receiver:  # type: ignore[arg-type]
         with wire.Peer(receiver.address) as peer:
             id_ = wire.random_id()

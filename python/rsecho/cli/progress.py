@@ -82,6 +82,8 @@ class Meter:
         if not self._seen:
             return None
         (first, before), (last, done) = self._seen[0], self._seen[-1]
+        if done == before and last - first < _LEAST_SECONDS:
+            return None  # nothing has come yet, which is no standstill
         return (done - before) / (last - first) if last > first else None
 
     @property

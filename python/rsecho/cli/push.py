@@ -241,9 +241,12 @@ class Push:
             print_json({"target": url, **totals, "files": self._entries}, schema="push/1", indent=2)
         elif len(self._entries) > 1:
             files = "1 file" if len(lengths) == 1 else f"{len(lengths)} files"
+            there = sum(bool(entry.get("was_there")) for entry in self._entries)
+            of_them = f" ({there} already there)" if there else ""
             but = f", {failed} failed" if failed else ""
             self._say(
-                f"{files}, {sum(lengths)} bytes to {printable(url)} in {took / 1e9:.3f} s{but}"
+                f"{files}{of_them}, {sum(lengths)} bytes to {printable(url)} in "
+                f"{took / 1e9:.3f} s{but}"
             )
 
 
