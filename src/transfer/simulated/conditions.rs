@@ -81,7 +81,7 @@ impl Conditions {
                 false => 10 * SECOND as u64,
             },
             buffer_bytes: random.log(4_000.0, 4e6) as u32,
-            budget_bytes: 64 << 20,
+            budget_bytes: random.log(8e3, 64e6) as u64,
             is_kind,
         }
     }
