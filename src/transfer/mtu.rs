@@ -3,7 +3,7 @@
 /// Sizes worth knowing: IPv6 and IPv4 over Ethernet, FDDI-like links, jumbo frames, loopback.
 /// The first is what every path has to take (RFC 8899 §5.1.2), or nearly every.
 const SIZES: [usize; 9] = [
-    BASE, 1_452, 1_472, 4_064, 8_952, 8_972, 16_416, 32_800, 49_184,
+    BASE, 1_452, 1_472, 3_712, 8_952, 8_972, 16_416, 32_800, 49_184,
 ];
 
 /// What a path that takes less is tried with.
@@ -39,6 +39,8 @@ pub(crate) struct Mtu {
     most: usize,
     /// How often long datagrams were lost since one came.
     losses: u32,
+    /// When that was counted last.
+    lost_ns: u64,
 }
 
 impl Mtu {
@@ -54,6 +56,7 @@ impl Mtu {
             is_first: true,
             most,
             losses: 0,
+            lost_ns: 0,
         };
         mtu.begin();
         mtu
@@ -118,11 +121,15 @@ impl Mtu {
     }
 
     /// Datagrams were lost, of which the longest was of so many bytes. True: from now on they are
-    /// shorter.
-    pub(crate) fn lost(&mut self, now_ns: u64, longest: usize) -> bool {
+    /// shorter. What is lost within one round trip counts once.
+    pub(crate) fn lost(&mut self, now_ns: u64, longest: usize, round_trip_ns: u64) -> bool {
         if longest <= self.smaller() || self.size <= LEAST {
             return false;
         }
+        if self.losses > 0 && now_ns < self.lost_ns + round_trip_ns {
+            return false;
+        }
+        self.lost_ns = now_ns;
         self.losses += 1;
         if self.losses >= LOSSES {
             self.shrink(now_ns);
@@ -221,18 +228,19 @@ mod tests {
     fn what_only_short_datagrams_pass_makes_it_small_and_smaller() {
         let mut mtu = Mtu::new(8_972);
         search(&mut mtu, 8_972, 0);
-        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972)));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972, 0)));
         mtu.came(8_972);
-        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972)));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, 8_972, 0)));
         mtu.came(100);
         assert_eq!(mtu.size(), 8_972);
-        assert!(mtu.lost(0, 8_972));
+        assert!(!mtu.lost(0, 8_972, 1), "in the same round trip");
+        assert!(mtu.lost(0, 8_972, 0));
         assert_eq!(mtu.size(), BASE);
         assert_eq!(mtu.probe(0), None);
-        assert!((1..LOSSES).all(|_| !mtu.lost(0, BASE)));
-        assert!(mtu.lost(0, BASE));
+        assert!((1..LOSSES).all(|_| !mtu.lost(0, BASE, 0)));
+        assert!(mtu.lost(0, BASE, 0));
         assert_eq!(mtu.size(), LEAST);
-        assert!((0..10).all(|_| !mtu.lost(0, LEAST)));
+        assert!((0..10).all(|_| !mtu.lost(0, LEAST, 0)));
         search(&mut mtu, 1_472, RAISE_NS);
         assert_eq!(mtu.size(), 1_472);
     }

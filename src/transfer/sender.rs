@@ -365,7 +365,7 @@ impl Sender {
             let least_ns = self.rtt.least();
             self.congestion.on_lost(now_ns, lost.packets, least_ns);
         }
-        if self.mtu.lost(now_ns, lost.longest) {
+        if self.mtu.lost(now_ns, lost.longest, self.rtt.smoothed()) {
             self.congestion.set_packet(cost(self.mtu.size()));
         }
         if lost.any() {
@@ -587,7 +587,7 @@ impl Sender {
         self.probes = 1;
         self.mtu.forget_probe();
         let longest = self.board.longest_on_way();
-        if self.mtu.lost(now_ns, longest) {
+        if self.mtu.lost(now_ns, longest, 0) {
             self.congestion.set_packet(cost(self.mtu.size()));
         }
         if self.timeouts.is_multiple_of(SILENCE) {

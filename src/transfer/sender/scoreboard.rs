@@ -8,7 +8,10 @@ use crate::transfer::wire::DATA_HEADER_BYTES;
 /// A packet is lost once one sent so many later is acknowledged (RFC 9002 §6.1.1).
 const REORDERING: u64 = 3;
 /// Where packets that were taken for lost come after all, up to so many later.
-const MOST_REORDERING: u64 = 256;
+const MOST_REORDERING: u64 = 1_024;
+
+/// And no longer than this, or twice as long as packets that none overtakes.
+const MOST_PATIENCE_NS: u64 = 50_000_000;
 
 /// What a datagram of so many bytes takes of a receiver's buffer: docs/transfer.md, Window.
 pub(crate) fn cost(datagram_bytes: usize) -> usize {
@@ -189,7 +192,7 @@ impl Scoreboard {
             came.longest = came.longest.max(kind.datagram_bytes());
             let later = self.largest_acked.unwrap_or(0).saturating_sub(number);
             self.overtaken = self.overtaken.max(later.min(MOST_REORDERING));
-            self.overtaken_ns = self.overtaken_ns.max(now_ns - sent_ns);
+            self.overtaken_ns = self.overtaken_ns.max((now_ns - sent_ns) * 9 / 8);
         }
         match kind {
             Kind::Data { offset, length } => {
@@ -222,14 +225,14 @@ impl Scoreboard {
         }
     }
 
-    /// Forgets the packets at the front that are accounted for, but for a few that may yet come.
+    /// Forgets the packets at the front that are accounted for: of those that are taken for lost, all
+    /// but the last, which may yet come.
     fn forget(&mut self) {
-        const KEPT: usize = 256;
-        let on_way = self.packets.iter().position(|packet| packet.is_on_way);
-        let done = on_way.unwrap_or(self.packets.len());
-        if done > KEPT {
-            self.packets.drain(..done - KEPT);
-        }
+        const KEPT: usize = 1_024;
+        let first = |is: fn(&Packet) -> bool| self.packets.iter().position(is);
+        let on_way = first(|one| one.is_on_way).unwrap_or(self.packets.len());
+        let open = first(|one| one.is_on_way || one.is_lost).unwrap_or(self.packets.len());
+        self.packets.drain(..open.max(on_way.saturating_sub(KEPT)));
     }
 
     // --- lost ---------------------------------------------------------------------------
@@ -258,6 +261,11 @@ impl Scoreboard {
                     _ => lost.packets += 1,
                 }
             }
+        }
+        if lost.any() {
+            // What was overtaken once is not waited for like that for ever.
+            self.overtaken -= self.overtaken / 16;
+            self.overtaken_ns -= self.overtaken_ns / 16;
         }
         lost
     }
@@ -291,10 +299,11 @@ impl Scoreboard {
         Some(first.sent_ns + self.patience(delay_ns))
     }
 
-    /// How long a packet is waited for that others have overtaken: up to twice as long as where
-    /// none does.
+    /// How long a packet is waited for that others have overtaken: as long as such ones took before,
+    /// within bounds. Round trips do not tell, since they are those of the packets that overtake.
     fn patience(&self, delay_ns: u64) -> u64 {
-        self.overtaken_ns.clamp(delay_ns, 2 * delay_ns)
+        let most_ns = MOST_PATIENCE_NS.max(2 * delay_ns);
+        self.overtaken_ns.clamp(delay_ns, most_ns)
     }
 
     /// The longest datagram with bytes of the message that is on its way.
