@@ -17,6 +17,10 @@ use super::wire::{self, Body, Cookie, PullBody};
 
 const UNKNOWN: u64 = u64::MAX;
 
+/// A sender that was silent for so long is asked again, then after twice as long: it may have been
+/// restarted.
+const SILENT_NS: u64 = 1_000_000_000;
+
 /// A PULL is repeated after so long, then after twice as long, up to two seconds.
 const PULL_NS: u64 = 200_000_000;
 const LONGEST_NS: u64 = 2_000_000_000;
@@ -181,6 +185,9 @@ pub struct Pull {
     budget: Arc<Budget>,
     state: State,
     last_progress_ns: u64,
+    /// When something last came, and how often it was asked for since.
+    heard_ns: u64,
+    asked: u32,
     given_up: Option<Failure>,
     reached: Reached,
     scratch: Vec<u8>,
@@ -207,6 +214,8 @@ impl Pull {
                 times: 0,
             },
             last_progress_ns: now_ns,
+            heard_ns: now_ns,
+            asked: 0,
             given_up: None,
             reached: Reached::default(),
             scratch: Vec::new(),
@@ -236,6 +245,21 @@ impl Pull {
         self.scratch.clear();
         wire::encode(&mut self.scratch, self.what.id, body);
         out.send(self.to, &self.scratch);
+    }
+
+    fn ask(&mut self, out: &mut Outbox) {
+        let body = Body::Pull(PullBody {
+            cookie: self.cookie,
+            is_echo: self.what.name.is_none(),
+            name: self.what.name.clone(),
+        });
+        self.send(out, &body);
+    }
+
+    /// When a sender that is silent is asked again.
+    fn ask_again_ns(&self) -> u64 {
+        let wait_ns = (SILENT_NS << self.asked.min(10)).min(2 * SILENT_NS);
+        self.heard_ns + u64::from(self.asked) * wait_ns + wait_ns
     }
 
     fn fail(&mut self, failure: Failure, out: &mut Outbox) {
@@ -282,7 +306,21 @@ impl Pull {
                 };
                 self.open(now_ns, offer, out);
             }
-            (Body::Offer(_), State::Receiving(incoming)) => incoming.offered_again(),
+            (Body::Cookie(cookie), State::Receiving(_)) if *cookie != self.cookie => {
+                self.cookie = *cookie;
+                self.ask(out);
+            }
+            (Body::Offer(offer), State::Receiving(incoming)) => {
+                let before = incoming.offer();
+                match (before.identity, before.length) == (offer.identity, offer.length) {
+                    // By the same sender, or by one that counts its packets from 0 again.
+                    true => incoming.offered_anew(),
+                    false => {
+                        let text = "it has changed while it was fetched: fetch it again";
+                        self.fail(Failure::new(Reason::Corrupt, text), out);
+                    }
+                }
+            }
             (
                 Body::Data {
                     number,
@@ -415,6 +453,7 @@ impl Protocol for Pull {
             let source = &datagram.message.came.source;
             match wire::decode(datagram.data) {
                 Ok((id, body)) if id == self.what.id => {
+                    (self.heard_ns, self.asked) = (now_ns, 0);
                     self.take(now_ns, &body, out);
                     out.consume(&datagram);
                 }
@@ -442,7 +481,7 @@ impl Protocol for Pull {
         match &self.state {
             State::Asking { next_ns, .. } => Some(give_up_ns.min(*next_ns)),
             State::Receiving(incoming) if incoming.has_work() => Some(0),
-            State::Receiving(_) => Some(give_up_ns),
+            State::Receiving(_) => Some(give_up_ns.min(self.ask_again_ns())),
             State::Comparing(_) => Some(0),
             State::Ended(_) => None,
         }
@@ -473,15 +512,14 @@ impl Protocol for Pull {
             self.fail(Failure::new(Reason::TimedOut, text), out);
             return Served::Done;
         }
+        if matches!(self.state, State::Receiving(_)) && now_ns >= self.ask_again_ns() {
+            self.asked += 1;
+            self.ask(out);
+        }
         if let State::Asking { next_ns, times } = self.state
             && now_ns >= next_ns
         {
-            let body = Body::Pull(PullBody {
-                cookie: self.cookie,
-                is_echo: self.what.name.is_none(),
-                name: self.what.name.clone(),
-            });
-            self.send(out, &body);
+            self.ask(out);
             let wait_ns = (PULL_NS << times.min(10)).min(LONGEST_NS);
             self.state = State::Asking {
                 next_ns: now_ns + wait_ns,

@@ -154,6 +154,13 @@ impl Incoming {
         self.owes_ack = true;
     }
 
+    /// It is offered again, perhaps by a sender that counts its packets from 0 again.
+    pub fn offered_anew(&mut self) {
+        self.seen = Seen::new(MAX_RANGES);
+        self.largest = None;
+        self.owes_ack = true;
+    }
+
     /// Bytes came.
     pub fn on_data(&mut self, now_ns: u64, number: u64, offset: u64, data: &[u8]) -> Taken {
         if self.arrival != Arrival::Open {

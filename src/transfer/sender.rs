@@ -128,6 +128,8 @@ pub struct Sender {
     timeouts: u32,
     /// Packets that go whatever the windows say.
     probes: u32,
+    /// Of these, only the short one goes.
+    only_pings: bool,
     /// When something was last sent that is to be acknowledged.
     last_sent_ns: u64,
     last_progress_ns: u64,
@@ -173,6 +175,7 @@ impl Sender {
             ends_sent: 0,
             timeouts: 0,
             probes: 0,
+            only_pings: false,
             last_sent_ns: now_ns,
             last_progress_ns: now_ns,
             accepted_ns: now_ns,
@@ -583,7 +586,13 @@ impl Sender {
         }
         self.timeouts += 1;
         self.last_sent_ns = now_ns;
-        // The oldest bytes, and a short packet behind them.
+        // The oldest bytes, and a short packet behind them; that alone where the receiver's buffer may
+        // be full of what it has not read.
+        let room = self
+            .window
+            .in_flight_bytes
+            .saturating_sub(self.board.in_flight);
+        let has_room = room >= cost(self.mtu.size()) as u64;
         self.probes = 1;
         self.mtu.forget_probe();
         let longest = self.board.longest_on_way();
@@ -594,8 +603,10 @@ impl Sender {
             // Nothing of all that is on its way will come.
             self.figures.lost_packets += self.board.lose_all();
             self.congestion.on_silence();
-        } else {
+        } else if has_room {
             self.board.lose_oldest(1);
+        } else {
+            self.only_pings = true;
         }
         self.pace();
     }

@@ -215,9 +215,12 @@ impl Serving {
         let here = (self.incoming.len() as u32).max(1);
         let all = u64::from(self.shared.open()).max(1);
         let early_bytes = self.shared.budget.max_total_bytes() / 2 / all;
+        // What comes in order needs none of that memory: something always goes.
+        let left = self.shared.budget.left_bytes();
+        let left = left.max(LEAST_IN_FLIGHT_BYTES.into());
         Room {
             in_flight_bytes: (self.buffer_bytes / here).max(LEAST_IN_FLIGHT_BYTES),
-            early_bytes: early_bytes.clamp(LEAST_EARLY_BYTES, EARLY_BYTES),
+            early_bytes: early_bytes.clamp(LEAST_EARLY_BYTES, EARLY_BYTES).min(left),
         }
     }
 

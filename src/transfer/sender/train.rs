@@ -40,8 +40,9 @@ impl Sender {
             if !(is_forced || may_send) {
                 break;
             }
-            let sent =
-                self.send_train(now_ns, is_forced, out) || self.send_end(now_ns, is_forced, out);
+            let sent = !std::mem::take(&mut self.only_pings)
+                && (self.send_train(now_ns, is_forced, out)
+                    || self.send_end(now_ns, is_forced, out));
             if is_forced {
                 self.ping(now_ns, out);
                 self.probes -= 1;
