@@ -471,8 +471,8 @@ impl Order {
 
 fn named(py: Python<'_>, components: Vec<String>) -> PyResult<Name> {
     let shown = components.join("/");
-    let rule = "a name has up to 16 components of 1 to 255 bytes, none of them '.' or '..', without \
-                NUL";
+    let rule = "a name has up to 16 components of 1 to 255 bytes, 1,024 in all, none of them '.' or \
+                '..', without NUL";
     let name = Name::new(components);
     checked(
         py,

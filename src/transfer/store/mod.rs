@@ -37,13 +37,17 @@ pub struct Name(Vec<String>);
 /// Components that a name has at most.
 pub const MAX_COMPONENTS: usize = 16;
 
+/// And bytes in all: an offer has to fit into the datagrams that every path takes.
+pub const MAX_NAME_BYTES: usize = 1_024;
+
 impl Name {
     /// None: a message without a name.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// From components, if each can be the name of a file, and they are not too many.
+    /// From components, if each can be the name of a file, and they are neither too many nor too
+    /// long all together.
     pub fn new(components: Vec<String>) -> Option<Self> {
         let is_fine = |name: &String| {
             (1..=255).contains(&name.len())
@@ -51,8 +55,9 @@ impl Name {
                 && name != ".."
                 && !name.contains(['/', '\0'])
         };
-        (components.len() <= MAX_COMPONENTS && components.iter().all(is_fine))
-            .then_some(Self(components))
+        let bytes: usize = components.iter().map(String::len).sum();
+        let is_short = components.len() <= MAX_COMPONENTS && bytes <= MAX_NAME_BYTES;
+        (is_short && components.iter().all(is_fine)).then_some(Self(components))
     }
 
     /// The components; none of a message without a name.

@@ -95,6 +95,21 @@ fn incoming(disk: &Disk, length: usize, budget: &std::sync::Arc<Budget>) -> Inco
     incoming
 }
 
+#[test]
+fn what_has_another_digest_is_not_what_was_sent() {
+    let (disk, budget) = (Disk::default(), Budget::new(1 << 20));
+    let (data, other) = (message(3_000), message(3_001));
+    let mut incoming = incoming(&disk, data.len(), &budget);
+    assert_eq!(incoming.on_data(0, 0, 0, &data), Taken::New);
+    incoming.on_end(0, 1, 3_000, *blake3::hash(&other).as_bytes());
+    incoming.advance(0);
+    let Arrival::Failed(failure) = incoming.arrival() else {
+        panic!("{:?}", incoming.arrival());
+    };
+    assert_eq!(failure.reason, Reason::Corrupt);
+    assert!(disk.finished().is_empty());
+}
+
 const ROOM: Room = Room {
     in_flight_bytes: 1 << 20,
     early_bytes: 1 << 20,

@@ -313,3 +313,29 @@ proptest! {
         let _ = wire::decode(&like);
     }
 }
+
+#[test]
+fn an_offer_of_the_longest_name_fits_into_what_every_path_takes() {
+    let component = |length: usize| "x".repeat(length);
+    let longest = Name::new(vec![
+        component(255),
+        component(255),
+        component(255),
+        component(255),
+        component(4),
+    ]);
+    let longest = longest.expect("1,024 bytes");
+    let too_long = vec![component(255); 5];
+    assert_eq!(Name::new(too_long), None);
+    let body = Body::Offer(OfferBody {
+        cookie: [1; 16],
+        length: None,
+        identity: [1; 16],
+        digest: Some([1; 32]),
+        replaces: true,
+        name: longest,
+    });
+    let mut packet = Vec::new();
+    wire::encode(&mut packet, 1, &body);
+    assert!(packet.len() <= 1_200, "{}", packet.len());
+}
