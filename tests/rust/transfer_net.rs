@@ -79,23 +79,3 @@ fn messages_of_any_length_arrive_whole_and_once_by_each_engine() {
         assert_eq!(stats.get("pending_packets"), 0);
     }
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn goodput() {
-    let length = 1 << 30;
-    let (server, inbox) = serve(length as u64, EngineChoice::Auto);
-    let client = client(&server, EngineChoice::Auto);
-    let data: Arc<[u8]> = bytes(length).into();
-    for _ in 0..5 {
-        let start = Instant::now();
-        let source = Box::new(BytesSource::new(Arc::clone(&data)));
-        let sent = client
-            .send(source, &Terms::default(), &|_, _| false)
-            .unwrap();
-        let rate = length as f64 / start.elapsed().as_secs_f64() / f64::from(1 << 20);
-        println!("{rate:.0} MiB/s {:?}", sent.figures);
-        drop(inbox.take(Some(PATIENCE)).unwrap());
-    }
-    println!("{:?}", server.stats());
-}
