@@ -269,12 +269,12 @@ def test_a_configuration_with_an_unknown_option_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
-        ('cpus = ["a"]', "is no list of CPUs"),
-        ("drain_timeout = -1", "is no duration"),
-        ("drain_timeout = nan", "is no duration"),
-        ("idle_timeout = inf", "is no duration"),
-        ("idle_timeout = true", "is no duration"),
-        ("recv_buffer = -5", "is no size"),
+        ('cpus = ["a"]', "is not a list of CPUs"),
+        ("drain_timeout = -1", "is not a duration"),
+        ("drain_timeout = nan", "is not a duration"),
+        ("idle_timeout = inf", "is not a duration"),
+        ("idle_timeout = true", "idle_timeout is true; write seconds"),
+        ("recv_buffer = -5", "is not a size"),
     ],
 )
 def test_a_configuration_with_a_value_that_cannot_be_is_one_line(

@@ -53,7 +53,7 @@ class Command(click.Command):
         """The options by section, in the order in which these are stated."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for each in self.get_params(ctx):
-            if record := each.get_help_record(ctx):
+            if isinstance(each, click.Option) and (record := each.get_help_record(ctx)):
                 is_own = isinstance(each, Option)
                 section = getattr(each, "section", "") or ("Options" if is_own else "General")
                 sections.setdefault(section, []).append(record)
@@ -102,7 +102,8 @@ def _write_rows(formatter: click.HelpFormatter, rows: Sequence[tuple[str, str]])
             second, formatter.width - len(margin), break_on_hyphens=False, break_long_words=False
         )
         if len(first) <= _COLUMN:
-            formatter.write(f"{indent}{first:<{_COLUMN}}  {lines.pop(0)}\n")
+            beside = lines.pop(0) if lines else ""
+            formatter.write(f"{indent}{first:<{_COLUMN}}  {beside}".rstrip() + "\n")
         else:
             formatter.write(f"{indent}{first}\n")
         for line in lines:
@@ -115,6 +116,7 @@ def _config_option() -> Option:
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
         envvar="RSECHO_CONFIG",
+        show_envvar=True,
         expose_value=False,
         is_eager=True,
         callback=_configure,
