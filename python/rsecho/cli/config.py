@@ -28,9 +28,10 @@ def read_config(path: str, group: click.Group, context: click.Context) -> dict[s
     for name, table in tables.items():
         command = group.get_command(context, name)
         if command is None or not isinstance(table, dict):
-            known = ", ".join(f"[{each}]" for each in group.list_commands(context))
-            what = f"[{name}] is not a command" if isinstance(table, dict) else f"{name} is alone"
-            text = f"{path}: {what}; put options into the table of a command: {known}"
+            text = f"{path}: {name} is not in a table; write it below [{context.command.name}]"
+            if isinstance(table, dict):
+                known = ", ".join(f"[{each}]" for each in group.list_commands(context))
+                text = f"{path}: [{name}] is not a command; the tables are {known}"
             raise CommandError(text, USAGE)
         for key, value in table.items():
             option = _option(command, key)

@@ -49,6 +49,7 @@ class Option(click.Option):
         **settings: Any,
     ) -> None:
         super().__init__(*names, **settings)
+        self.stated_default = settings.get("default")
         if self.is_flag:
             self.type = Flag()
         self.keyword = sets or self.name or ""

@@ -8,17 +8,13 @@ may not have an entry that these cannot obey.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Values: TypeAlias = Mapping[str, Any]
+Values: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """Options that are obeyed only where a condition holds."""
 
     names: tuple[str, ...]
@@ -29,8 +25,7 @@ class Rule:
     """Read after the option's name."""
 
 
-@dataclass(frozen=True)
-class Exclusive:
+class Exclusive(NamedTuple):
     """Options of which one may be given."""
 
     names: tuple[str, ...]
@@ -38,8 +33,7 @@ class Exclusive:
     """Read after their names and "exclude each other"."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One option that was set."""
 
     name: str
@@ -56,19 +50,17 @@ class Asked:
     """From a file that names the listeners as well: these have to be able to obey it."""
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What a command was asked for."""
 
     values: Values
     asked: Mapping[str, Asked]
     """The options that were set, by the names of their values."""
-    served: Mapping[str, str] = field(default_factory=dict)
+    served: Mapping[str, str]
     """Protocol of each listener: what asked for it, as in "--udp". Empty: both, by default."""
 
 
-@dataclass(frozen=True)
-class Ignored:
+class Ignored(NamedTuple):
     """Options that would have no effect."""
 
     names: frozenset[str] = frozenset()

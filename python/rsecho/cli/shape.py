@@ -31,10 +31,9 @@ _RANKS = {
 
 _SOURCES = (
     "Each option can also be set by a variable, named below, or by its name as a key in the table "
-    "[{}] of a TOML file (--config). A flag wins over a variable, and a variable over the file. An "
-    "option that may be given several times takes several values from its variable, separated by "
-    "spaces."
+    "[{}] of a TOML file (--config). A flag wins over a variable, and a variable over the file."
 )
+_SEVERAL = " Several values are separated by spaces in a variable, and form a list in the file."
 
 
 class Command(click.Command):
@@ -61,7 +60,8 @@ class Command(click.Command):
             with formatter.section(name):
                 _write_rows(formatter, records)
         with formatter.section("Environment and file"):
-            formatter.write_text(_SOURCES.format(self.name))
+            has_lists = any(each.multiple for each in self.params)
+            formatter.write_text(_SOURCES.format(self.name) + (_SEVERAL if has_lists else ""))
             formatter.write_paragraph()
             variables = [str(each.envvar) for each in self.params if isinstance(each, Option)]
             formatter.write_text(" ".join(variables))
@@ -184,9 +184,7 @@ def _unset(ctx: click.Context, names: Iterable[str]) -> None:
     """Gives these their defaults."""
     for each in ctx.command.params:
         if each.name in names:
-            default = each.get_default(ctx)
-            is_absent = default is None or repr(default) == "Sentinel.UNSET"
-            value = each.type_cast_value(ctx, None if is_absent else default)
+            value = each.type_cast_value(ctx, getattr(each, "stated_default", None))
             ctx.params[each.name] = False if value is None and _is_plain_flag(each) else value
             ctx.set_parameter_source(each.name, ParameterSource.DEFAULT)
 

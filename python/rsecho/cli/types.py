@@ -271,6 +271,11 @@ class KeepAlive(click.ParamType[tuple[float | None, float | None, int | None]]):
             self.fail(f"{value!r}: write IDLE[,INTERVAL[,COUNT]], as in 30s,5s,3", param, ctx)
         times = [Duration().convert(part, param, ctx) for part in parts[:2]]
         count = int(parts[2]) if len(parts) == 3 else None
+        # MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL and MAX_TCP_KEEPCNT of Linux.
+        is_count = count is None or 1 <= count <= 127
+        if not (is_count and all(1 <= time <= 32767 for time in times)):
+            rule = "IDLE and INTERVAL are 1s to 32767s, COUNT is 1 to 127"
+            self.fail(f"{value!r} is more or less than the kernel takes: {rule}", param, ctx)
         return times[0], times[1] if len(times) > 1 else None, count
 
 
