@@ -38,7 +38,9 @@ def test_help_fits_80_columns_and_ends_in_examples(command: str) -> None:
     found = sections(text)
     if command != "completion":
         assert list(found)[-1] == "Examples"
-    for example in re.findall(r"^  (.*rsecho .*)", found.get("Examples", ""), re.MULTILINE):
+    for example in re.findall(
+        r"^  (\S.*rsecho .*|rsecho .*)", found.get("Examples", ""), re.MULTILINE
+    ):
         assert f"rsecho {command}" in example
     # Defaults as people write them.
     for default in re.findall(r"default: ([^\]]*)\]", " ".join(text.split())):
@@ -70,7 +72,6 @@ def test_serve_shows_its_options_in_groups_common_ones_first() -> None:
         assert len(shown) == 1, flag
         variables = found["Environment and file"].split()
         assert variables.count(str(each.envvar)) == 1
-    assert "Use pull" not in everything
 
 
 def test_the_page_in_the_docs_is_what_serve_shows() -> None:

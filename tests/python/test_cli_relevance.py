@@ -152,7 +152,7 @@ def test_every_name_in_the_tables_is_an_option_or_argument() -> None:
         group.list_commands(click.Context(group))
     )
     for table in (relevance.RULES, relevance.EXCLUSIVE):
-        for name, rules in table.items():  # type: ignore[attr-defined]
+        for name, rules in table.items():
             known = {each.name for each in subcommand(name).params}
             for rule in rules:
                 assert set(rule.names) <= known, rule
@@ -205,9 +205,11 @@ def test_sockets_that_are_passed_are_listeners(kind: str, flag: str) -> None:
         passed.bind(("127.0.0.1", 0))
         prefix = sys.executable, "-c", script, str(passed.fileno())
         for words in ([flag], ["-4"]):
-            with pytest.raises(AssertionError, match="LISTEN_FDS") as raised:
-                with serving(*words, prefix=prefix, pass_fds=(passed.fileno(),)):
-                    pass
+            with (
+                pytest.raises(AssertionError, match="LISTEN_FDS") as raised,
+                serving(*words, prefix=prefix, pass_fds=(passed.fileno(),)),
+            ):
+                pass
             assert ("a UDP socket of" in str(raised.value)) == (kind == "udp" and words != ["-4"])
 
 

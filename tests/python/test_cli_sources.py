@@ -45,7 +45,7 @@ def test_a_variable_that_would_mean_several_things_is_refused(words: list[str]) 
     done = rsecho(*words, env={"RSECHO_TIMEOUT": "3s"})
     own = f"RSECHO_{words[0].upper()}_TIMEOUT"
     assert done.returncode == 2
-    assert f"RSECHO_TIMEOUT is not read: --timeout has another meaning" in done.stderr.decode()
+    assert "RSECHO_TIMEOUT is not read: --timeout has another meaning" in done.stderr.decode()
     assert f"set {own} instead" in done.stderr.decode()
     # Whoever sets the right one has read that.
     done = rsecho(*words, env={"RSECHO_TIMEOUT": "3s", own: "soon"})
