@@ -214,6 +214,14 @@ guard_options = stacked(
         help="TCP: connections of one source at a time, 0 for any number.  "
         "[default: 4096 beyond loopback]",
     ),
+    option(
+        "--connection-rate-limit",
+        type=RATE,
+        of=GUARD,
+        sets="connection_rate_per_source",
+        help="TCP: new connections per second from one source, and how many at once (default: a "
+        "tenth of it, at least 5). Those beyond it are closed at once.",
+    ),
 )
 
 

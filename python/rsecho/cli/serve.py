@@ -204,10 +204,11 @@ def command(**given: Any) -> None:
     elif given["names"] is not None:
         raise click.UsageError("--names needs --unpack: it names the fields of a format")
     try:
-        common["guard"] = Guard(**shared.keywords("guard"))
+        guard = Guard(**shared.keywords("guard"))
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
     udp, tcp = (shared.keywords(each) | common for each in ("udp", "tcp"))
+    udp["guard"], tcp["guard"] = guard.only("udp"), guard.only("tcp")
     if not given["reuse_port"]:
         del udp["reuse_port"], tcp["reuse_port"]  # several workers turn it on themselves
     if udp.get("idle_timeout") == 0:
