@@ -129,8 +129,7 @@ mod tests {
             let text = error.to_string();
             assert!(error.is_argument(), "{text}");
             assert!(
-                text.contains(&format!("cannot set {name}: "))
-                    && text.contains("guard.only("),
+                text.contains(&format!("cannot set {name}: ")) && text.contains("guard.only("),
                 "{text}"
             );
             assert_eq!(policy.clone().only(other), default(), "{name}");
