@@ -238,6 +238,17 @@ guard_options = stacked(
         help="UDP: the same limit for all sources together.",
     ),
     option(
+        "--connection-rate-limit",
+        type=RATE,
+        of=GUARD,
+        sets="connection_rate_per_source",
+        serves=TCP,
+        verb="limits",
+        otherwise="--rate-limit limits UDP",
+        help="TCP: how many new connections per second are accepted per source, and after the "
+        "colon how many at once. Others are closed. [default of BURST: a tenth, at least 5]",
+    ),
+    option(
         "--max-connections-per-source",
         type=Whole(0),
         of=GUARD,

@@ -256,10 +256,11 @@ def command(**given: Any) -> None:
         if given["as_jsonl"]:
             common["on_record"] = printer.record
     try:
-        common["guard"] = Guard(**shared.keywords("guard"))
+        guard = Guard(**shared.keywords("guard"))
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
     udp, tcp = (shared.keywords(each) | common for each in ("udp", "tcp"))
+    udp["guard"], tcp["guard"] = guard.only("udp"), guard.only("tcp")
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
     if given["min_rate"] == 0:
