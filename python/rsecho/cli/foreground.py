@@ -63,10 +63,11 @@ class Foreground:
                 self._start(server)
         for taker in self._takers:
             taker.start()
+        # Before anybody can know that it listens: what is counted from then on is told.
+        meter.start()
         for server in self._servers:
             self._printer.listening(server)
         self._printer.ready()
-        meter.start()
         while any(server.is_running for server in self._servers):
             if watch.wait(min(_LOOK_SECONDS, meter.time_to_due())):
                 self._drain(drain_timeout)
