@@ -49,8 +49,8 @@ impl fmt::Display for Finish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Finish::Stopped => f.write_str("stop requested"),
-            Finish::Idle => f.write_str("nothing came for the idle timeout"),
-            Finish::Empty => f.write_str("an empty datagram came"),
+            Finish::Idle => f.write_str("idle timeout: nothing was received"),
+            Finish::Empty => f.write_str("an empty datagram was received"),
             Finish::Failed(error) => error.fmt(f),
             Finish::Panicked(text) => write!(f, "a worker panicked: {text}"),
         }
