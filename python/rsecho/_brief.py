@@ -1,4 +1,4 @@
-"""A `repr` that a person can read: what has its default, and counters that are zero, are left out."""
+"""A `repr` that a person can read: defaults, and counters that are zero, are left out."""
 
 from __future__ import annotations
 
