@@ -130,6 +130,14 @@ impl Error {
         self
     }
 
+    /// The same error in the caller's words: what was tried, on what.
+    #[must_use]
+    #[cfg_attr(not(feature = "python"), allow(dead_code))]
+    pub(crate) fn instead(mut self, operation: &'static str, subject: impl fmt::Display) -> Self {
+        (self.operation, self.subject) = (operation, subject.to_string());
+        self
+    }
+
     /// The system's error number: of the call that failed, or by which the system would say
     /// that nothing came in time.
     pub fn errno(&self) -> Option<i32> {

@@ -276,8 +276,8 @@ class SocketOptions:
 class GuardPolicy:
     """Which protections a server has. Immutable.
 
-    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
-    once (None: the default).
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens per second, or a pair of
+    that and how many at once (None: the default).
 
     Raises ValueError for a rule that can never work.
     """

@@ -89,6 +89,8 @@ class TcpStats:
     """Connections that were closed at once, since their source may not connect."""
     refused_by_source: int = 0
     """Connections that were closed at once, since their source had as many as it may."""
+    refused_by_rate: int = 0
+    """Connections that were closed at once, since their source had opened too many per second."""
     accept_errors: int = 0
     """Failures of accept(2) other than that."""
     received_bytes: int = 0

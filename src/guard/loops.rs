@@ -37,7 +37,28 @@ pub(super) struct Finding {
     /// How many of its datagrams are not to be answered.
     pub(super) left_out: u64,
     /// Why not.
-    pub(super) reason: Option<DropReason>,
+    pub(super) cause: Option<Cause>,
+}
+
+/// Why a datagram is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A reply needs a smaller hop limit, and there is none.
+    NoHopsLeft,
+    /// It repeats a reply, and its peer's hop limits vary: for a server whose replies may all
+    /// start with the same one (`hops.rs`, rule 4).
+    HopLimitsVary,
+    /// It repeats a reply: one of the few that are left out (`repeats.rs`).
+    Repeats,
+}
+
+impl Cause {
+    pub(super) fn reason(self) -> DropReason {
+        match self {
+            Cause::NoHopsLeft | Cause::HopLimitsVary => DropReason::EchoLoop,
+            Cause::Repeats => DropReason::Repeated,
+        }
+    }
 }
 
 impl Finding {
@@ -45,7 +66,7 @@ impl Finding {
         Self {
             reply_hop_limit,
             left_out: 0,
-            reason: None,
+            cause: None,
         }
     }
 }
@@ -91,12 +112,14 @@ impl Loops {
             .map(|own| Terms::new(own, copies, random));
     }
 
-    /// Looks at a receive of so many datagrams.
+    /// Looks at a receive of so many datagrams. `limit` says how many of them other rules let
+    /// through, and is asked unless all are left out.
     #[inline]
     pub(super) fn examine(
         &mut self,
         seen: &Seen<'_>,
         datagrams: u64,
+        limit: impl FnOnce() -> u64,
         mut now: impl FnMut() -> Millis,
     ) -> Finding {
         let (peer, forgotten) = self.peers.of(seen.source);
@@ -118,25 +141,23 @@ impl Loops {
         if repeats > 0 && is_new {
             peer.hops.forget();
         }
-        let ended = Finding {
+        let ended = |cause| Finding {
             reply_hop_limit: 0,
             left_out: datagrams,
-            reason: Some(DropReason::EchoLoop),
+            cause: Some(cause),
         };
         let finding = match seen.hop_limit {
             0 => Finding::answer(0),
             came => match peer.hops.answer(came, terms, &mut now) {
                 Some(left) => Finding::answer(left),
-                None => return ended,
+                None => return ended(Cause::NoHopsLeft),
             },
         };
-        if repeats == 0 {
-            return finding;
+        if repeats > 0 && terms.are_short() && peer.hops.are_varied() {
+            return ended(Cause::HopLimitsVary);
         }
-        if terms.are_short() && peer.hops.are_varied() {
-            return ended;
-        }
-        if peer.is_loopback {
+        let limited = limit();
+        if repeats == 0 || peer.is_loopback {
             return finding;
         }
         let allowance = if is_new {
@@ -144,14 +165,19 @@ impl Loops {
         } else {
             &mut peer.allowance
         };
-        let left_out = if self.copies > 1 {
-            allowance.take_copied(repeats, now())
-        } else {
-            allowance.take(repeats, now())
+        // At least as many as really are answered.
+        let answered = repeats.min(limited);
+        if answered < repeats && self.copies == 1 {
+            allowance.refused();
+        }
+        let left_out = match answered {
+            0 => 0,
+            _ if self.copies > 1 => allowance.take_copied(answered, now()),
+            _ => allowance.take(answered, now()),
         };
         Finding {
             left_out,
-            reason: (left_out > 0).then_some(DropReason::Repeated),
+            cause: (left_out > 0).then_some(Cause::Repeats),
             ..finding
         }
     }

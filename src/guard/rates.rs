@@ -57,15 +57,14 @@ const START: u64 = 1 << 60;
 pub(crate) struct Moment(u64);
 
 impl Rate {
-    /// The most that a rate may be: a token a nanosecond.
+    /// The highest rate: a token per nanosecond.
     pub const MOST_PER_SECOND: f64 = 1e9;
 
     /// A bucket fills within this many seconds (some three years).
     const MOST_SECONDS: f64 = 1e8;
 
-    /// `per_second` tokens a second, and `burst` at once: by default what comes in a tenth
-    /// of a second, and not below 5. Whether that can be is for [`super::Policy::validate`]
-    /// to say.
+    /// `per_second` tokens per second, and `burst` at once: by default a tenth of `per_second`,
+    /// at least 5. [`super::Policy::validate`] refuses what cannot be.
     pub fn new(per_second: f64, burst: Option<u32>) -> Self {
         let burst = burst.unwrap_or_else(|| (per_second / 10.0).ceil().max(5.0) as u32);
         Self { per_second, burst }
@@ -73,18 +72,26 @@ impl Rate {
 
     /// Refuses what no bucket can be made of.
     pub(crate) fn validate(&self, name: &str) -> Result<()> {
-        let refuse = |rule: &str| {
-            let subject = format!("{name} of {}:{}", self.per_second, self.burst);
-            Err(Error::argument("set", subject, rule))
+        let (rate, burst) = (self.per_second, self.burst);
+        let refuse = |subject: String, rule: &str, way_out: &str| {
+            Err(Error::argument("set", subject, rule).or(way_out))
         };
-        if !(self.per_second > 0.0 && self.per_second <= Self::MOST_PER_SECOND) {
-            return refuse("it is more than 0 a second, and at most 1000000000");
+        if !(rate > 0.0 && rate <= Self::MOST_PER_SECOND) {
+            let rule = "a rate is more than 0 per second, and at most 1000000000";
+            return refuse(format!("{name}={rate}"), rule, "leave it out for no limit");
         }
-        if self.burst == 0 {
-            return refuse("a burst is 1 or more: a bucket of nothing lets nothing through");
+        if burst == 0 {
+            let subject = format!("the burst of {name}=0");
+            return refuse(subject, "that lets nothing through", "take 1 or more");
         }
-        if f64::from(self.burst) / self.per_second > Self::MOST_SECONDS {
-            return refuse("such a burst would take years to fill");
+        if f64::from(burst) / rate > Self::MOST_SECONDS {
+            let rule = "a burst takes more than three years to come back at that rate";
+            let way_out = "take a higher rate, or a smaller burst";
+            return refuse(
+                format!("{name}={rate:e} with a burst of {burst}"),
+                rule,
+                way_out,
+            );
         }
         Ok(())
     }
@@ -298,7 +305,7 @@ impl Rates {
         }
     }
 
-    fn tag(&self, source: Source) -> Tag {
+    pub(super) fn tag(&self, source: Source) -> Tag {
         Tag(self.keys.hash_one(source).max(BUSY + 1))
     }
 

@@ -97,6 +97,12 @@ impl Allowance {
         self.answered = (self.answered + other.answered).min(REPEATS - 1);
     }
 
+    /// A repeat was not answered for another reason (a rate limit): what went round ended there,
+    /// so rule 1 holds without another one. A loop goes round no more, and only a client goes on.
+    pub(super) fn refused(&mut self) {
+        self.answered = 0;
+    }
+
     fn leaves_out(&mut self) -> bool {
         if self.is_excess() {
             self.answered = 0;
@@ -300,6 +306,16 @@ mod tests {
             beyond <= u64::from(MANY) + 6_000_000 / u64::from(REPEATS) + 1,
             "{beyond}"
         );
+    }
+
+    #[test]
+    fn a_client_that_goes_on_beyond_a_rate_limit_loses_no_more_than_that() {
+        let mut allowance = Allowance::default();
+        for now in 0..1_000_000 {
+            // One of 20 is answered.
+            assert_eq!(allowance.take(1, now), 0);
+            allowance.refused();
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ use crate::books::block::Block;
 use crate::books::tcp::totals;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
-use crate::guard::{Connections, Policy};
+use crate::guard::{Connections, Policy, Protocol};
 use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
@@ -143,7 +143,7 @@ pub struct Config {
     /// passed in, the connection is accepted and reset. A connection that is closed so is
     /// counted as `impaired`, bytes that never come through as discarded.
     pub impair: StreamImpairments,
-    /// Whom not to serve.
+    /// Which sources are not served. A rule for UDP is refused.
     pub guard: Policy,
 }
 
@@ -239,7 +239,7 @@ impl Config {
                  background what is not sent yet",
             ));
         }
-        self.guard.validate()
+        self.guard.validate_for(Protocol::Tcp)
     }
 }
 
@@ -301,7 +301,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
-        sources: Connections::new(&config.guard),
+        sources: Connections::new(&config.guard, config.workers),
         idle_timeout,
         send_timeout,
         longest_life: config.max_connection_time.filter(|time| !time.is_zero()),
@@ -395,8 +395,13 @@ fn guards(idle: Option<Duration>, send: Option<Duration>, policy: &Policy) -> St
         Some(0) => "any number of".to_owned(),
         Some(most) => most.to_string(),
     };
+    let rate = match policy.connection_rate_per_source {
+        None => String::new(),
+        Some(rate) => format!(" and {} new ones per second", rate.per_second),
+    };
     format!(
-        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a time",
+        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a \
+         time{rate}",
         time(idle),
         time(send),
     )

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::transfers::Transfers;
 use crate::error::{Error, Result};
-use crate::guard::{Policy, Rate};
+use crate::guard::{Policy, Protocol, Rate};
 use crate::impair::DatagramImpairments;
 use crate::net::udp::engine;
 use crate::proto::{Broadcast, MakeProtocol};
@@ -131,7 +131,7 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     check_cpus(&config.cpus)?;
-    config.guard.validate()?;
+    config.guard.validate_for(Protocol::Udp)?;
     engine::chosen(config.engine)
 }
 
