@@ -1,4 +1,4 @@
-"""The newcomer's way in: a fresh environment with its own pip, `maturin develop`, `rsecho serve`."""
+"""The newcomer's way in: a fresh environment, its own pip, `maturin develop`, `rsecho serve`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_fresh_environment_with_its_own_pip_gets_a_server(tmp_path: Path) -> N
 def _serves(rsecho: Path) -> None:
     with ExitStack() as stack:
         pipe = subprocess.PIPE
-        words = [rsecho, "serve", "--udp", "127.0.0.1:0"]
+        words = [str(rsecho), "serve", "--udp", "127.0.0.1:0"]
         server = stack.enter_context(
             subprocess.Popen(words, cwd=TREE, stdout=pipe, stderr=pipe, text=True)
         )
