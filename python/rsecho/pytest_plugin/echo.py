@@ -338,8 +338,8 @@ class Echo(ABC):
     def _told(self) -> str:
         """The lines about it in the report of a failed test."""
         met = [repr(spec) if spec else "nothing" for spec in self._met]
-        impaired = ", then by ".join(met or ["nothing"])
-        text = f"{self._name} at {self._server.url}, impaired by {impaired}"
+        impaired = f"impaired by {', then by '.join(met)}" if met else "not impaired"
+        text = f"{self._name} at {self._server.url}, {impaired}"
         if not self._sees:
             return text
         open_ones = [f"unmet: {each}" for each in self._inbox.unmet()]
