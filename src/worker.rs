@@ -15,7 +15,7 @@ use crate::sys;
 /// Why a server has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
-    /// It was told to.
+    /// A stop was requested.
     Stopped,
     /// Nothing came for the idle timeout.
     Idle,
@@ -48,9 +48,9 @@ impl Finish {
 impl fmt::Display for Finish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finish::Stopped => f.write_str("it was told to"),
-            Finish::Idle => f.write_str("nothing came for the idle timeout"),
-            Finish::Empty => f.write_str("an empty datagram came"),
+            Finish::Stopped => f.write_str("stop requested"),
+            Finish::Idle => f.write_str("idle timeout: nothing was received"),
+            Finish::Empty => f.write_str("an empty datagram was received"),
             Finish::Failed(error) => error.fmt(f),
             Finish::Panicked(text) => write!(f, "a worker panicked: {text}"),
         }

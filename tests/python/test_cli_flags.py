@@ -233,7 +233,7 @@ def test_rate_limits() -> None:
             ask(server, 10)
             assert dropped(server) == wanted
     done = rsecho("serve", *words, "--rate-limit", "1e3")
-    assert (done.returncode, b"is no rate" in done.stderr) == (2, True)
+    assert (done.returncode, b"is not a rate" in done.stderr) == (2, True)
 
 
 def test_connections_per_source() -> None:

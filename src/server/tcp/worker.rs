@@ -77,8 +77,8 @@ impl Shared {
         }
         let server = self.observer.server();
         let text = format!(
-            "{server}: whoever passed this listener in has made it blocking; it is non-blocking \
-             again, as serving needs: leave its mode alone until the server has ended"
+            "{server}: the program that owns this listener has made it blocking; the server has \
+             made it non-blocking again: do not change its mode until the server has ended"
         );
         self.observer.notice(Level::Warning, "shared", text);
     }
@@ -86,7 +86,7 @@ impl Shared {
 
 /// Why a server on a listener that was passed in cannot go on.
 fn shut_down(server: &str) -> Error {
-    let reason = "whoever passed this listener in has shut it down";
+    let reason = "the program that owns this listener has shut it down";
     Error::state("accept on", server, reason).or("stop the server instead; make a new one on a \
                                                   socket that listens")
 }
@@ -135,8 +135,8 @@ impl Exhausted {
     fn line(self, server: &str, left_out: LeftOut) -> Line {
         let what = self.0;
         let text = format!(
-            "{server}: {what}: no descriptor or no memory is left: raise the limit on open files \
-             (`ulimit -n`), or set max_connections below it{left_out}"
+            "{server}: {what}: out of file descriptors or memory: raise the limit on open files \
+             (`ulimit -n`), or limit the connections to fewer than that{left_out}"
         );
         Line {
             level: Level::Warning,
