@@ -265,9 +265,12 @@ impl Crew {
             return Err(Error::state(
                 operation,
                 &self.name,
-                format!("it belongs to process {}, before fork", self.process),
+                format!(
+                    "process {} started it, and a fork does not copy threads",
+                    self.process
+                ),
             )
-            .or("start a server of its own in the child"));
+            .or("start another server in this process"));
         }
         Ok(())
     }
@@ -283,9 +286,9 @@ impl Crew {
     /// for itself.
     fn check_caller(&self, operation: &'static str) -> Result<()> {
         if self.is_own_worker() {
-            let reason = "its own responder cannot wait for its end";
+            let reason = "its own responder asked for it, which would wait for itself";
             return Err(Error::state(operation, &self.name, reason)
-                .or("do it on another thread, such as the one that started it"));
+                .or("do it on another thread, such as the one that started the server"));
         }
         Ok(())
     }
@@ -500,8 +503,8 @@ impl Crew {
             ),
         };
         Error::unfinished("stop", &self.name, reason).or(
-            "it ends, and frees its port, as soon as that returns: wait() for it, or give \
-             drain_timeout more seconds than the slowest answer takes",
+            "it ends and frees its port as soon as that returns: wait() for it, or set \
+             drain_timeout to more seconds than the slowest answer takes",
         )
     }
 

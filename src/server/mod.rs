@@ -531,8 +531,9 @@ pub(crate) fn check_workers(workers: usize) -> Result<usize> {
     if (1..=MAX_WORKERS).contains(&workers) {
         return Ok(workers);
     }
-    let rule = format!("a server has 1 to {MAX_WORKERS} workers, one a CPU at most is useful");
-    Err(Error::argument("start", format!("{workers} workers"), rule))
+    let rule =
+        format!("a server has 1 to {MAX_WORKERS} workers; more than one per CPU do not help");
+    Err(Error::argument("set", format!("workers={workers}"), rule))
 }
 
 const MAX_WORKERS: usize = 1024;
@@ -543,12 +544,28 @@ pub(crate) fn check_cpus(cpus: &[usize]) -> Result<()> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
         Some(cpu) => Err(Error::argument(
-            "bind a worker to",
-            format!("CPU {cpu}"),
-            "this process may not use it",
+            "set",
+            format!("cpus={cpu}"),
+            "this process may not use that CPU",
         )
-        .or(format!("it may use {allowed:?}: see taskset(1)"))),
+        .or(format!("it may use {}: see taskset(1)", ranges(&allowed)))),
     }
+}
+
+/// Numbers in ascending order, as taskset(1) writes them: 0-3,8.
+fn ranges(numbers: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// Binds the calling worker, the `index`th, to its CPU, if there are any to keep to.

@@ -53,6 +53,7 @@ fn lines(queue: &Queue, wanted: &str) -> Vec<String> {
             level: Level::Warning,
             name,
             text,
+            ..
         } if name == wanted => Some(text),
         _ => None,
     };
