@@ -244,7 +244,7 @@ def test_cannot_be_pickled_or_copied() -> None:
         ({"port": 65536}, ValueError, "a port is a number from 0 to 65535"),
         ({"port": -1}, ValueError, "a port is a number from 0 to 65535"),
         ({"port": 10**30}, ValueError, "a port is a number from 0 to 65535"),
-        ({"port": "7"}, TypeError, "integer"),
+        ({"port": "7"}, TypeError, "whole number"),
         ({"host": "a" * 64}, socket.gaierror, "64 characters"),
         ({"host": "no such name"}, socket.gaierror, "cannot resolve"),
         ({"host": "::1", "family": 4}, socket.gaierror, "no IPv4"),

@@ -148,11 +148,11 @@ pub(super) fn guards(policy: &Policy) -> String {
         "lets echo loops go on"
     };
     let rate = |rate: Option<Rate>| match rate {
-        Some(rate) => format!("{} per second", rate.per_second),
-        None => "without limit".to_owned(),
+        Some(rate) => format!("{} datagrams per second", rate.per_second),
+        None => "none".to_owned(),
     };
     format!(
-        "{ports}, {loops}, answers each source {}, all together {}",
+        "{ports}, {loops}; rate limit of each source: {}, of all together: {}",
         rate(policy.rate_per_source),
         rate(policy.rate_total),
     )
