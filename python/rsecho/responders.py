@@ -179,26 +179,12 @@ class Setup:
                 self.native = _rsecho.Responder.named(responder, upper=upper)
         elif callable(responder):
             function = responder
-        elif responder is not None:
-            raise TypeError(
-                f"cannot answer with {responder!r}: a responder is a name such as 'upper' or "
-                "'prefix=Echo: ', or a callable of (data, peer)"
-            )
         elif upper:
             self.native = _rsecho.Responder.named("echo", upper=True)
-        if error_reply is not None and not isinstance(error_reply, bytes | bytearray):
-            kind = type(error_reply).__name__
-            raise TypeError(f"cannot set error_reply to {kind}: it is bytes, or None for silence")
         if function is None:
-            if error_reply is not None:
-                raise ValueError("cannot set error_reply: only a callable responder has one")
-            if takes_fields:
-                raise ValueError("cannot hand fields to a built-in responder: give a callable")
             return
-        if upper:
-            raise ValueError("cannot set upper for a callable: let it return upper case")
         self.is_callable = True
-        if takes_fields:
+        if takes_fields and layout is not None:
             function = _of_fields(function, layout)
         if _is_coroutine_function(function):
             self.loop = Loop(function, self.failures, error_reply)
@@ -256,9 +242,7 @@ def _is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
-def _of_fields(function: Callable[..., Any], layout: RecordLayout | None) -> Callable[..., Any]:
-    if layout is None:
-        raise ValueError("cannot hand fields to the responder: give their layout as unpack=")
+def _of_fields(function: Callable[..., Any], layout: RecordLayout) -> Callable[..., Any]:
     names, unpack = layout.names, layout.unpack
 
     def decode(data: bytes) -> Fields:

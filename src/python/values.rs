@@ -69,12 +69,10 @@ impl Seconds {
         Duration::try_from_secs_f64(self.0).map_err(|_| refuse(name, self.0, rule))
     }
 
-    /// The same, and more than zero.
-    pub(super) fn to_positive(self, name: &str) -> Result<Duration> {
+    /// The same, and more than zero; `way_out` is for whom 0 meant something.
+    pub(super) fn to_positive(self, name: &str, way_out: &str) -> Result<Duration> {
         match self.to(name)? {
-            Duration::ZERO => {
-                Err(refuse(name, 0, "it takes more than 0 seconds").or("None turns it off"))
-            }
+            Duration::ZERO => Err(refuse(name, 0, "it takes more than 0 seconds").or(way_out)),
             time => Ok(time),
         }
     }

@@ -59,7 +59,9 @@ class Listeners:
         self.servers.clear()
 
     def _make(self, protocol: str, host: str, port: int, family: Literal[0, 4, 6]) -> Server:
-        settings = self._settings[protocol]
+        settings = dict(self._settings[protocol])
+        if ":" not in host:
+            settings.pop("ipv6_only", None)  # for the IPv6 addresses among several
         if protocol == "udp":
             return UdpServer(host, port, family=family, **settings)
         return TcpServer(host, port, family=family, **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from rsecho.cli.types import DURATION, RATE, SIZE, KeepAlive
 
@@ -60,6 +61,22 @@ def keywords(owner: str) -> dict[str, Any]:
         and each.name
         and (value := context.params[each.name]) is not None
     }
+
+
+def obeyed(keywords: dict[str, Any], *owners: str) -> dict[str, Any]:
+    """Without what would have no effect and comes from an environment, a file or a default. What a
+    flag asked for stays: that it would have none is an error."""
+    from rsecho import _rules
+
+    context = click.get_current_context()
+    flagged = {
+        each.keyword
+        for each in context.command.params
+        if isinstance(each, Option)
+        and each.name
+        and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+    }
+    return _rules.obeyed(keywords, *owners, kept=flagged)
 
 
 def stacked(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
