@@ -5,6 +5,7 @@ keyword, shows the value and says what is wanted. Ranges are the native half's, 
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # A value is shown up to here.
 _SHOWN_CHARACTERS = 60
+
+# Arguments whose numbers are seconds.
+_TIMES = re.compile("timeout$|_seconds$|_delay$|_window$|^linger$|^keep_alive$")
 
 
 def check(name: str, value: object, kind: str, choices: Mapping[str, Any] = {}) -> None:
@@ -34,7 +38,9 @@ def check(name: str, value: object, kind: str, choices: Mapping[str, Any] = {}) 
     parts = [_part(each, choices.get(each)) for each in _alternatives(kind)]
     if any(fits(value) for fits, _, _ in parts):
         return
-    wanted = " or ".join(words for _, words, _ in parts)
+    wanted = " or ".join(dict.fromkeys(words for _, words, _ in parts))
+    if _TIMES.search(name):
+        wanted = wanted.replace("a number", "a number of seconds")
     if type(value) is int and "float" in _alternatives(kind):
         raise refused(name, value, "a smaller number", ValueError)
     # A word where other words are wanted is of the right type.

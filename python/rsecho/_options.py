@@ -261,8 +261,8 @@ def check(keywords: Mapping[str, object], known: type, owner: object) -> None:
                 f"{type(owner).__name__}() got an unexpected keyword argument {name!r}: "
                 f"its options are {', '.join(sorted(known.__annotations__))}"
             )
-        kind = known.__annotations__[name]
-        check_type(name, value, getattr(kind, "__forward_arg__", kind))
+        # A ForwardRef, as annotations here are texts.
+        check_type(name, value, known.__annotations__[name].__forward_arg__)
 
 
 def check_type(name: str, value: object, kind: str) -> None:

@@ -43,8 +43,9 @@ def _asked(given: Given, *names: str) -> bool:
 
 
 def is_asked(value: object) -> bool:
-    """False of what asks for nothing: None, False, an empty text."""
-    return not (value is None or value is False or value == "")
+    """False of what asks for nothing: None, False, an empty text or list."""
+    is_empty = isinstance(value, str | list | tuple) and not value
+    return not (value is None or value is False or is_empty)
 
 
 def _is_callable(given: Given) -> bool:
@@ -54,10 +55,9 @@ def _is_callable(given: Given) -> bool:
 
 def _reads_requests(given: Given) -> bool:
     responder = given.get("responder")
-    has_one = (
-        responder not in (None, "echo", *_UNASKED) if isinstance(responder, str) else responder
-    )
-    return bool(has_one) or (responder in (None, "echo") and _asked(given, "upper"))
+    if responder is None or responder == "echo":
+        return _asked(given, "upper")
+    return responder not in _UNASKED
 
 
 def _cuts_lines(given: Given) -> bool:
@@ -86,7 +86,7 @@ RULES = (
         SERVER,
         "error_reply",
         _is_callable,
-        "it is sent when a callable responder raises, and this server has none",
+        "only a callable responder raises, and this server has none",
         "give a callable as responder=, or leave error_reply out",
     ),
     Rule(
@@ -156,7 +156,7 @@ RULES = (
         TCP,
         "framing",
         _reads_requests,
-        "it cuts a stream into requests, and this responder reads none (as plain echo, 'discard', "
+        "it says what a request is, and plain echo has no requests (nor have 'discard', "
         "'daytime' and 'time')",
         "set another responder=, or leave framing out",
     ),
@@ -223,7 +223,7 @@ RULES = (
         TRANSFER,
         "chunk_bytes",
         lambda g: g.get("wire") == "plain",
-        "the native wire finds the size by itself",
+        "on the native wire it follows the path",
         "set wire='plain', or leave chunk_bytes out",
     ),
     Rule(

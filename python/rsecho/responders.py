@@ -184,7 +184,7 @@ class Setup:
         if function is None:
             return
         self.is_callable = True
-        if takes_fields and layout is not None:
+        if takes_fields:
             function = _of_fields(function, layout)
         if _is_coroutine_function(function):
             self.loop = Loop(function, self.failures, error_reply)
@@ -242,7 +242,12 @@ def _is_coroutine_function(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
-def _of_fields(function: Callable[..., Any], layout: RecordLayout) -> Callable[..., Any]:
+def _of_fields(function: Callable[..., Any], layout: RecordLayout | None) -> Callable[..., Any]:
+    if layout is None:
+        raise ValueError(
+            "cannot set responder_takes='fields': the fields are those of a record layout, and "
+            "none is set; give it as unpack="
+        )
     names, unpack = layout.names, layout.unpack
 
     def decode(data: bytes) -> Fields:
