@@ -41,8 +41,8 @@ def check(name: str, value: object, kind: str, choices: Mapping[str, Any] = {}) 
     wanted = " or ".join(dict.fromkeys(words for _, words, _ in parts))
     if _TIMES.search(name):
         wanted = wanted.replace("a number", "a number of seconds")
-    if type(value) is int and "float" in _alternatives(kind):
-        raise refused(name, value, "a smaller number", ValueError)
+    if type(value) is int and not {"int", "float"}.isdisjoint(_alternatives(kind)):
+        raise refused(name, value, "a number of fewer digits", ValueError)
     # A word where other words are wanted is of the right type.
     is_other_word = any(type(value) in types for _, _, types in parts)
     raise refused(name, value, wanted, ValueError if is_other_word else TypeError)
@@ -162,6 +162,9 @@ def _is_bool(value: object) -> bool:
 
 
 def _is_whole(value: object) -> bool:
+    if isinstance(value, int):
+        # The native half has 64 bits, which no limit needs all of.
+        return not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
     return not _is_bool(value) and hasattr(type(value), "__index__")
 
 

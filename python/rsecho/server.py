@@ -24,7 +24,7 @@ from rsecho import (
     stats,
 )
 from rsecho import guard as guards
-from rsecho._errors import ServerError, StopTimeoutError
+from rsecho._errors import FormatError, ServerError, StopTimeoutError
 from rsecho._explained import explained
 from rsecho._options import Engine, Wait
 from rsecho.layout import RecordLayout
@@ -503,7 +503,10 @@ def _framing(framing: str | None, setup: responders.Setup, layout: RecordLayout 
 def _layout(unpack: RecordLayout | str | None) -> RecordLayout | None:
     if unpack is None:
         return None
-    layout = unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    try:
+        layout = unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    except FormatError as error:
+        raise FormatError(f"cannot use unpack=: {error}") from None
     if layout.size == 0:
         raise ValueError(
             f"cannot set unpack={layout.format!r}: its records have no bytes; add a field, as in "

@@ -69,7 +69,9 @@ fn keep_alive_times(given: &Bound<'_, PyAny>) -> PyResult<Option<KeepAlive>> {
     let system = "None takes the system's";
     let build = || {
         Ok(KeepAlive {
-            idle: idle.map(|t| t.to_positive("keep_alive idle", system)).transpose()?,
+            idle: idle
+                .map(|t| t.to_positive("keep_alive idle", system))
+                .transpose()?,
             interval: interval
                 .map(|t| t.to_positive("keep_alive interval", system))
                 .transpose()?,

@@ -298,7 +298,8 @@ def test_serve_is_told_what_to_do_with_large_messages(
     for access, receives, shares in (("push", True, False), ("pull", False, True)):
         found = policy_of(monkeypatch, command, *directory, "--transfer-access", access)
         assert (found.receives, found.shares) == (receives, shares)
-    every = "--echo-transfers --transfer-quota 1G --transfer-rate 1M --overwrite --wire plain --keep-partial"
+    every = "--echo-transfers --transfer-quota 1G --transfer-rate 1M --overwrite --wire plain"
+    every += " --keep-partial"
     every += " --max-message 1M --max-total 2M --max-open-per-source 3 --progress-timeout 4s"
     assert policy_of(monkeypatch, command, *directory, *every.split()) == Policy(
         directory=tmp_path,

@@ -137,8 +137,8 @@ def test_half_of_what_could_not_be_read_is_no_message(peer: Peer) -> None:
     [
         ("photo.raw", r"pathlib\.Path"),
         (io.StringIO("text"), "'rb'"),
-        (7, "cannot send a int"),
-        (None, "cannot send a NoneType"),
+        (7, "cannot set source=7: it takes bytes"),
+        (None, "cannot set source=None: it takes bytes"),
     ],
 )
 def test_what_is_no_source_is_told_what_would_be(peer: Peer, source: Any, told: str) -> None:
