@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     OnRequest: TypeAlias = (
         Callable[[bytes, "Peer"], Answer] | Callable[[bytes, "Peer"], Awaitable[Answer]]
     )
-    Fields: TypeAlias = dict[str, bool | int | float | bytes]
+    # Any: a dict is invariant, and a function of `dict[str, object]` takes this as well.
+    Fields: TypeAlias = dict[str, Any]
     OnFields: TypeAlias = (
         Callable[[Fields, "Peer"], Answer] | Callable[[Fields, "Peer"], Awaitable[Answer]]
     )
