@@ -324,7 +324,8 @@ def test_serve_is_told_what_to_do_with_large_messages(
 def test_serve_tells_what_came_as_json_lines(
     arriving: Queue[_Message], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rsecho.cli.serve import Foreground, Printer
+    from rsecho.cli.foreground import Foreground
+    from rsecho.cli.printer import Printer
 
     arriving.put(message(None, name="a/b", path="/in/a/b"))
     arriving.put(message(None, missing=[(3, 5)], error=("timed_out", "chunks are missing")))
