@@ -6,7 +6,11 @@ the defaults; the flags of the command name the keyword that they set (cli/optio
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Literal, TypedDict
+
+from rsecho import _arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -281,11 +285,44 @@ class TcpServerOptions(ServerOptions, TcpOptions, total=False):
     """A longer line is answered with an error, and the connection ends. By default 65,536."""
 
 
+# What the annotations above call by a name: `check` has to know their words.
+_CHOICES = {"Engine": Engine, "Wait": Wait, "Wire": Wire}
+
+
 def check(keywords: Mapping[str, object], known: type, owner: object) -> None:
-    """Refuses a keyword that `owner` has not: it is an error, not ignored."""
-    for name in keywords:
+    """Refuses a keyword that `owner` does not have, and a value of another type than its own.
+
+    Raises:
+        TypeError: there is no such keyword, or its value is of another type.
+        ValueError: its value is none of the few that it takes.
+    """
+    for name, value in keywords.items():
         if name not in known.__annotations__:
             raise TypeError(
                 f"{type(owner).__name__}() got an unexpected keyword argument {name!r}: "
                 f"its options are {', '.join(sorted(known.__annotations__))}"
             )
+        # A ForwardRef, as annotations here are texts.
+        check_type(name, value, known.__annotations__[name].__forward_arg__)
+
+
+def check_type(name: str, value: object, kind: str) -> None:
+    """Refuses a value that is not of this type, as `_arguments.check` does."""
+    _arguments.check(name, value, kind, _CHOICES)
+
+
+def deadline(timeout: float | None) -> float | None:
+    """When that many seconds are over, by `time.monotonic`; None: never.
+
+    Raises:
+        TypeError, ValueError: it is no time, as the native half says it.
+    """
+    check_type("timeout", timeout, "float | None")
+    if timeout is None:
+        return None
+    if not 0 <= timeout < math.inf:
+        raise ValueError(
+            f"cannot set timeout={timeout:g}: a time is a number of seconds, 0 or more; None waits "
+            "for ever"
+        )
+    return time.monotonic() + timeout

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from rsecho import _options, _rsecho
+from rsecho import _options, _rsecho, _rules
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class Policy:
     bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
+        given = {each.name: getattr(self, each.name) for each in fields(Policy)}
+        _options.check(given, _options.TransferOptions, self)
+        _rules.check(given, _rules.POLICY)
         if self.directory is not None:
             object.__setattr__(self, "directory", os.fsdecode(self.directory))
         native(self)

@@ -95,6 +95,11 @@ class Receiver:
             raise ValueError(
                 f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
             )
+        if of_policy.get("receives") is False:
+            raise ValueError(
+                "cannot set receives=False: a Receiver receives; to share files only, use "
+                "UdpServer(transfer=Policy(receives=False, directory=…))"
+            )
         policy = given.get("transfer") or Policy(**of_policy)
         given["transfer"] = Received.of(policy)
         self._server = UdpServer(host, port, **given)
@@ -146,6 +151,7 @@ class Receiver:
             StateError: it was closed.
             ServerError: it ended because it could not serve any more.
         """
+        _options.deadline(timeout)
         self.start()
         found = self._unclaimed.popleft() if self._unclaimed else self._take(timeout)
         if found is not None:
@@ -156,8 +162,8 @@ class Receiver:
         """`receive` for asyncio; when it is cancelled no message is lost."""
         from rsecho import _aio
 
+        deadline = _options.deadline(timeout)
         self.start()
-        deadline = None if timeout is None else time.monotonic() + timeout
 
         def look() -> bool | None:
             left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
@@ -271,6 +277,11 @@ def _message(found: _rsecho._Message) -> Message:
     )
 
 
+def _check_waiting(timeout: float | None, on_ready: object) -> None:
+    _options.deadline(timeout)
+    _options.check_type("on_ready", on_ready, "Callable | None")
+
+
 @explained(_options.ReceiverOptions)
 def receive(
     host: str = "localhost",
@@ -294,6 +305,7 @@ def receive(
         TransferError: one came in part and failed.
         OSError, ValueError: as for `Receiver`.
     """
+    _check_waiting(timeout, on_ready)
     with Receiver(host, port, **options) as receiver:
         if on_ready is not None:
             on_ready(receiver.address)
@@ -314,6 +326,7 @@ async def receive_async(
     Args:
         **options: See `rsecho.sockets.ReceiverOptions`.
     """
+    _check_waiting(timeout, on_ready)
     async with Receiver(host, port, **options) as receiver:
         if on_ready is not None:
             on_ready(receiver.address)

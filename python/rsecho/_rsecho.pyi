@@ -26,6 +26,7 @@ __all__ = [
     "UdpClient",
     "__version__",
     "after_fork",
+    "check_terms",
     "figures",
     "is_debug_build",
     "kernel_limits",
@@ -734,6 +735,12 @@ class TcpClient:
 
     def close(self) -> None:
         """Close the socket and end waits in other threads."""
+
+def check_terms(given: dict[str, Any], /) -> None:
+    """Refuse limits of transfers that can never work, as `TransferClient` takes them in `given`.
+
+    Raises ValueError.
+    """
 
 # How many bytes are done, and of how many (None: not known).
 _Progress: TypeAlias = Callable[[int, int | None], object]

@@ -11,7 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsecho import _lifecycle as _lifecycle
-from rsecho import _options, _rsecho, _sources, sockets
+from rsecho import _options, _rsecho, _rules, _sources, sockets
+from rsecho._arguments import refused
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -119,10 +120,11 @@ class Client:
         self._rate: int | None = given.pop("rate", None)
         self._wire: str = given.pop("wire", "native")
         self._chunk_bytes: int | None = given.pop("chunk_bytes", None)
-        if self._wire not in ("native", "plain"):
-            raise ValueError(f"cannot speak wire={self._wire!r}: it is 'native' or 'plain'")
-        if self._chunk_bytes is not None and self._wire != "plain":
-            raise ValueError("cannot set chunk_bytes with wire='native': it follows the path")
+        for argument, value, kind in (("host", host, "str"), ("port", port, "int")):
+            _options.check_type(argument, value, kind)
+        _rules.check(options, _rules.TRANSFER)
+        # Refused here rather than by the first transfer.
+        _rsecho.check_terms(self._limits() | {"chunk_bytes": self._chunk_bytes})
         family, engine = given.pop("family", 0), given.pop("engine", "auto")
         native_options = _rsecho.SocketOptions(**sockets.roomy(given))
         self._native = _rsecho.TransferClient(
@@ -174,9 +176,14 @@ class Client:
             replace: May take the place of what has that name there.
             progress: See `Progress`.
         """
+        _options.check_type("replace", replace, "bool")
+        _options.check_type("progress", progress, "Progress | None")
+        explicit = name
         if name is None:
             name = os.path.basename(os.fspath(source)) if isinstance(source, os.PathLike) else ""  # noqa: PTH119
         words = components(name)
+        asked = {"name": explicit, "called": words or None, "replace": replace, "wire": self._wire}
+        _rules.check(asked, _rules.SEND)
         given = self._limits() | {
             "name": words,
             "replaces": replace,
@@ -210,11 +217,21 @@ class Client:
         words = components(name)
         if not words:
             raise ValueError("cannot fetch what has no name: say which")
+        for argument, value, kind in (
+            ("to", to, "str | PathLike | None"),
+            ("overwrite", overwrite, "bool"),
+            ("max_message_bytes", max_message_bytes, "int"),
+            ("progress", progress, "Progress | None"),
+        ):
+            _options.check_type(argument, value, kind)
+        # Its default cannot be told from the same number.
+        limit = None if max_message_bytes == MAX_MESSAGE_BYTES else max_message_bytes
+        _rules.check({"to": to, "overwrite": overwrite, "max_message_bytes": limit}, _rules.FETCH)
         path = None if to is None else Path(to)
         if path is not None and path.is_dir():
             path /= words[-1]
         given = self._limits() | {"overwrites": overwrite, "max_message_bytes": max_message_bytes}
-        del given["bytes_per_second"]
+        del given["rate"]
         sink = None if path is None else ("path", os.fspath(path))
         with self._turn:
             # Not as the tuple's inferred type, which mypy widens.
@@ -224,6 +241,8 @@ class Client:
     def echo(self, data: Buffer, *, progress: Progress | None = None) -> bytes:
         """Sends a message and fetches it back, from a server that echoes messages."""
         self._needs_native("echo")
+        _options.check_type("data", data, "Buffer")
+        _options.check_type("progress", progress, "Progress | None")
         with self._turn:
             return self._native.echo(data, self._limits(), progress)
 
@@ -231,7 +250,7 @@ class Client:
         return {
             "timeout": self._timeout,
             "progress_timeout": self._progress_timeout,
-            "bytes_per_second": self._rate,
+            "rate": self._rate,
         }
 
     def _needs_native(self, what: str) -> None:
@@ -336,8 +355,8 @@ def components(name: Name) -> list[str]:
         TypeError: it is none.
         ValueError: it is no UTF-8.
     """
-    if isinstance(name, bytes | bytearray):
-        raise TypeError(f"cannot use {name!r} as a name: it is a str, or a list of them")
+    if not (isinstance(name, str) or _is_list_of_str(name)):
+        raise refused("name", name, "a str, or a list of them", TypeError)
     if not name:
         return []
     words = name.split("/") if isinstance(name, str) else list(name)
@@ -348,6 +367,10 @@ def components(name: Name) -> list[str]:
             f"cannot use {name!r} as a name: it is no UTF-8; give another by name="
         ) from None
     return words
+
+
+def _is_list_of_str(name: object) -> bool:
+    return isinstance(name, list | tuple) and all(isinstance(each, str) for each in name)
 
 
 def _build(kind: type[_T], name: list[str], url: str, found: dict[str, Any]) -> _T:

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rsecho import _lifecycle as _lifecycle
-from rsecho import _rsecho, sockets
+from rsecho import _options, _rsecho, sockets
 
 # The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
 from rsecho._explained import explained
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Reply", "TcpClient", "UdpClient"]
 
 _Native = TypeVar("_Native", _rsecho.UdpClient, _rsecho.TcpClient)
+
+
+def _check_peer(host: object, port: object, timeout: float | None, family: object) -> None:
+    for name, value, kind in (
+        ("host", host, "str"),
+        ("port", port, "int"),
+        ("family", family, "Literal[0, 4, 6]"),
+    ):
+        _options.check_type(name, value, kind)
+    _options.deadline(timeout)
+
+
+def _check_exchange(name: str, data: object, expected: object, takes_any: object) -> None:
+    _options.check_type(name, data, "Buffer")
+    _options.check_type("expected", expected, "Buffer | None")
+    _options.check_type("takes_any", takes_any, "bool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,7 @@ class Client(Generic[_Native]):
 
     def request(self, data: Buffer) -> bytes:
         """Sends `data` and returns what comes back; see the class for what can go wrong."""
+        _options.check_type("data", data, "Buffer")
         with self._turn:
             return self._native.request(data, self._timeout)[0]
 
@@ -93,6 +110,7 @@ class Client(Generic[_Native]):
         Raises:
             ValueError: both `expected` and `takes_any`.
         """
+        _check_exchange("data", data, expected, takes_any)
         with self._turn:
             reply = self._native.request(
                 data, self._timeout, expected=expected, takes_any=takes_any
@@ -184,12 +202,14 @@ class UdpClient(Client[_rsecho.UdpClient]):
         family: Literal[0, 4, 6] = 0,
         **options: Unpack[UdpClientOptions],
     ) -> None:
+        _check_peer(host, port, timeout, family)
         native_options = sockets.options(options, sockets.UdpClientOptions, self)
         native = _rsecho.UdpClient(host, port, native_options, family=family)
         super().__init__(native, timeout)
 
     def send(self, data: Buffer) -> None:
         """Sends one datagram."""
+        _options.check_type("data", data, "Buffer")
         self._native.send(data, self._timeout)
 
     def receive(self) -> bytes:
@@ -242,21 +262,25 @@ class TcpClient(Client[_rsecho.TcpClient]):
         family: Literal[0, 4, 6] = 0,
         **options: Unpack[TcpClientOptions],
     ) -> None:
+        _check_peer(host, port, timeout, family)
         native_options = sockets.options(options, sockets.TcpClientOptions, self)
         native = _rsecho.TcpClient(host, port, native_options, family=family, timeout=timeout)
         super().__init__(native, timeout)
 
     def send_all(self, data: Buffer) -> None:
         """Sends all of `data`."""
+        _options.check_type("data", data, "Buffer")
         self._native.send_all(data, self._timeout)
 
     def receive(self, max_bytes: int = 65_536) -> bytes:
         """Waits for some bytes, `max_bytes` (and 1 MiB) at most; empty: the peer has ended
         the stream."""
+        _options.check_type("max_bytes", max_bytes, "int")
         return self._native.receive(max_bytes, self._timeout)
 
     def receive_exactly(self, count: int) -> bytes:
         """Waits for `count` bytes."""
+        _options.check_type("count", count, "int")
         return self._native.receive_exactly(count, self._timeout)
 
     def exchange_line(
@@ -269,6 +293,7 @@ class TcpClient(Client[_rsecho.TcpClient]):
             EndOfStreamError: the stream ended before the newline.
             OSError: with EMSGSIZE: no newline came within 64 MiB more than `line` has.
         """
+        _check_exchange("line", line, expected, takes_any)
         with self._turn:
             reply = self._native.request_line(
                 line, self._timeout, expected=expected, takes_any=takes_any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsecho.layout import RecordLayout
@@ -29,6 +29,6 @@ class Record:
     """The decoded values, in the layout's order."""
 
     @property
-    def fields(self) -> dict[str, bool | int | float | bytes]:
-        """The values by name."""
+    def fields(self) -> dict[str, Any]:
+        """The values by the names of the layout: bool, int, float or bytes."""
         return dict(zip(self.layout.names, self.values, strict=True))

@@ -12,9 +12,19 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rsecho import _lifecycle, _options, _policy, _rsecho, _servers, responders, sockets, stats
+from rsecho import (
+    _lifecycle,
+    _options,
+    _policy,
+    _rsecho,
+    _rules,
+    _servers,
+    responders,
+    sockets,
+    stats,
+)
 from rsecho import guard as guards
-from rsecho._errors import ServerError, StopTimeoutError
+from rsecho._errors import FormatError, ServerError, StopTimeoutError
 from rsecho._explained import explained
 from rsecho._options import Engine, Wait
 from rsecho.layout import RecordLayout
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, Self, Unpack
 
-    from rsecho._options import OnRecord, ServerOptions
+    from rsecho._options import ServerOptions
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
     from rsecho.stats import TcpStats, UdpStats
 
@@ -60,6 +70,8 @@ class Server(ABC):
     """What UDP and TCP servers have in common. Not made itself."""
 
     _native: _rsecho.Server
+    # As `_rules` calls it.
+    _protocol: str
 
     def __init__(
         self,
@@ -70,15 +82,22 @@ class Server(ABC):
         known: type,
     ) -> None:
         _options.check(options, known, self)
+        for name, value, kind in (
+            ("host", host, "str"),
+            ("port", port, "int"),
+            ("sock", sock, "HasFileno | int | None"),
+        ):
+            _options.check_type(name, value, kind)
         given: dict[str, Any] = dict(options)
+        _rules.check({**given, "sock": sock}, _rules.SERVER, self._protocol)
         self._on_record = given.pop("on_record", None)
-        self._layout = layout = _layout(given.pop("unpack", None), self._on_record)
+        self._layout = layout = _layout(given.pop("unpack", None))
         self._setup = setup = responders.Setup(
             given.pop("responder", None),
             upper=given.pop("upper", False),
             error_reply=given.pop("error_reply", None),
             layout=layout,
-            takes_fields=_takes_fields(given.pop("responder_takes", "bytes")),
+            takes_fields=given.pop("responder_takes", "bytes") == "fields",
         )
         self._log_payload_bytes = _payload_bytes(given.pop("log_payload_bytes", 128))
         given |= {
@@ -192,6 +211,14 @@ class Server(ABC):
         Raises:
             ValueError: a text that is not in the grammar, or that this protocol cannot do.
         """
+        _options.check_type("spec", spec, "str")
+        _options.check_type("record", record, "int")
+        _options.check_type("replay", replay, "str | None")
+        if replay is not None and record:
+            raise ValueError(
+                f"cannot set record={record} with replay=: a replay repeats decisions and makes "
+                "none; leave one of them out"
+            )
         return self._native.impair(spec, record, replay)
 
     @property
@@ -232,6 +259,7 @@ class Server(ABC):
                 still runs (`is_running`), and ends as soon as it returns: `wait` for that.
             StateError: in a child after fork: the server is the parent's.
         """
+        _options.check_type("drain_timeout", drain_timeout, "float")
         try:
             self._native.stop(self._drain_here(drain_timeout))
         except StopTimeoutError:
@@ -273,6 +301,7 @@ class Server(ABC):
         Raises:
             StateError: it was never started, or belongs to another process.
         """
+        _options.check_type("timeout", timeout, "float | None")
         finish = self._native.wait(timeout)
         return None if finish is None else StopReason(*finish)
 
@@ -284,7 +313,7 @@ class Server(ABC):
         """`wait` for asyncio; can be cancelled, and takes no thread of the loop's executor."""
         from rsecho import _aio
 
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _options.deadline(timeout)
 
         def look() -> StopReason | None:
             left = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
@@ -402,6 +431,8 @@ class UdpServer(Server):
         ValueError: an argument that can never work.
     """
 
+    _protocol = _rules.UDP
+
     def __init__(
         self,
         host: str = "localhost",
@@ -440,6 +471,8 @@ class TcpServer(Server):
         ValueError: an argument that can never work.
     """
 
+    _protocol = _rules.TCP
+
     def __init__(
         self,
         host: str = "localhost",
@@ -460,41 +493,43 @@ class TcpServer(Server):
 
 
 def _framing(framing: str | None, setup: responders.Setup, layout: RecordLayout | None) -> str:
-    if setup.native is None and framing is not None:
-        raise ValueError(f"cannot set framing={framing!r}: plain echo has no requests")
     if framing is None:
         framing = "lines" if not setup.is_callable else "chunks" if layout is None else "records"
-    if framing == "records":
-        if layout is None:
-            raise ValueError("cannot cut into records: give their layout as unpack=")
+    if framing == "records" and layout is not None:
         return f"records={layout.size}"
     return framing
 
 
-def _takes_fields(what: str) -> bool:
-    if what not in ("bytes", "fields"):
-        raise ValueError(f"cannot set responder_takes={what!r}: it is 'bytes' or 'fields'")
-    return what == "fields"
-
-
-def _layout(unpack: RecordLayout | str | None, on_record: OnRecord | None) -> RecordLayout | None:
+def _layout(unpack: RecordLayout | str | None) -> RecordLayout | None:
     if unpack is None:
-        if on_record is not None:
-            raise ValueError("cannot call on_record without records: give their layout as unpack=")
         return None
-    return unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    try:
+        layout = unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    except FormatError as error:
+        raise FormatError(f"cannot use unpack=: {error}") from None
+    if layout.size == 0:
+        raise ValueError(
+            f"cannot set unpack={layout.format!r}: its records have no bytes; add a field, as in "
+            "'!I'"
+        )
+    return layout
 
 
 def _descriptor(sock: HasFileno | int | None, host: str, port: int) -> int | None:
     if sock is None:
         return None
     if (host, port) != ("localhost", 0):
-        raise ValueError("cannot bind an address and serve on sock= too: give one of them")
+        raise ValueError(
+            f"cannot set host={host!r} and port={port} with sock=: that socket has its address "
+            "already; leave host and port out, or sock"
+        )
     return sock if isinstance(sock, int) else sock.fileno()
 
 
 def _payload_bytes(log_payload_bytes: int) -> int:
     # A longer datagram does not exist.
     if not 0 <= log_payload_bytes <= 65_535:
-        raise ValueError(f"cannot log {log_payload_bytes} bytes of a payload: 0 to 65535 can be")
+        raise ValueError(
+            f"cannot set log_payload_bytes={log_payload_bytes}: a payload has 0 to 65535 bytes"
+        )
     return log_payload_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsecho import _rsecho
+from rsecho import _rsecho, _rules
 from rsecho._options import (
     GuardOptions,
     ReceiverOptions,
@@ -67,6 +67,7 @@ class OptionReport:
 def options(keywords: Mapping[str, object], known: type, owner: object) -> _rsecho.SocketOptions:
     """The native options of a client."""
     check(keywords, known, owner)
+    _rules.check(keywords, _rules.CLIENT)
     return _rsecho.SocketOptions(**keywords)
 
 

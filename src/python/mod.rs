@@ -47,7 +47,7 @@ mod native {
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
     #[pymodule_export]
-    use super::transfer::{TransferClient, TransferPolicy};
+    use super::transfer::{TransferClient, TransferPolicy, check_terms};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -132,6 +132,11 @@ impl SocketOptions {
     /// them back, and says what came of each.
     pub(crate) fn apply(&self, socket: &Socket, v6: bool, target: Target) -> Result<SocketReport> {
         self.validate()?;
+        if self.ipv6_only.is_some() && !v6 {
+            let rule = "it is an option of IPv6 sockets, and this address is IPv4";
+            return Err(Error::argument("set", "ipv6_only", rule)
+                .or("leave it out, or take an IPv6 address such as ::"));
+        }
         let options = self.with_defaults(target);
         let mut report = SocketReport::default();
         for row in ROWS {

@@ -94,7 +94,7 @@ def test_options_reach_the_transfer(peer: Peer, command: Run, albums: Path) -> N
         "chunk_bytes": None,
         "timeout": 5.0,
         "progress_timeout": 2.0,
-        "bytes_per_second": 10 << 20,
+        "rate": 10 << 20,
     }
     assert peer.clients[-1].made_with == {"family": 4, "engine": "portable"}
     assert command("push", str(albums / "a.raw"), TO, "--wire", "plain", "--chunk", "1K") == 0
@@ -109,7 +109,7 @@ def test_the_environment_tells_as_well(
     monkeypatch.setenv("RSECHO_RATE", "1K")
     monkeypatch.setenv("RSECHO_NAME", "from/outside")
     assert command("push", str(albums / "a.raw"), TO) == 0
-    assert peer.given[-1]["bytes_per_second"] == 1024
+    assert peer.given[-1]["rate"] == 1024
     assert peer.given[-1]["name"] == ["from", "outside"]
 
 

@@ -260,8 +260,8 @@ def command(**given: Any) -> None:
     udp["transfer"] = policy
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
-        udp=udp,
-        tcp=tcp,
+        udp=shared.obeyed(udp, "server", "udp"),
+        tcp=shared.obeyed(tcp, "server", "tcp"),
     )
     takes_messages = isinstance(policy, Announced)
     foreground = Foreground(listeners.bind(given["udp"], given["tcp"]), printer, takes_messages)
