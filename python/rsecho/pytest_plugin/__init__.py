@@ -52,7 +52,7 @@ without Python, so nobody sees what came: `received`, `streams`, `wait_for` and 
 RuntimeError; `stats()` works.
 
 **Impairments.** `@pytest.mark.impair("loss 20%", seed=1)` impairs all servers of a test. It is an
-error on a test that uses none. The words are in docs/impair.md. Impairments that name no seed take
+error on a test that uses none. `with udp_echo.impair("in loss 100%"):` does so for a block. The words are in docs/impair.md. Impairments that name no seed take
 the test's, which is made of its id and the session's seed alone: neither the order of tests nor
 xdist changes it. pytest's header and the report of each failure show the session's seed;
 `--rsecho-seed N` repeats it.
