@@ -277,8 +277,8 @@ class SocketOptions:
 class GuardPolicy:
     """Which protections a server has. Immutable.
 
-    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
-    once (None: the default).
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens per second, or a pair of
+    that and how many at once (None: the default).
 
     Raises ValueError for a rule that can never work.
     """
@@ -305,7 +305,7 @@ def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
 
 # Each kind of event: its name, when it happened (nanoseconds since 1970), the server's URL,
 # then its parts.
-_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str]
+_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str, dict[str, Any]]
 """Level (as in logging), a short name, the line."""
 _ReceivedEvent: TypeAlias = tuple[Literal["received"], int, str, _Address, int, bytes, str | None]
 _AnsweredEvent: TypeAlias = tuple[Literal["answered"], int, str, _Address, int, str | None]
