@@ -56,6 +56,10 @@ const MAX_DATAGRAM_BYTES: usize = 65_527;
 const PAGE_BYTES: usize = 256 * 1024;
 const PAGE_ENTRIES: usize = 1024;
 
+/// What each datagram of several costs on the wire beside its bytes: UDP's header and that of IPv6,
+/// which is the longer one.
+const HEADER_BYTES: usize = 48;
+
 /// Where a reply goes that is made later than its batch, and how long its request was.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
@@ -63,7 +67,7 @@ pub struct Asker {
     pub transmit: Transmit,
     /// The bytes of the request.
     pub request_bytes: usize,
-    /// The bytes that it was answered with already.
+    /// The bytes that it was answered with already, with their headers.
     pub replied_bytes: usize,
 }
 
@@ -139,7 +143,7 @@ impl Outbox {
     pub fn reply_more(&mut self, asker: &mut Asker, data: &[u8]) {
         self.tally.add(Count::ProducedPackets, 1);
         self.reply(asker, data);
-        asker.replied_bytes += data.len();
+        asker.replied_bytes += data.len() + HEADER_BYTES;
     }
 
     fn may_reply(&self, asker: &Asker, reply_bytes: usize) -> bool {
@@ -277,5 +281,36 @@ impl Outbox {
             self.page.clear();
             self.page.shrink_to(2 * PAGE_BYTES);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    /// How many replies of so many bytes each a request of 100 bytes from there may have.
+    fn replies(peer: &str, length: usize) -> usize {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let mut asker = Asker {
+            transmit: Transmit::to(RawAddress::from(peer)),
+            request_bytes: 100,
+            replied_bytes: 0,
+        };
+        let mut out = Outbox::new(Policy::default());
+        for _ in 0..50 {
+            out.reply_more(&mut asker, &vec![0; length]);
+        }
+        assert_eq!(out.tally.count(Count::ProducedPackets), 50);
+        out.entries().len()
+    }
+
+    #[test]
+    fn several_replies_together_amplify_no_more_than_one() {
+        assert_eq!(replies("127.0.0.1:4000", 100), 50);
+        // Three times 128 bytes on the wire, of which each takes 128, or 148 where it counts.
+        assert_eq!(replies("192.0.2.1:4000", 100), 2);
+        assert_eq!(replies("[2001:db8::1]:4000", 100), 3);
+        assert!(replies("192.0.2.1:4000", 0) <= 10);
     }
 }
