@@ -52,9 +52,9 @@ class TransferError(RsechoError):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        """The cause in one word: "unknown", "too_large", "too_many", "exists", "exists_alike", "bad_name",
-        "not_found", "refused", "corrupt", "io", "timed_out", "cancelled" or "version"; docs/transfer.md
-        explains them under ABORT."""
+        """The cause in one word: "unknown", "too_large", "too_many", "exists", "exists_alike",
+        "bad_name", "not_found", "refused", "corrupt", "io", "timed_out", "cancelled" or "version".
+        docs/transfer.md explains them under ABORT."""
         self.is_remote = is_remote
         """True if the other side reported the failure."""
         self.missing = missing

@@ -88,7 +88,8 @@ class Client(Generic[_Native]):
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, by keyword: the requested value and the one that the kernel set."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return sockets.report(self._native.socket_report)
 
     def request(self, data: Buffer) -> bytes:
@@ -290,8 +291,8 @@ class TcpClient(Client[_rsecho.TcpClient]):
     def exchange_line(
         self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """Sends `line` and a newline, and waits for one line, which is returned without its newline.
-        The arguments are those of `exchange`. Bytes after the line can be received later.
+        """Sends `line` and a newline, and waits for one line, which is returned without its
+        newline. The arguments are those of `exchange`. Bytes after the line can be received later.
 
         Raises:
             EndOfStreamError: the stream ended before the newline.
@@ -317,7 +318,8 @@ class TcpClient(Client[_rsecho.TcpClient]):
     async def exchange_line_async(
         self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """`exchange_line` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
+        """`exchange_line` for asyncio, on a thread. Cancelling does not end it; its timeout
+        does."""
         import asyncio
 
         return await asyncio.to_thread(
@@ -331,7 +333,8 @@ class TcpClient(Client[_rsecho.TcpClient]):
         return await asyncio.to_thread(self.receive, max_bytes)
 
     async def receive_exactly_async(self, count: int) -> bytes:
-        """`receive_exactly` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
+        """`receive_exactly` for asyncio, on a thread. Cancelling does not end it; its timeout
+        does."""
         import asyncio
 
         return await asyncio.to_thread(self.receive_exactly, count)

@@ -55,9 +55,9 @@ class StopReason:
     """Why a server has ended."""
 
     name: Literal["stopped", "idle", "empty", "failed", "panicked"]
-    """"stopped": stop was requested. "idle": no datagram arrived for `idle_timeout`. "empty": an empty
-    datagram arrived, with `stop_on_empty`. "failed": a system call failed. "panicked": a bug in
-    native code."""
+    """"stopped": stop was requested. "idle": no datagram arrived for `idle_timeout`. "empty": an
+    empty datagram arrived, with `stop_on_empty`. "failed": a system call failed. "panicked": a bug
+    in native code."""
     detail: str
     """The same as a sentence, with the error if there was one."""
 
@@ -126,8 +126,8 @@ class Server(ABC):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port. Two items for IPv6 as well; a link-local host includes its interface, as in
-        `fe80::1%eth0`."""
+        """Host and port. Two items for IPv6 as well; a link-local host includes its interface, as
+        in `fe80::1%eth0`."""
         return self._native.address
 
     @property
@@ -142,12 +142,14 @@ class Server(ABC):
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, by keyword: the requested value and the one that the kernel set."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return sockets.report(self._native.socket_report)
 
     @property
     def needs_loop(self) -> bool:
-        """True if the responder is a coroutine function: then `start` needs a running event loop."""
+        """True if the responder is a coroutine function: then `start` needs a running event
+        loop."""
         return self._setup.loop is not None
 
     @property
@@ -163,8 +165,8 @@ class Server(ABC):
         """Starts the workers and returns at once.
 
         Raises:
-            StateError: it was started before, belongs to another process, or needs an event loop and
-                none is running here.
+            StateError: it was started before, belongs to another process, or needs an event loop
+                and none is running here.
         """
         from rsecho import _pump
 
@@ -190,13 +192,15 @@ class Server(ABC):
         UDP: in the words of `tc qdisc add … netem`, for replies or, after `in`, for incoming
         datagrams: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
         "corrupt 0.1%", "delay 9ms reorder 25% gap 5", "rate 1mbit", "limit 100", "truncate 5%",
-        "seed 7", "in loss 20%; out delay 10ms". TCP: in the words of Toxiproxy, as in "latency 100 jitter 20",
-        "bandwidth 64", "slicer 64", "limit_data 1000", "reset_peer 500", "timeout 1000",
-        "slow_close 100", "half_close", "accept_hang", "refuse".
+        "seed 7", "in loss 20%; out delay 10ms".
+        TCP: in the words of Toxiproxy, as in "latency 100 jitter 20", "bandwidth 64", "slicer 64",
+        "limit_data 1000", "reset_peer 500", "timeout 1000", "slow_close 100", "half_close",
+        "accept_hang", "refuse".
 
         Datagrams sent after this has returned meet the new impairment; datagrams that the old one
-        delays are sent at once. What happens to a datagram depends only on the seed, on its flow and
-        on its number within the flow. Flows are numbered from 0, in the order in which they appear.
+        delays are sent at once. What happens to a datagram depends only on the seed, on its flow
+        and on its number within the flow. Flows are numbered from 0, in the order in which they
+        appear.
 
         Args:
             spec: The impairment; docs/impair.md has all words.
@@ -320,7 +324,8 @@ class Server(ABC):
     @overload
     async def wait_async(self, timeout: float) -> StopReason | None: ...
     async def wait_async(self, timeout: float | None = None) -> StopReason | None:
-        """`wait` for asyncio. It can be cancelled, and does not use the executor of the event loop."""
+        """`wait` for asyncio. It can be cancelled, and does not use the executor of the event
+        loop."""
         from rsecho import _aio
 
         deadline = _options.deadline(timeout)
@@ -426,8 +431,8 @@ class UdpServer(Server):
     """Answers each datagram with its own bytes (RFC 862).
 
     Args:
-        host: Name or numeric address to bind; "" for all IPv4 interfaces. If a name has addresses of
-            both kinds, the IPv4 address is used. By default "localhost".
+        host: Name or numeric address to bind; "" for all IPv4 interfaces. If a name has addresses
+            of both kinds, the IPv4 address is used. By default "localhost".
         port: Port to bind; 0, the default, picks a free one.
         sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and `port`. It is
             duplicated; the caller closes the original. It may block or not. If it is shut down, the
@@ -472,8 +477,8 @@ class TcpServer(Server):
     Args:
         host: As for `UdpServer`.
         port: As for `UdpServer`.
-        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. The server
-            makes it non-blocking, and does so again if its owner makes it blocking.
+        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. The
+            server makes it non-blocking, and does so again if its owner makes it blocking.
         **options: See `rsecho.sockets.TcpServerOptions`.
 
     Raises:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import rsecho
-from rsecho import layout, limits, logs, records, responders, sockets, stats, transfer
+from rsecho import layout, limits, records, responders, sockets, stats, transfer
 
 PACKAGE = Path(rsecho.__file__).parent
 ROOT = Path(__file__).parents[2]
 MODULES: list[ModuleType] = [rsecho, transfer, sockets]
-MODULES += [layout, limits, logs, records, responders, stats]
+MODULES += [layout, limits, records, responders, stats]
 
 
 def docstrings() -> Iterator[tuple[Path, str]]:

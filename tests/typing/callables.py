@@ -3,12 +3,14 @@ as a callable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rsecho
 from rsecho import transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def of_bytes(data: bytes, peer: rsecho.Peer) -> bytes | None:
