@@ -21,17 +21,18 @@ __all__ = ["Policy", "native"]
 @explained(_options.TransferOptions)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a server does with large messages: `UdpServer(transfer=Policy(directory="in"))`.
+    """How a server handles large messages, as in `UdpServer(transfer=Policy(directory="in"))`.
 
-    Each limit holds for all workers together. A name that comes from outside is never a path:
-    each of its components is looked up by itself below the directory, and no link is followed.
-    A file appears under its name once it is whole and on disk.
+    Each limit is for all workers together. A name from outside is never used as a path: each
+    component is looked up by itself below the directory, and links are not followed. A file appears
+    under its name only when it is complete and on disk.
 
     Args:
         **options: See `rsecho.sockets.TransferOptions`.
 
     Raises:
-        ValueError: a limit that can never work, or a directory that is none.
+        TypeError: a value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
         OSError: the directory cannot be used.
     """
 

@@ -1,13 +1,15 @@
-"""What a server answers, where that is not what came: names, callables, coroutine functions.
+"""Responders: what a server answers instead of the request itself.
 
-A callable is asked with `(data, peer)` and returns the reply, or None for none. It runs on the
-server's own thread, for a whole batch at a time, with the GIL held; a coroutine function runs on
-the event loop in which the server was started. What either raises costs that one request: it is
-counted, logged with its traceback, and answered with `error_reply` if there is one.
+A responder is a name, a callable or a coroutine function. A callable is called with `(data, peer)`
+and returns the reply, or None for no reply. It runs on a worker thread of the server, with the GIL
+held for a whole batch of requests. A coroutine function runs on the event loop in which the server
+was started. An exception affects only its own request, which is counted, logged with the traceback,
+and answered with `error_reply` if that is set.
 
 A callable may fork (`os.fork`, `multiprocessing`) and run programs (`subprocess`). A forked child
-ends where it would go on in the server: with the status of its `sys.exit()`, or, where it raises or
-returns, with status 1 and a traceback or a line on standard error. What it returned goes nowhere.
+exits at the point where it would continue in the server: with the status of `sys.exit()`; if it
+raises or returns, with status 1 and a traceback or a line on standard error. Its return value is
+not sent.
 """
 
 from __future__ import annotations
@@ -48,10 +50,10 @@ _MOST_AT_A_TIME = 10_000
 
 
 class Peer(NamedTuple):
-    """Who asked: an address as `socket` has it."""
+    """Address of a client, as the pair (host, port) of the `socket` module."""
 
     host: str
-    """Numeric; of a link-local address with its interface, as in `fe80::1%eth0`."""
+    """Numeric address; a link-local one includes its interface, as in `fe80::1%eth0`."""
     port: int
 
 
