@@ -28,10 +28,20 @@ def configure_logging(level: str, format: str, config_path: str | None) -> None:
 
 def _to_standard_error(level: str, format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    if format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(TextFormatter())
+        handler.addFilter(_is_news)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what the command prints itself: where it listens, and the totals."""
+    is_printed = getattr(record, "event", None) in ("listening", "stopped")
+    return not (is_printed and record.levelno <= logging.INFO)
 
 
 def _from_file(path: str) -> None:
