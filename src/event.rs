@@ -1,4 +1,4 @@
-//! What happened, from the workers to whoever logs it: a bounded queue that never makes
+//! What happened, from the workers to the log: a bounded queue that never makes
 //! a worker wait.
 //!
 //! Two lanes. Frequent events (a datagram, a connection) go through a fixed ring and are
@@ -327,7 +327,7 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Where a server's events go, and how much of each payload. Cheap to ask once a batch.
+/// Where a server's events go, and how much of each payload. Cheap to ask once per batch.
 #[derive(Debug)]
 pub struct Observer {
     server: Arc<str>,

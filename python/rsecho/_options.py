@@ -172,7 +172,7 @@ class TransferOptions(TypedDict, total=False):
     """How much may lie in the directory, all that is received with what was there; None: as much
     as there is room for."""
     echo: bool
-    """Sends each message back to whoever sent it and asks for it. By default False."""
+    """Keeps each message for its sender, who can fetch it back. By default False."""
     wire: Wire
     """"native", the default: docs/transfer.md. "plain": what programs speak that split their data
     by hand: a datagram with the count of chunks, then each chunk behind its index, 4 bytes
@@ -189,7 +189,7 @@ class TransferOptions(TypedDict, total=False):
     progress_timeout: float
     """Seconds without progress after which a transfer has failed. By default 10."""
     bytes_per_second: int | None
-    """How fast a message is sent to whoever asks for it, at most; None: as fast as the path
+    """Limits the speed at which a fetched message is sent; None: as fast as the path
     allows."""
 
 
@@ -201,7 +201,7 @@ class TransferClientOptions(UdpClientOptions, total=False):
     progress_timeout: float
     """Seconds without progress after which it has failed. By default 10."""
     rate: int | None
-    """Bytes a second that are sent at most; None: as fast as the path allows."""
+    """Limits the speed of sending, in bytes per second; None: as fast as the path allows."""
     wire: Wire
     """"native", the default, or "plain", as the receiver speaks: see `Policy`. "plain" only
     sends, and does not learn whether anything arrived."""
@@ -253,9 +253,9 @@ class TcpServerOptions(ServerOptions, TcpOptions, total=False):
     recv_timeout: float | None
     """SO_RCVTIMEO, in seconds; the server never waits in a receive: see `idle_timeout`."""
     send_timeout: float | None
-    """SO_SNDTIMEO: a connection whose peer takes nothing of what is due to it for so many
-    seconds is reset, and counted as `stalled`; 0: never. By default 60 where others than this
-    machine can connect, never on loopback."""
+    """Resets a connection whose peer reads nothing for this many seconds while replies wait, and
+    counts it as `stalled` (SO_SNDTIMEO); 0: never. By default 60 if other machines can connect,
+    never on loopback."""
     idle_timeout: float | None
     """A connection over which nothing came or went for this many seconds is closed; 0: never. None:
     an hour where others than this machine can connect, never on loopback."""

@@ -1,4 +1,4 @@
-"""Whoever receives large messages in Python. Users find it in `rsecho.transfer`."""
+"""Receives large messages in Python. Users find it in `rsecho.transfer`."""
 
 from __future__ import annotations
 

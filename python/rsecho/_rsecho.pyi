@@ -74,7 +74,7 @@ class RecordLayout:
         `names`: one name per value, unique, of printable characters, as an iterable or as one
         string separated by spaces or commas. Default: `field_0`, `field_1`, …
 
-        Raises `FormatError` if the format or the names cannot be used, TypeError if they are no
+        Raises `FormatError` if the format or the names cannot be used, TypeError if they are not
         text.
         """
 
@@ -88,7 +88,7 @@ class RecordLayout:
 
     @property
     def field_count(self) -> int:
-        """Values in one record. Padding is no value, a string is one."""
+        """Values in one record. A string counts as one, padding as none."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class RecordLayout:
         """Decode exactly one record.
 
         `data`: `size` bytes in any C-contiguous buffer. Raises `RecordError` if it is shorter or
-        longer, TypeError if it is no buffer, BufferError if it has gaps.
+        longer, TypeError if it is not a buffer, BufferError if it has gaps.
         """
 
     def unpack_from(self, data: Buffer, offset: SupportsIndex = 0) -> tuple[_Value, ...]:
@@ -254,7 +254,7 @@ class SignalWatch:
     `last_words` has returned, or after a second."""
 
     def __new__(cls, signals: Sequence[int], last_words: Callable[[], object], /) -> SignalWatch:
-        """Begin to wait. Raises `OSError` when a number is no signal's."""
+        """Begin to wait. Raises `OSError` when a number is not that of a signal."""
 
     def wait(self, timeout: float, /) -> bool:
         """True once the first has come; waits for it, `timeout` seconds at most."""
@@ -583,8 +583,8 @@ class Server:
         the default."""
 
     def impair(self, spec: str, record: int, replay: str | None, /) -> str:
-        """Impair this from now on; "" for nothing. Record so many decisions, or repeat those of
-        a trace. Returns what is in force, with its seed.
+        """Replace the current impairment; "" removes it. Record up to `record` decisions, or
+        repeat those of a trace. Returns the spec in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
         """

@@ -334,7 +334,7 @@ def components(name: Name) -> list[str]:
 
     Raises:
         TypeError: it is none.
-        ValueError: it is no UTF-8.
+        ValueError: it is not UTF-8.
     """
     if isinstance(name, bytes | bytearray):
         raise TypeError(f"cannot use {name!r} as a name: it is a str, or a list of them")
@@ -345,7 +345,7 @@ def components(name: Name) -> list[str]:
         "".join(words).encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"cannot use {name!r} as a name: it is no UTF-8; give another by name="
+            f"cannot use {name!r} as a name: it is not UTF-8; give another by name="
         ) from None
     return words
 

@@ -182,7 +182,7 @@ class Server(ABC):
 
         Args:
             spec: What to do to it.
-            record: UDP: so many decisions are kept for `impairment_trace`, at most 2**20.
+            record: UDP: the number of decisions to keep for `impairment_trace`, at most 2**20.
             replay: UDP: a trace whose decisions are repeated; of `spec` then only `rate`,
                 `slot` and `limit` count.
 

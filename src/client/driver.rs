@@ -68,7 +68,7 @@ impl Driver {
         Ok(Self::new(bound, format!("udp://{peer}"), peer))
     }
 
-    /// Takes an address, port 0 for any free one, and hears whoever sends there. It has no peer:
+    /// Binds an address (port 0: any free one) and receives from every sender. It has no peer, so
     /// each send needs its address.
     ///
     /// # Errors

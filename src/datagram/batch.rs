@@ -6,16 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Received, Transmit};
 use crate::books::DropReason;
 
-/// What one receive brought into one slot, and what is to become of it.
+/// The message of one slot, and the decision about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
     /// What came.
     pub came: Received,
-    /// So many of its first bytes are to be answered; `None`: nothing is.
+    /// How many of its bytes are to be answered, from the first on; `None`: none.
     pub admitted_bytes: Option<usize>,
-    /// Why the rest is not.
+    /// Why the rest is not answered.
     pub dropped: Option<DropReason>,
-    /// The hop limit that its replies are to have; 0: the socket's own.
+    /// The hop limit of its replies; 0: the socket's own.
     pub reply_hop_limit: u8,
 }
 
@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Without so many more of its datagrams.
+    /// The batch without its next `taken` datagrams.
     #[must_use]
     pub fn without(self, taken: usize) -> Self {
         Self {
