@@ -12,7 +12,7 @@
 //! while nobody is known, and the known may, unless it has been short for [`STRAIN`].
 //!
 //! What follows, for a flood that needs the whole limit (for longer than that):
-//! - of sources that are seen once: sources that have come back lose nothing;
+//! - in a flood of sources that are seen once, sources that have come back lose nothing;
 //! - sources known before it lose nothing if they need less than their class's share, nor do
 //!   the known together as long as they leave the other classes their shares;
 //! - a newcomer loses its first datagram, and then, at another pace than the flood's, nothing as
