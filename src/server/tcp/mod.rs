@@ -131,10 +131,10 @@ pub struct Config {
     /// How a stream is cut into requests for the responder; lines by default. A responder that
     /// speaks first or only listens gets the bytes as they arrive.
     pub framing: Framing,
-    /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
-    /// longer is answered with `Error: Line too long`, and the connection ends.
+    /// The longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. A longer
+    /// line is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
-    /// What is impaired on purpose, to begin with; see [`super::Server::impair`].
+    /// The initial impairment; see [`super::Server::impair`].
     ///
     /// What comes in is impaired before it is echoed or asked with, what goes out after. Each
     /// direction that is impaired takes up to 64 KiB more per connection. A stop waits for delayed
@@ -164,7 +164,7 @@ impl Config {
     /// How long the peer of one may take nothing of what is due to it.
     pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// A server at `listen` with nothing but defaults.
+    /// The defaults, for a server at `listen`.
     pub fn new(listen: Listen) -> Self {
         Self {
             listen,
