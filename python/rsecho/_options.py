@@ -189,7 +189,7 @@ class TransferOptions(TypedDict, total=False):
     """Limit for all bytes in the directory, existing files included. Needs `directory`. None:
     limited by the free space only."""
     echo: bool
-    """Sends each message back to its sender, if that asks for it. By default False."""
+    """Keeps each message for its sender, who can fetch it back. By default False."""
     wire: Wire
     """"native", the default: the protocol of docs/transfer.md. "plain": the format of programs that
     split their data by hand: one datagram with the number of chunks, then each chunk after its

@@ -154,7 +154,7 @@ def test_what_one_file_fails_of_does_not_keep_the_others(
     assert command("push", str(albums), TO, "--json") == 1
     assert list(peer.messages) == ["albums/2026/1.raw", "albums/b.raw"]
     assert f"rsecho: {text}\n" in command.errors
-    assert "it is no UTF-8" in command.errors
+    assert "it is not UTF-8" in command.errors
     found = json.loads(command.output)
     assert (found["schema"], found["target"]) == ("rsecho.push/1", "udp://127.0.0.1:9")
     assert (found["length_bytes"], found["failed"]) == (15, 2)
