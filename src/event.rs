@@ -47,6 +47,32 @@ pub struct Event {
     pub what: What,
 }
 
+/// What a notice says, for programs: each part under a name that says its unit.
+pub type Parts = Vec<(&'static str, Part)>;
+
+/// One part of a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A word or a sentence.
+    Text(String),
+    /// A number.
+    Number(u64),
+    /// Numbers by name, as counters are.
+    Counts(Vec<(&'static str, u64)>),
+}
+
+impl From<&str> for Part {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Part {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -59,6 +85,8 @@ pub enum What {
         name: &'static str,
         /// The whole line.
         text: String,
+        /// What it says, for programs.
+        parts: Parts,
     },
     /// A datagram came, or a piece of a stream.
     Received {
@@ -352,15 +380,26 @@ impl Observer {
 
     /// Reports a rare event.
     pub fn notice(&self, level: Level, name: &'static str, text: impl Into<String>) {
+        self.notice_parts(level, name, text, Parts::new());
+    }
+
+    /// Reports a rare event with its parts.
+    pub fn notice_parts(
+        &self,
+        level: Level,
+        name: &'static str,
+        text: impl Into<String>,
+        parts: Parts,
+    ) {
         if let Some(queue) = &self.queue {
-            queue.push(self.event(
-                now_ns(),
-                What::Notice {
-                    level,
-                    name,
-                    text: text.into(),
-                },
-            ));
+            let text = text.into();
+            let what = What::Notice {
+                level,
+                name,
+                text,
+                parts,
+            };
+            queue.push(self.event(now_ns(), what));
         }
     }
 

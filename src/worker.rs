@@ -15,7 +15,7 @@ use crate::sys;
 /// Why a server has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
-    /// It was told to.
+    /// A stop was requested.
     Stopped,
     /// Nothing came for the idle timeout.
     Idle,
@@ -48,9 +48,9 @@ impl Finish {
 impl fmt::Display for Finish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finish::Stopped => f.write_str("it was told to"),
-            Finish::Idle => f.write_str("nothing came for the idle timeout"),
-            Finish::Empty => f.write_str("an empty datagram came"),
+            Finish::Stopped => f.write_str("stop requested"),
+            Finish::Idle => f.write_str("idle timeout: nothing was received"),
+            Finish::Empty => f.write_str("an empty datagram was received"),
             Finish::Failed(error) => error.fmt(f),
             Finish::Panicked(text) => write!(f, "a worker panicked: {text}"),
         }
@@ -265,9 +265,12 @@ impl Crew {
             return Err(Error::state(
                 operation,
                 &self.name,
-                format!("it belongs to process {}, before fork", self.process),
+                format!(
+                    "process {} started it, and a fork does not copy threads",
+                    self.process
+                ),
             )
-            .or("start a server of its own in the child"));
+            .or("start another server in this process"));
         }
         Ok(())
     }
@@ -283,9 +286,9 @@ impl Crew {
     /// for itself.
     fn check_caller(&self, operation: &'static str) -> Result<()> {
         if self.is_own_worker() {
-            let reason = "its own responder cannot wait for its end";
+            let reason = "its own responder asked for it, which would wait for itself";
             return Err(Error::state(operation, &self.name, reason)
-                .or("do it on another thread, such as the one that started it"));
+                .or("do it on another thread, such as the one that started the server"));
         }
         Ok(())
     }
@@ -500,8 +503,8 @@ impl Crew {
             ),
         };
         Error::unfinished("stop", &self.name, reason).or(
-            "it ends, and frees its port, as soon as that returns: wait() for it, or give \
-             drain_timeout more seconds than the slowest answer takes",
+            "it ends and frees its port as soon as that returns: wait() for it, or set \
+             drain_timeout to more seconds than the slowest answer takes",
         )
     }
 

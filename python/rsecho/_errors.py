@@ -9,6 +9,21 @@ class RsechoError(Exception):
     """Base class of this package's own exceptions."""
 
 
+# One text for the warning in Python and for the command's log line.
+DEBUG_BUILD = (
+    "this is a debug build of rsecho, which is slow: do not measure with it; "
+    "`maturin develop --release` builds an optimised one"
+)
+
+
+class DebugBuildWarning(RuntimeWarning):
+    """The native module was built without optimisation, so its speed says nothing.
+
+    Issued once per process, the first time that something of the package is used.
+    `warnings.simplefilter("ignore", rsecho.DebugBuildWarning)` silences it.
+    """
+
+
 class FormatError(RsechoError, ValueError):
     """A struct format, or its field names, cannot be compiled."""
 

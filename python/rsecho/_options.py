@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from rsecho import _arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
     from os import PathLike
     from typing import TypeAlias
 
@@ -129,6 +130,46 @@ class ServerOptions(TypedDict, total=False):
     """Number of payload bytes that `rsecho.access` shows: 0 to 65,535. By default 128."""
     guard: Guard | None
     """Which peers are not answered. None: the default protections. See `Guard`."""
+
+
+class GuardOptions(TypedDict, total=False):
+    """Keywords of `rsecho.Guard`."""
+
+    allow: Iterable[str | IPv4Network | IPv6Network]
+    """Both protocols: the only networks that are served, in CIDR notation ("192.0.2.0/24",
+    "2001:db8::/32") or as single addresses. Default: all. [`denied`; `denied_connections`]"""
+    deny: Iterable[str | IPv4Network | IPv6Network]
+    """Both protocols: networks that are not served, even where `allow` names them. Default: none.
+    [`denied`; `denied_connections`]"""
+    answer_service_ports: bool
+    """UDP: also answer source ports below 1024, 2049 and 11211 from beyond loopback. These are
+    ports of services that answer whatever they get (CVE-2024-2169). Default: False.
+    [`service_port`]"""
+    loop_guard: bool
+    """UDP: end echo loops with other servers. Each reply has a smaller hop limit than its request,
+    at most 120, so a datagram makes at most 64 rounds between two rsecho servers. An echo that
+    does not lower hop limits is bounded beyond loopback: of datagrams that repeat a reply, one in
+    65,536 is dropped, and one in 64 of those beyond 10,000 per second. docs/guards.md has the
+    bounds. Default: True. [`echo_loop`, `repeated`]"""
+    rate_per_source: float | tuple[float, int] | None
+    """UDP: datagrams per second that one source is answered, or a pair of that and the burst: how
+    many at once. The burst is by default a tenth of the rate, at least 5. Default: no limit.
+    [`rate_limited`]"""
+    rate_total: float | tuple[float, int] | None
+    """UDP: datagrams per second that all sources together are answered, or a pair of that and the
+    burst. Where that is not enough, known sources come first (they have come back for 4 to 9
+    seconds while it was enough), then those that have come back. Each pace at which sources
+    return has a sixteenth of the limit for itself, and a flood of forged sources has one pace or
+    a few. Default: no limit. [`rate_limited_total`]"""
+    max_amplification: float | None
+    """UDP: the longest reply, as a multiple of its request, both with their headers. At least 1,
+    which is an echo's. Default: 3 (RFC 9000 §8.1), no limit on loopback. [`amplification`]"""
+    connections_per_source: int | None
+    """TCP: open connections per source; 0: no limit. Default: 4096, no limit on loopback.
+    [`refused_by_source`]"""
+    connection_rate_per_source: float | tuple[float, int] | None
+    """TCP: new connections per second from one source, or a pair of that and the burst, as for
+    `rate_per_source`. Default: no limit. [`refused_by_rate`]"""
 
 
 class TransferOptions(TypedDict, total=False):

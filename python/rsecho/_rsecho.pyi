@@ -12,6 +12,7 @@ __all__ = [
     "Columns",
     "EventQueue",
     "GuardPolicy",
+    "Later",
     "RecordIterator",
     "RecordLayout",
     "Responder",
@@ -277,8 +278,8 @@ class SocketOptions:
 class GuardPolicy:
     """Which protections a server has. Immutable.
 
-    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
-    once (None: the default).
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens per second, or a pair of
+    that and how many at once (None: the default).
 
     Raises ValueError for a rule that can never work.
     """
@@ -305,7 +306,7 @@ def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
 
 # Each kind of event: its name, when it happened (nanoseconds since 1970), the server's URL,
 # then its parts.
-_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str]
+_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str, dict[str, Any]]
 """Level (as in logging), a short name, the line."""
 _ReceivedEvent: TypeAlias = tuple[Literal["received"], int, str, _Address, int, bytes, str | None]
 _AnsweredEvent: TypeAlias = tuple[Literal["answered"], int, str, _Address, int, str | None]
@@ -407,8 +408,11 @@ class Responder:
         report: Callable[[BaseException, _Address], object],
         error_reply: bytes | None,
         /,
+        *,
+        gives_later: bool = False,
     ) -> Responder:
-        """`function(data, peer)` for each request, on the worker's thread."""
+        """`function(data, peer)` for each request, on the worker's thread; it may return a `Later`
+        if `gives_later`."""
 
     @staticmethod
     def deferred(
@@ -421,11 +425,35 @@ class Responder:
         thread; each ticket is to be ended by one call on `answers`."""
 
 @final
+class Later:
+    """An answer that comes later, perhaps in parts: returned by a responder, and said before or
+    after that, on any thread. What is said behind its end is ignored."""
+
+    def __new__(cls) -> Later: ...
+    def more(self, data: bytes, /) -> None:
+        """One reply, with more to come."""
+
+    def reply(self, data: bytes, /) -> None:
+        """The last reply."""
+
+    def drop(self) -> None:
+        """No reply."""
+
+    def close(self, data: bytes, /) -> None:
+        """The last reply, unless it is empty; then the server ends the TCP connection."""
+
+    def reset(self, data: bytes, /) -> None:
+        """The last reply, unless it is empty; then the server resets the TCP connection."""
+
+    def fail(self) -> None:
+        """It failed, and is not answered."""
+
+@final
 class Answers:
     """Where a worker waits for late answers; of any thread."""
 
     def reply(self, ticket: int, answer: _Answer, /) -> None:
-        """End a request with its answer; None: no reply.
+        """End a request with its answer, which may be a `Later`; None: no reply.
 
         Raises TypeError for anything else; the request is then still open.
         """

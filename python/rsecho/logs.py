@@ -9,8 +9,16 @@ Three loggers, silent until the program configures logging:
 * `rsecho.records`: decoded records at INFO, data of the wrong length at WARNING.
 
 `LogRecord.created` is when the event happened, not when it was written. Each record carries
-its parts as attributes: `time_ns`, `event`, `server`, and, where it has them, `peer`,
-`length`, `payload`, `reason`, `fields`.
+its parts as attributes, which `JsonFormatter` writes as fields: `time_ns`, `event`, `server`, and,
+where it has them, `peer`, `length` (bytes of a datagram), `payload`, `reason`, `fields` (of a
+record). Beside them:
+
+* `listening`: `engine`. `buffer`: `option`, `effective_bytes`, `ceiling_bytes`, `sysctl`.
+* `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
+  `closed` by reason.
+* `closed` (a connection): `received_bytes`, `sent_bytes`.
+* Lines that are written once per second at most: `left_out_lines`, how many like it were not
+  written since the last one. `lost`: `count`, events that came faster than logging took them.
 
 Whatever is in a payload or in an exception's text, a record is one line, and none of its
 characters steers a terminal: what does not print is escaped before a formatter sees it, in

@@ -156,6 +156,19 @@ class Loop:
             raise
 
 
+class GivesLater:
+    """A callable of (data, peer) that may return a `_rsecho.Later`."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[bytes, Peer], Any]) -> None:
+        self.function = function
+
+    def __call__(self, data: bytes, peer: Peer) -> Any:
+        """Asks it."""
+        return self.function(data, peer)
+
+
 class Setup:
     """`responder=` and what belongs to it, made ready for a server."""
 
@@ -193,7 +206,10 @@ class Setup:
             self.loop = Loop(function, self.failures, error_reply)
             self.native = _rsecho.Responder.deferred(self.loop.dispatch, self.failures, error_reply)
         else:
-            self.native = _rsecho.Responder.callable(function, self.failures, error_reply)
+            gives_later = isinstance(function, GivesLater)
+            self.native = _rsecho.Responder.callable(
+                function, self.failures, error_reply, gives_later=gives_later
+            )
 
 
 def load_callable(path: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho import _rsecho, _rules
 from rsecho._options import (
+    GuardOptions,
     ReceiverOptions,
     TcpClientOptions,
     TcpServerOptions,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "GuardOptions",
     "OptionReport",
     "ReceiverOptions",
     "TcpClientOptions",

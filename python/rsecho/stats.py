@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from rsecho._brief import brief
+
 __all__ = ["TcpStats", "UdpStats"]
 
 # The metadata of fields that say how many there are now, not how many there were: what lies
@@ -17,7 +19,7 @@ def _level() -> int:
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class UdpStats:
     """A UDP server's counters at one moment.
 
@@ -69,8 +71,10 @@ class UdpStats:
     more: dict[str, int] = field(default_factory=dict)
     """Counters of the native half that have no field here."""
 
+    __repr__ = brief
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TcpStats:
     """A TCP server's counters at one moment.
 
@@ -89,6 +93,8 @@ class TcpStats:
     """Connections closed at once because the guard denies their source."""
     refused_by_source: int = 0
     """Connections closed at once because their source had reached its limit."""
+    refused_by_rate: int = 0
+    """Connections closed at once because their source had opened too many per second."""
     accept_errors: int = 0
     """Other failures of accept(2)."""
     received_bytes: int = 0
@@ -127,6 +133,8 @@ class TcpStats:
     say."""
     more: dict[str, int] = field(default_factory=dict)
     """Counters of the native half that have no field here."""
+
+    __repr__ = brief
 
 
 _Stats = TypeVar("_Stats", UdpStats, TcpStats)

@@ -21,6 +21,7 @@ counted! {
         Refused: "refused_connections",
         Denied: "denied_connections",
         RefusedBySource: "refused_by_source",
+        RefusedByRate: "refused_by_rate",
         AcceptErrors: "accept_errors",
         Records: "records",
         UnfitRecords: "unfit_records",

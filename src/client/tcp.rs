@@ -310,7 +310,8 @@ impl TcpClient {
     fn too_long(&self, longest: usize) -> Error {
         let error = io::Error::from_raw_os_error(libc::EMSGSIZE);
         self.refused(&error)
-            .or(format!("the reply has no newline within {longest} bytes"))
+            .because(format!("the reply has no line end within {longest} bytes"))
+            .or("is its server one that answers in lines?")
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Asker {
     pub transmit: Transmit,
     /// The bytes of the request.
     pub request_bytes: usize,
+    /// The bytes that it was answered with already.
+    pub replied_bytes: usize,
 }
 
 impl From<&Datagram<'_>> for Asker {
@@ -70,6 +72,7 @@ impl From<&Datagram<'_>> for Asker {
         Self {
             transmit: datagram.message.reply(),
             request_bytes: datagram.data.len(),
+            replied_bytes: 0,
         }
     }
 }
@@ -131,8 +134,17 @@ impl Outbox {
         self.push(asker.transmit, data);
     }
 
+    /// One reply of several to a request, which stays open. Counted as produced, since the
+    /// last one is the request's.
+    pub fn reply_more(&mut self, asker: &mut Asker, data: &[u8]) {
+        self.tally.add(Count::ProducedPackets, 1);
+        self.reply(asker, data);
+        asker.replied_bytes += data.len();
+    }
+
     fn may_reply(&self, asker: &Asker, reply_bytes: usize) -> bool {
         let request_bytes = asker.request_bytes;
+        let reply_bytes = reply_bytes.saturating_add(asker.replied_bytes);
         let allows = |ip| {
             self.policy
                 .allows_reply(ip, request_bytes, reply_bytes, self.copies)

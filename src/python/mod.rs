@@ -39,7 +39,7 @@ mod native {
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
     #[pymodule_export]
-    use super::responder::{Answers, Responder, upper_case};
+    use super::responder::{Answers, Later, Responder, upper_case};
     #[pymodule_export]
     use super::server::{Server, figures};
     #[pymodule_export]

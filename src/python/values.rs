@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 use super::errors;
 use crate::address::Family;
@@ -20,14 +21,33 @@ impl<'py> FromPyObject<'_, 'py> for Whole {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let refuse = || {
+            let text = format!("it is a whole number, not {}", shown(object));
+            Err(PyTypeError::new_err(text))
+        };
         match object.extract::<i64>() {
+            Ok(_) if object.is_instance_of::<PyBool>() => refuse(),
             Ok(number) => Ok(Self(number)),
             Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
                 let is_negative = object.lt(0)?;
                 Ok(Self(if is_negative { i64::MIN } else { i64::MAX }))
             }
+            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => refuse(),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A value in an error: one line, however long or strange it is.
+pub(super) fn shown(object: Borrowed<'_, '_, PyAny>) -> String {
+    const MOST: usize = 60;
+    let Ok(text) = object.repr() else {
+        return "that".to_owned();
+    };
+    let text = text.to_string_lossy().replace(['\n', '\r'], " ");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

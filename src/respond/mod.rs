@@ -59,6 +59,13 @@ pub enum Outcome {
     Failed,
     /// It will be answered later, under this ticket, by [`Completions::complete`].
     Later(u64),
+    /// A late answer's first part; its ticket stays open for the rest.
+    More,
+    /// It is answered, if there are bytes; then the server ends the connection. A datagram has
+    /// none: it is only answered.
+    Close,
+    /// The same, with a reset (RST) instead of an orderly end.
+    Reset,
 }
 
 /// Answers requests.
@@ -210,7 +217,7 @@ impl Replies {
     }
 
     /// The outcome of a request and the bytes of its reply, which are none but for
-    /// [`Outcome::Reply`] and [`Outcome::Error`].
+    /// [`Outcome::Reply`], [`Outcome::Error`], [`Outcome::Close`] and [`Outcome::Reset`].
     pub fn get(&self, index: usize) -> (Outcome, &[u8]) {
         let start = index.checked_sub(1).map_or(0, |last| self.outcomes[last].1);
         let (outcome, end) = self.outcomes[index];

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::address::{self, Family};
 use crate::books::Totals;
 use crate::error::{Error, Result};
-use crate::event::{Level, Observer, Queue};
+use crate::event::{Level, Observer, Part, Queue};
 use crate::impair::Tape;
-use crate::socket::{Adopted, Severity, SocketReport};
+use crate::socket::{self, Adopted, Severity, SocketReport};
 use crate::sys;
 use crate::worker::{self, Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 
@@ -259,12 +259,17 @@ impl Server {
 
     fn observe_start(&self) {
         let text = format!("listening on {} (engine {})", self.name, self.engine);
-        self.observer.notice(Level::Info, "listening", text);
+        let parts = vec![("engine", self.engine.into())];
+        self.observer
+            .notice_parts(Level::Info, "listening", text, parts);
         if self.name.starts_with("udp") && !address::is_loopback(self.address.ip()) {
-            let text = "answers UDP from beyond this machine: replies go to whatever source \
-                        address a datagram claims; bind 127.0.0.1 or ::1 unless you mean it";
-            self.observer
-                .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
+            let text = format!(
+                "{} can be reached from other machines, and UDP source addresses can be forged: \
+                 a reply goes to the address that the request claims; bind 127.0.0.1 or ::1 to \
+                 serve this machine only",
+                self.name
+            );
+            self.observer.notice(Level::Warning, "exposed", text);
         }
         let spec = self.impairment();
         if !spec.is_empty() {
@@ -279,19 +284,27 @@ impl Server {
             if let Some(effective) = &option.effective
                 && option.name.ends_with("buffer_bytes")
             {
-                let ceiling = match (option.ceiling, option.sysctl) {
-                    (Some(ceiling), Some(sysctl)) => format!(", most {ceiling} by {sysctl}"),
-                    _ => String::new(),
-                };
-                let text = format!("{} is {effective} bytes{ceiling}", option.option);
-                self.observer.notice(Level::Info, "buffer", text);
+                let mut text = format!("{} {} is {effective} bytes", self.name, option.option);
+                let mut parts = vec![("option", option.option.into())];
+                if let socket::Value::Number(bytes) = effective {
+                    parts.push(("effective_bytes", (*bytes).into()));
+                }
+                if let (Some(ceiling), Some(sysctl)) = (option.ceiling, option.sysctl) {
+                    text += &format!("; {sysctl} allows {ceiling}");
+                    parts.push(("ceiling_bytes", ceiling.into()));
+                    parts.push(("sysctl", sysctl.into()));
+                }
+                self.observer
+                    .notice_parts(Level::Debug, "buffer", text, parts);
             }
             if let Some((severity, text)) = &option.warning {
                 let level = match severity {
                     Severity::Notice => Level::Info,
                     Severity::Warning => Level::Warning,
                 };
-                self.observer.notice(level, "option", text.clone());
+                let text = format!("{}: {text}", self.name);
+                let parts = vec![("option", option.option.into())];
+                self.observer.notice_parts(level, "option", text, parts);
             }
         }
     }
@@ -452,7 +465,7 @@ impl Drop for Server {
 
 fn impaired(name: &str, text: &str) -> String {
     if text.is_empty() {
-        format!("{name} is not impaired any more")
+        format!("{name} is no longer impaired")
     } else {
         format!("{name} is impaired: {text}")
     }
@@ -487,7 +500,12 @@ fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
         observer.server(),
         totals.trim_end()
     );
-    observer.notice(level, "stopped", text);
+    let parts = vec![
+        ("reason", finish.name().into()),
+        ("counters", Part::Counts(stats.counters.clone())),
+        ("reasons", Part::Counts(stats.reasons.clone())),
+    ];
+    observer.notice_parts(level, "stopped", text, parts);
 }
 
 /// How a server is named: `udp://127.0.0.1:9999`, and for a link-local address with its
@@ -513,8 +531,9 @@ pub(crate) fn check_workers(workers: usize) -> Result<usize> {
     if (1..=MAX_WORKERS).contains(&workers) {
         return Ok(workers);
     }
-    let rule = format!("a server has 1 to {MAX_WORKERS} workers, one a CPU at most is useful");
-    Err(Error::argument("start", format!("{workers} workers"), rule))
+    let rule =
+        format!("a server has 1 to {MAX_WORKERS} workers; more than one per CPU do not help");
+    Err(Error::argument("set", format!("workers={workers}"), rule))
 }
 
 const MAX_WORKERS: usize = 1024;
@@ -525,12 +544,28 @@ pub(crate) fn check_cpus(cpus: &[usize]) -> Result<()> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
         Some(cpu) => Err(Error::argument(
-            "bind a worker to",
-            format!("CPU {cpu}"),
-            "this process may not use it",
+            "set",
+            format!("cpus={cpu}"),
+            "this process may not use that CPU",
         )
-        .or(format!("it may use {allowed:?}: see taskset(1)"))),
+        .or(format!("it may use {}: see taskset(1)", ranges(&allowed)))),
     }
+}
+
+/// Numbers in ascending order, as taskset(1) writes them: 0-3,8.
+fn ranges(numbers: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// Binds the calling worker, the `index`th, to its CPU, if there are any to keep to.

@@ -100,7 +100,7 @@ def test_options_reach_the_transfer(peer: Peer, command: Run, albums: Path) -> N
     assert command("push", str(albums / "a.raw"), TO, "--wire", "plain", "--chunk", "1K") == 0
     assert (peer.given[-1]["wire"], peer.given[-1]["chunk_bytes"]) == ("plain", 1024)
     assert command("push", str(albums / "a.raw"), TO, "--chunk", "1K") == 2
-    assert "it follows the path" in command.errors
+    assert "--chunk needs --wire plain" in command.errors
 
 
 def test_the_environment_tells_as_well(
@@ -298,15 +298,13 @@ def test_serve_is_told_what_to_do_with_large_messages(
     for access, receives, shares in (("push", True, False), ("pull", False, True)):
         found = policy_of(monkeypatch, command, *directory, "--transfer-access", access)
         assert (found.receives, found.shares) == (receives, shares)
-    every = "--echo-transfers --transfer-quota 1G --transfer-rate 1M --overwrite --wire plain"
-    every += " --keep-partial"
+    every = "--transfer-quota 1G --transfer-rate 1M --wire plain --keep-partial --echo-transfers"
     every += " --max-message 1M --max-total 2M --max-open-per-source 3 --progress-timeout 4s"
     assert policy_of(monkeypatch, command, *directory, *every.split()) == Policy(
         directory=tmp_path,
         echo=True,
         quota_bytes=1 << 30,
         bytes_per_second=1 << 20,
-        overwrites=True,
         wire="plain",
         keep_partial=True,
         max_message_bytes=1 << 20,
@@ -314,17 +312,20 @@ def test_serve_is_told_what_to_do_with_large_messages(
         max_open_per_source=3,
         progress_timeout=4.0,
     )
+    found = policy_of(monkeypatch, command, *directory, "--overwrite")
+    assert found == Policy(directory=tmp_path, overwrites=True)
     monkeypatch.setenv("RSECHO_WIRE", "plain")
     assert policy_of(monkeypatch, command) is None
     assert command("serve", "--overwrite") == 2
-    assert "--overwrite needs --transfer DIR or --echo-transfers" in command.errors
+    assert "--overwrite needs --transfer DIR" in command.errors
     assert command("serve", "--transfer", "/nonesuch") == 2
 
 
 def test_serve_tells_what_came_as_json_lines(
     arriving: Queue[_Message], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rsecho.cli.serve import Foreground, Printer
+    from rsecho.cli.foreground import Foreground
+    from rsecho.cli.printer import Printer
 
     arriving.put(message(None, name="a/b", path="/in/a/b"))
     arriving.put(message(None, missing=[(3, 5)], error=("timed_out", "chunks are missing")))

@@ -85,7 +85,7 @@ def test_a_life_is_logged_in_order_and_at_its_time(logged: Recorder) -> None:
         assert record.created == pytest.approx(record.__dict__["time_ns"] / 1e9)
         assert int(record.msecs) == record.__dict__["time_ns"] // 1_000_000 % 1000
     stopped = records[-1].getMessage()
-    assert stopped.startswith(f"stopped {server.url}: it was told to; received_packets=1 ")
+    assert stopped.startswith(f"stopped {server.url}: stop requested; received_packets=1 ")
 
 
 def test_nothing_is_reported_for_each_datagram_unless_wanted(logged: Recorder) -> None:

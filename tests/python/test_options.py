@@ -53,6 +53,23 @@ def test_every_socket_option_is_some_servers_keyword() -> None:
 def test_guards_and_their_native_halves_have_the_same_rules() -> None:
     fields = {field.name for field in dataclasses.fields(rsecho.Guard)}
     assert fields == native_names(lambda: _rsecho.GuardPolicy(nonesuch=1)) == flags("guard")
+    types = {field.name: field.type for field in dataclasses.fields(rsecho.Guard)}
+    typed = sockets.GuardOptions.__annotations__
+    assert types == {name: kind.__forward_arg__ for name, kind in typed.items()}
+
+
+def test_help_tells_every_rule_with_its_type_its_meaning_and_where_it_is_counted() -> None:
+    text = pydoc.render_doc(rsecho.Guard, renderer=pydoc.TextDoc())
+    counted = {field.name for field in dataclasses.fields(rsecho.TcpStats)}
+    counted |= set(rsecho.UdpServer("127.0.0.1").stats().dropped)
+    for name, kind in sockets.GuardOptions.__annotations__.items():
+        start = re.escape(f"{name} ({kind.__forward_arg__}): ")
+        told = re.search(rf"^ +\|? +{start}(.*?)\[(`[^\]]+)\]$", text, re.MULTILINE | re.DOTALL)
+        assert told is not None, name
+        meaning, counts = told.groups()
+        assert re.match("UDP: |TCP: |Both protocols: ", meaning), name
+        assert "Default: " in meaning, name
+        assert set(re.findall("`(\\w+)`", counts)) <= counted, name
 
 
 def test_policies_and_their_native_halves_have_the_same_limits() -> None:

@@ -11,78 +11,93 @@ import click
 
 from rsecho.cli import options as shared
 from rsecho.cli.failure import RUN_TIME, USAGE, CommandError, failing_with, one_line, reason
-from rsecho.cli.options import option
-from rsecho.cli.types import DURATION, SIZE, HostPort
+from rsecho.cli.options import option, section
+from rsecho.cli.shape import Command
+from rsecho.cli.types import DURATION, SIZE, HostPort, Whole
 
 if TYPE_CHECKING:
     from rsecho import TcpClient, UdpClient
     from rsecho.client import Reply
 
 
-@click.command("send", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("target", type=HostPort(), metavar="HOST:PORT")
+@click.command(
+    "send",
+    cls=Command,
+    examples=[
+        ("rsecho send localhost:9999 data", "One datagram; is the reply equal?"),
+        ("rsecho send tcp://[::1]:9999 --file photo.jpg --json", "A file over TCP."),
+        ("rsecho send localhost:9999 --count 10 --interval 1s", "Ten requests."),
+        ("rsecho send localhost:9999 'ECHO hello' --expect hello", "A server that is not an echo."),
+    ],
+)
+@click.argument("target", type=HostPort("udp", "tcp"), metavar="HOST:PORT")
 @click.argument("text", required=False)
-@option(
-    "--tcp",
-    is_flag=True,
-    # RSECHO_TCP says where `serve` listens, which is no flag.
-    envvar="RSECHO_SEND_TCP",
-    help="Over one TCP connection, instead of UDP datagrams.",
+@section(
+    "What to send",
+    option(
+        "--tcp",
+        is_flag=True,
+        # RSECHO_TCP says where `serve` listens, which is no flag.
+        envvar="RSECHO_SEND_TCP",
+        help="Send over one TCP connection instead of as UDP datagrams. tcp://HOST:PORT means the "
+        "same.",
+    ),
+    option("--hex", "hex_digits", metavar="HEX", help="Send these bytes."),
+    option(
+        "--file",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Send a file's bytes.",
+    ),
+    option("--stdin", is_flag=True, help="Send the bytes of standard input."),
+    option("--count", type=Whole(1), default=1, show_default=True, help="Number of requests."),
+    option(
+        "--interval", type=DURATION, default=0.0, show_default="0", help="Time between requests."
+    ),
 )
-@option("--hex", "hex_digits", metavar="HEX", help="Send these bytes.")
-@option("--file", type=click.Path(exists=True, dir_okay=False), help="Send a file's bytes.")
-@option("--stdin", is_flag=True, help="Send the bytes of standard input.")
-@option(
-    "--expect",
-    metavar="TEXT",
-    help="The reply that is right, of a server that answers something else than an echo; with "
-    "\\n and the like as in Python.  [default: what was sent]",
+@section(
+    "What to expect",
+    option(
+        "--timeout",
+        type=DURATION,
+        default=1.0,
+        show_default="1s",
+        has_own_variable=True,
+        help="How long to wait for each reply.",
+    ),
+    option(
+        "--expect",
+        metavar="TEXT",
+        show_default="what was sent",
+        help="The right reply, for servers that are not an echo. \\n, \\x00 and the like are "
+        "escapes, as in Python.",
+    ),
+    option("--any", "takes_any", is_flag=True, help="Accept any reply as right."),
+    option(
+        "--line",
+        is_flag=True,
+        help="TCP: send a line and wait for a line. The line ends are added and left out.",
+    ),
 )
-@option("--any", "takes_any", is_flag=True, help="Any reply is right.")
-@option(
-    "--line",
-    is_flag=True,
-    help="TCP: what is sent is a line, and so is the reply: a newline is added, and the reply "
-    "shown up to its own.",
+@section(
+    "Output",
+    option(
+        "--show",
+        type=SIZE,
+        default=128,
+        show_default=True,
+        help="How many bytes of each reply are shown.",
+    ),
+    shared.json_option,
+    shared.jsonl_option,
 )
-@option(
-    "--timeout",
-    type=DURATION,
-    default=1.0,
-    show_default=True,
-    help="How long to wait for each reply.",
-)
-@option(
-    "--count",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Requests, one after the other.",
-)
-@option("--interval", type=DURATION, default=0.0, show_default=True, help="Time between requests.")
-@shared.family_options
-@shared.buffer_options
-@shared.ip_options
-@option(
-    "--show", type=SIZE, default=128, show_default=True, help="Bytes of each reply that are shown."
-)
-@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a reply.")
+@section("Sockets", shared.family_options, shared.buffer_options, shared.ip_options)
 def command(target: tuple[str, int], **given: Any) -> None:
-    """Send TEXT to an echo server; show the reply, its time, and whether it is equal.
+    """Send TEXT to an echo server. Show the reply, its time, and whether it is equal.
 
     Without TEXT, --hex, --file or --stdin: "hello". Status 1 if a reply is missing or differs.
-
-    \b
-    rsecho send localhost:9999 data
-    rsecho send --tcp --file photo.jpg --json [::1]:9999
-    rsecho send localhost:9999 'ECHO hello' --expect hello
     """
     payload, expected = _payload(given), _expected(given["expect"])
-    if given["takes_any"] and expected is not None:
-        raise click.UsageError("--expect and --any exclude each other")
-    if given["line"] and not given["tcp"]:
-        raise click.UsageError("--line needs --tcp: a datagram ends by itself")
     results = Results(given)
     with _connect(target, given) as client:
         for number in range(1, given["count"] + 1):
@@ -101,9 +116,6 @@ def command(target: tuple[str, int], **given: Any) -> None:
 
 
 def _payload(given: dict[str, Any]) -> bytes:
-    sources = [name for name in ("text", "hex_digits", "file") if given[name] is not None]
-    if len(sources) + given["stdin"] > 1:
-        raise click.UsageError("TEXT, --hex, --file and --stdin exclude each other")
     if given["stdin"]:
         return sys.stdin.buffer.read()
     if given["hex_digits"] is not None:

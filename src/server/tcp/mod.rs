@@ -65,7 +65,7 @@ use crate::books::block::Block;
 use crate::books::tcp::totals;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
-use crate::guard::{Connections, Policy};
+use crate::guard::{Connections, Policy, Protocol};
 use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
@@ -143,7 +143,7 @@ pub struct Config {
     /// passed in, the connection is accepted and reset. A connection that is closed so is
     /// counted as `impaired`, bytes that never come through as discarded.
     pub impair: StreamImpairments,
-    /// Whom not to serve.
+    /// Which sources are not served. A rule for UDP is refused.
     pub guard: Policy,
 }
 
@@ -214,26 +214,32 @@ impl Config {
             return refuse("framing", &self.framing, "a record has 1 to 1048576 bytes");
         }
         if self.max_connections == Some(0) {
-            return refuse("max_connections", &0, "that would serve nobody");
+            return refuse(
+                "max_connections",
+                &0,
+                "it is 1 or more; leave it out for no limit",
+            );
         }
         if let Some(rate) = self.min_rate {
             if !(rate.bytes_per_second > 0.0 && rate.bytes_per_second.is_finite()) {
-                let rule = "a least rate is more than 0 bytes a second";
+                let rule = "it is a number of bytes per second, more than 0";
                 return refuse("min_bytes_per_second", &rate.bytes_per_second, rule);
             }
             if rate.window.is_zero() {
-                let rule = "a rate is measured over a time longer than nothing";
+                let rule = "it is a time of more than 0 seconds";
                 return refuse("min_rate_window", &0, rule);
             }
         }
         if self.socket.linger.is_some_and(|time| !time.is_zero()) {
+            let seconds = self.socket.linger.unwrap_or_default().as_secs_f64();
             let rule = "close(2) would hold up every other connection for that long";
-            return Err(Error::argument("set", "linger", rule).or(
-                "leave it out (the kernel delivers what was sent in the background), or take 0 \
-                 to reset",
+            let subject = format!("linger={seconds}");
+            return Err(Error::argument("set", subject, rule).or(
+                "take 0 to reset connections, or leave it out: the kernel then delivers in the \
+                 background what is not sent yet",
             ));
         }
-        self.guard.validate()
+        self.guard.validate_for(Protocol::Tcp)
     }
 }
 
@@ -254,7 +260,7 @@ pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
         EngineChoice::Auto if !HAS_EPOLL => open_with::<Poll>(config, queue),
         EngineChoice::Batch if !HAS_EPOLL => {
             let rule = "this system has no epoll(7)";
-            Err(Error::argument("serve with", "engine batch", rule).or("take auto or portable"))
+            Err(Error::argument("set", "engine='batch'", rule).or("take auto or portable"))
         }
         EngineChoice::Auto | EngineChoice::Batch => open_with::<Epoll>(config, queue),
     }
@@ -295,7 +301,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
-        sources: Connections::new(&config.guard),
+        sources: Connections::new(&config.guard, config.workers),
         idle_timeout,
         send_timeout,
         longest_life: config.max_connection_time.filter(|time| !time.is_zero()),
@@ -389,8 +395,13 @@ fn guards(idle: Option<Duration>, send: Option<Duration>, policy: &Policy) -> St
         Some(0) => "any number of".to_owned(),
         Some(most) => most.to_string(),
     };
+    let rate = match policy.connection_rate_per_source {
+        None => String::new(),
+        Some(rate) => format!(" and {} new ones per second", rate.per_second),
+    };
     format!(
-        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a time",
+        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a \
+         time{rate}",
         time(idle),
         time(send),
     )
@@ -412,9 +423,10 @@ fn listen(
     };
     if workers > 1 {
         if options.reuse_port == Some(false) {
-            let rule = "several workers share the port by SO_REUSEPORT";
-            let subject = format!("{workers} workers with reuse_port=off");
-            return Err(Error::argument("start", subject, rule).or("take one worker"));
+            let rule =
+                "each worker binds a socket of its own to the port, which needs SO_REUSEPORT";
+            let subject = format!("workers={workers} with reuse_port=False");
+            return Err(Error::argument("set", subject, rule).or("leave one of them out"));
         }
         options.reuse_port = Some(true);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::transfers::Transfers;
 use crate::error::{Error, Result};
-use crate::guard::{Policy, Rate};
+use crate::guard::{Policy, Protocol, Rate};
 use crate::impair::DatagramImpairments;
 use crate::net::udp::engine;
 use crate::proto::{Broadcast, MakeProtocol};
@@ -95,19 +95,21 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
         .max_datagram_bytes
         .is_some_and(|bytes| bytes == 0 || bytes > 65_527)
     {
-        let rule = "a datagram carries 1 to 65527 bytes (65507 over IPv4)";
-        return Err(Error::argument("set", "max_datagram_bytes", rule));
+        let rule = "a datagram holds 1 to 65507 bytes over IPv4, and to 65527 over IPv6";
+        let bytes = config.max_datagram_bytes.unwrap_or_default();
+        let subject = format!("max_datagram_bytes={bytes}");
+        return Err(Error::argument("set", subject, rule));
     }
     if config.idle_timeout.is_some_and(|time| time.is_zero()) {
-        return Err(Error::argument(
-            "set",
-            "idle_timeout=0",
-            "a timeout is longer than nothing",
-        ));
+        return Err(
+            Error::argument("set", "idle_timeout=0", "it takes more than 0 seconds")
+                .or("leave it out for no timeout"),
+        );
     }
     if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
-        let rule = "a reply that finds no room waits for more than 0 seconds";
-        return Err(Error::argument("set", "send_timeout=0", rule));
+        let rule = "it takes more than 0 seconds";
+        let error = Error::argument("set", "send_timeout=0", rule);
+        return Err(error.or("leave it out for the default"));
     }
     if config.record_bytes == Some(0) {
         return Err(Error::argument(
@@ -117,19 +119,19 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     if config.responder.is_some() && config.protocol.is_some() {
-        let rule = "a protocol answers by itself, or a responder does";
+        let rule = "only one of them can answer";
         return Err(Error::argument("set", "responder and protocol", rule));
     }
     if config.transfers.is_some() && config.max_datagram_bytes.is_some() {
-        let rule = "a packet of a large message that is cut is none";
+        let rule = "packets of large messages must not be cut";
         return Err(Error::argument(
             "set",
-            "max_datagram_bytes and transfers",
+            "max_datagram_bytes together with transfer",
             rule,
         ));
     }
     check_cpus(&config.cpus)?;
-    config.guard.validate()?;
+    config.guard.validate_for(Protocol::Udp)?;
     engine::chosen(config.engine)
 }
 
@@ -146,7 +148,7 @@ pub(super) fn guards(policy: &Policy) -> String {
         "lets echo loops go on"
     };
     let rate = |rate: Option<Rate>| match rate {
-        Some(rate) => format!("{} a second", rate.per_second),
+        Some(rate) => format!("{} per second", rate.per_second),
         None => "without limit".to_owned(),
     };
     format!(
