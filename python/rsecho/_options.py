@@ -129,7 +129,7 @@ class ServerOptions(TypedDict, total=False):
     log_payload_bytes: int
     """Number of payload bytes that `rsecho.access` shows: 0 to 65,535. By default 128."""
     guard: Guard | None
-    """Which peers are not answered. None: the default protections. See `Guard`."""
+    """Which sources are not answered. None: the default protections. See `Guard`."""
 
 
 class GuardOptions(TypedDict, total=False):
@@ -189,7 +189,7 @@ class TransferOptions(TypedDict, total=False):
     """Limit for all bytes in the directory, existing files included. Needs `directory`. None:
     limited by the free space only."""
     echo: bool
-    """Sends each message back to its sender, if that asks for it. By default False."""
+    """Keeps each message for its sender, who can fetch it back. By default False."""
     wire: Wire
     """"native", the default: the protocol of docs/transfer.md. "plain": the format of programs that
     split their data by hand: one datagram with the number of chunks, then each chunk after its

@@ -73,8 +73,8 @@ def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:
 
 
 class Announced(Policy):
-    """The same where somebody is told of the files that come. Messages without a name, which are
-    no files, are refused."""
+    """A policy whose files are announced as they arrive. Messages without a name are not files
+    and are refused."""
 
     __slots__ = ()
     _takes = "files"

@@ -255,7 +255,7 @@ class SignalWatch:
     `last_words` has returned, or after a second."""
 
     def __new__(cls, signals: Sequence[int], last_words: Callable[[], object], /) -> SignalWatch:
-        """Begin to wait. Raises `OSError` when a number is no signal's."""
+        """Begin to wait. Raises `OSError` when a number is not that of a signal."""
 
     def wait(self, timeout: float, /) -> bool:
         """True once the first has come; waits for it, `timeout` seconds at most."""
@@ -584,8 +584,8 @@ class Server:
         the default."""
 
     def impair(self, spec: str, record: int, replay: str | None, /) -> str:
-        """Impair this from now on; "" for nothing. Record so many decisions, or repeat those of
-        a trace. Returns what is in force, with its seed.
+        """Replace the current impairment; "" removes it. Record up to `record` decisions, or
+        repeat those of a trace. Returns the spec in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
         """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """A file opened with mode "rb", or what else is read like one."""
 
         def read(self, size: int, /) -> bytes:
-            """So many bytes at most; none: the end."""
+            """Returns at most `size` bytes; an empty result is the end."""
 
     Source: TypeAlias = Buffer | PathLike[str] | Readable
     Native: TypeAlias = Buffer | tuple[Literal["path"], str] | tuple[Literal["fd"], int]

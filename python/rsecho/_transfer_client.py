@@ -362,7 +362,7 @@ def components(name: Name) -> list[str]:
 
     Raises:
         TypeError: it is none.
-        ValueError: it is no UTF-8.
+        ValueError: it is not UTF-8.
     """
     if not (isinstance(name, str) or _is_list_of_str(name)):
         raise refused("name", name, "a str, or a list of them", TypeError)
@@ -373,7 +373,7 @@ def components(name: Name) -> list[str]:
         "".join(words).encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"cannot use {name!r} as a name: it is no UTF-8; give another by name="
+            f"cannot use {name!r} as a name: it is not UTF-8; give another by name="
         ) from None
     return words
 

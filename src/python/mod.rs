@@ -1,4 +1,4 @@
-//! The only place that knows pyo3: thin wrappers, one file a capability.
+//! The only place that knows pyo3: thin wrappers, one file per capability.
 
 mod address;
 mod blocking;

@@ -154,7 +154,7 @@ def test_what_one_file_fails_of_does_not_keep_the_others(
     assert command("push", str(albums), TO, "--json") == 1
     assert list(peer.messages) == ["albums/2026/1.raw", "albums/b.raw"]
     assert f"rsecho: {text}\n" in command.errors
-    assert "it is no UTF-8" in command.errors
+    assert "it is not UTF-8" in command.errors
     found = json.loads(command.output)
     assert (found["schema"], found["target"]) == ("rsecho.push/1", "udp://127.0.0.1:9")
     assert (found["length_bytes"], found["failed"]) == (15, 2)
@@ -302,7 +302,6 @@ def test_serve_is_told_what_to_do_with_large_messages(
     every += " --max-message 1M --max-total 2M --max-open-per-source 3 --progress-timeout 4s"
     assert policy_of(monkeypatch, command, *directory, *every.split()) == Policy(
         directory=tmp_path,
-        echo=True,
         quota_bytes=1 << 30,
         bytes_per_second=1 << 20,
         wire="plain",

@@ -148,7 +148,7 @@ def test_what_is_no_source_is_told_what_would_be(peer: Peer, source: Any, told: 
 
 
 def test_names_that_are_none(peer: Peer) -> None:
-    with pytest.raises(ValueError, match="no UTF-8"):
+    with pytest.raises(ValueError, match="not UTF-8"):
         transfer.send(b"", *TO, name="\udcff")
     with pytest.raises(TypeError, match="cannot set name="):
         transfer.send(b"", *TO, name=b"name")  # type: ignore[arg-type]

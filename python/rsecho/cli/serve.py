@@ -201,6 +201,8 @@ def _flat(
 )
 @section(
     "Output",
+    shared.json_option,
+    shared.jsonl_option,
     option(
         "--stats",
         type=DURATION,
@@ -209,8 +211,6 @@ def _flat(
         help="Print rates per second of each listener at this interval, and what was dropped, by "
         "reason. SIGUSR1 prints them once.",
     ),
-    shared.json_option,
-    shared.jsonl_option,
     shared.log_options,
 )
 def command(**given: Any) -> None:

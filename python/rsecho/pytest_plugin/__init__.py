@@ -52,10 +52,10 @@ without Python, so nobody sees what came: `received`, `streams`, `wait_for` and 
 RuntimeError; `stats()` works.
 
 **Impairments.** `@pytest.mark.impair("loss 20%", seed=1)` impairs all servers of a test. It is an
-error on a test that uses none. The words are in docs/impair.md. Impairments that name no seed take
-the test's, which is made of its id and the session's seed alone: neither the order of tests nor
-xdist changes it. pytest's header and the report of each failure show the session's seed;
-`--rsecho-seed N` repeats it.
+error on a test that uses none. `with udp_echo.impair("in loss 100%"):` does so for a block. The
+words are in docs/impair.md. Impairments that name no seed take the test's, which is made of its id
+and the session's seed alone: neither the order of tests nor xdist changes it. pytest's header and
+the report of each failure show the session's seed; `--rsecho-seed N` repeats it.
 
 **Ports.** `refused_udp_port`, `refused_tcp_port` and `silent_udp_port` are ports on 127.0.0.1 that
 refuse, or never answer. They are held for the session: no other program can take them.
