@@ -28,16 +28,19 @@ def check(options: Mapping[str, Any]) -> None:
     Raises:
         TypeError, ValueError: as for `rsecho.UdpServer`.
     """
-    from rsecho import RecordLayout, responders
+    from rsecho import RecordLayout, _options, _rules, responders
 
-    unpack = options.get("unpack")
-    given = options.get("responder")
+    asked = ("unpack", "responder", "upper", "error_reply", "responder_takes")
+    given = {name: options[name] for name in asked if name in options}
+    _options.check(given, _options.ServerOptions, None)
+    _rules.check(given, _rules.SERVER)
+    unpack, responder = given.get("unpack"), given.get("responder")
     responders.Setup(
-        None if given == "echo" and not options.get("upper") else given,
-        upper=options.get("upper", False),
-        error_reply=options.get("error_reply"),
+        None if responder == "echo" and not given.get("upper") else responder,
+        upper=given.get("upper", False),
+        error_reply=given.get("error_reply"),
         layout=RecordLayout(unpack) if isinstance(unpack, str) else unpack,
-        takes_fields=options.get("responder_takes", "bytes") == "fields",
+        takes_fields=given.get("responder_takes", "bytes") == "fields",
     )
 
 
