@@ -270,9 +270,17 @@ const CONNECT: &str = "connect to";
 fn listen(socket: &Socket, backlog: Option<u32>, subject: &str) -> Result<OptionReport> {
     // The kernel takes the smaller of this and somaxconn, so the most is "all there is".
     let asked = backlog.map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX));
-    socket
-        .listen(asked)
-        .map_err(|error| Error::system("listen on", subject, &error))?;
+    socket.listen(asked).map_err(|error| {
+        let refused = Error::system("listen on", subject, &error);
+        match refused.errno() {
+            Some(libc::EINVAL) => refused
+                .because("it is or was a connection")
+                .or("pass a socket that is only bound"),
+            // Port 0 of a socket that shares it, or a race for a port: listen(2).
+            Some(libc::EADDRINUSE) => refused.or("take another port (0 picks a free one)"),
+            _ => refused,
+        }
+    })?;
     Ok(backlog_report(socket, backlog))
 }
 

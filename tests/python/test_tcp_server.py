@@ -162,7 +162,7 @@ def test_options_reach_the_socket(
 def test_names_of_options_are_the_kernels() -> None:
     server = rsecho.TcpServer("127.0.0.1", congestion="reno")
     assert server.socket_report["congestion"].effective == "reno"
-    with pytest.raises(OSError, match="no such algorithm; it has .*reno"):
+    with pytest.raises(OSError, match=r"no such algorithm; it has .*reno"):
         rsecho.TcpServer("127.0.0.1", congestion="nonesuch")
 
 
