@@ -1,4 +1,4 @@
-//! Who may ask at all: `allow` and `deny`, networks in CIDR notation.
+//! Which sources are answered at all: `allow` and `deny`, networks in CIDR notation.
 //!
 //! An IPv4-mapped IPv6 address (what a dual-stack socket reports for an IPv4 peer) is judged
 //! as the IPv4 address that it is, and a network of such addresses as the IPv4 network.
@@ -47,8 +47,8 @@ impl Network {
         Ok(Self { address, prefix })
     }
 
-    /// True for an address of this network. Both are taken as they are: see [`Network::new`]
-    /// for IPv4 within IPv6.
+    /// True for an address of this network. IPv4-mapped addresses are not converted here, but in
+    /// [`Network::new`].
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
@@ -128,7 +128,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// `None` where everybody may ask.
+    /// `None` where all sources are answered.
     pub(crate) fn new(allow: &[Network], deny: &[Network]) -> Option<Self> {
         if allow.is_empty() && deny.is_empty() {
             return None;
@@ -139,8 +139,8 @@ impl Access {
         })
     }
 
-    /// Whether this plain address may ask: on the first list, if there is one, and not on
-    /// the second.
+    /// Whether this plain address is answered: `allow` names it or is empty, and `deny` does not
+    /// name it.
     pub(crate) fn admits(&self, ip: IpAddr) -> bool {
         !self.deny.contains(ip) && self.allow.as_ref().is_none_or(|allow| allow.contains(ip))
     }

@@ -1,16 +1,16 @@
 //! Datagrams that go round and round between this server and another one, or another echo.
 //!
-//! One forged datagram is enough to start that (CVE-1999-0103, CVE-2024-2169). Two bounds hold
-//! for whatever goes round, and neither depends on telling a loop from a client:
+//! One forged datagram is enough to start that (CVE-1999-0103, CVE-2024-2169). Two bounds hold,
+//! and neither has to tell a loop from a client:
 //!
 //! 1. Each reply has a smaller hop limit than its request (`hops.rs`), so between two servers
-//!    that do this all ends within 64 rounds, on loopback as well.
-//! 2. An echo that does not protect itself starts with a hop limit of its own, and so does
-//!    what a router rewrites. Off loopback, of datagrams that a peer was sent before only so
-//!    many are answered (`repeats.rs`).
+//!    that do this a loop ends within 64 rounds, on loopback as well.
+//! 2. An echo that does not protect itself starts each datagram with a hop limit of its own, and
+//!    some routers rewrite hop limits. So beyond loopback a few of the datagrams that repeat a reply
+//!    are not answered (`repeats.rs`).
 //!
 //! Rule 1: memory is bounded by constants, whatever comes.
-//! Rule 2: time is handed in, and is asked for only where somebody repeats what it was sent.
+//! Rule 2: the time is handed in, and is asked for only where a peer repeats a reply.
 
 use super::hops::{self, Terms};
 use super::peers::Peers;
@@ -22,10 +22,10 @@ use crate::sys::RawAddress;
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) source: &'a RawAddress,
-    /// With which it came; 0: the system does not say.
+    /// The hop limit with which it came; 0: the system does not say.
     pub(super) hop_limit: u8,
     pub(super) data: &'a [u8],
-    /// Where the bytes are several datagrams, the length of each but the last; else 0.
+    /// Length of each datagram but the last where the receive holds several; otherwise 0.
     pub(super) segment_bytes: usize,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Loops {
     terms: [Terms; 2],
     own_hop_limits: [u8; 2],
     copies: usize,
-    /// What comes is what is sent back, unless told otherwise.
+    /// Replies are their request's own bytes.
     answers_alike: bool,
 }
 
@@ -96,8 +96,8 @@ impl Loops {
         }
     }
 
-    /// From now on a request has up to `copies` replies, which are its own bytes if `alike`;
-    /// if they are not, each is told: [`Loops::sent`].
+    /// From now on a request has up to `copies` replies. If `alike`, they are the request's own
+    /// bytes; otherwise each is told by [`Loops::sent`].
     pub(super) fn answers(&mut self, copies: usize, alike: bool) {
         (self.copies, self.answers_alike) = (copies, alike);
     }
@@ -112,8 +112,8 @@ impl Loops {
             .map(|own| Terms::new(own, copies, random));
     }
 
-    /// Looks at a receive of so many datagrams. `limit` says how many of them other rules let
-    /// through, and is asked unless all are left out.
+    /// Looks at a receive of `datagrams`. `limit` says how many of them the rates let through; it is
+    /// called unless none of them is answered anyway.
     #[inline]
     pub(super) fn examine(
         &mut self,
@@ -182,7 +182,7 @@ impl Loops {
         }
     }
 
-    /// Such bytes are sent to somebody, where they are not what came.
+    /// A reply with these bytes is sent, which are not those of its request.
     pub(super) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
         let is_short = self.terms.iter().any(Terms::are_short);
         if is_short || !to.ip().is_some_and(crate::address::is_loopback) {
@@ -192,7 +192,7 @@ impl Loops {
     }
 }
 
-/// What replies start with where nothing else is known.
+/// Hop limit of replies where nothing else is known.
 pub(super) const MOST: u8 = hops::MOST;
 
 fn datagrams_of<'a>(seen: &Seen<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {

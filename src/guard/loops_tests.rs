@@ -82,6 +82,8 @@ struct Network {
     addresses: [RawAddress; 2],
     routers: u8,
     rewrites: Option<u8>,
+    /// A rate limit refuses one in so many; 0: there is none.
+    refuses: u64,
     /// Losses in a thousand, and the round trip with its spread.
     loss: u64,
     delay_us: (u64, u64),
@@ -100,6 +102,7 @@ impl Network {
             addresses: [address("192.0.2.1:7"), address("198.51.100.2:7")],
             routers: 0,
             rewrites: None,
+            refuses: 0,
             loss: 0,
             delay_us: (100, 0),
             dice: Dice(seed),
@@ -180,8 +183,10 @@ impl Network {
                     data: &datagram.data,
                     segment_bytes: 0,
                 };
-                let finding = loops.look(&seen, 1, || (self.now_us / 1000) as Millis);
-                if finding.left_out > 0 {
+                let is_refused = self.refuses > 0 && self.dice.roll(self.refuses) == 0;
+                let now = || (self.now_us / 1000) as Millis;
+                let finding = loops.examine(&seen, 1, || u64::from(!is_refused), now);
+                if finding.left_out > 0 || is_refused {
                     return;
                 }
                 (finding.reply_hop_limit, *copies)
@@ -415,6 +420,34 @@ fn f17_whoever_starts_it_again_gets_no_more_for_each() {
         network.now_us += 1_000_000;
     }
     assert!(network.answered[A] <= 4 * u64::from(REPEATS));
+}
+
+#[test]
+fn f17_beyond_a_rate_limit_the_bound_is_the_same() {
+    // What the limit refuses ends: the count towards the next that is left out starts again.
+    for (refuses, seed) in [
+        (100, 1),
+        (20_000, 2),
+        (60_000, 3),
+        (60_000, 4),
+        (500_000, 5),
+    ] {
+        let mut network = Network::new([End::ours(), End::Plain(64)], seed);
+        network.refuses = refuses;
+        // Slower than the rate that has a rule of its own.
+        network.delay_us = (2_000, 100);
+        for number in 0..5 {
+            network.forge(A, 64, 20);
+            // The forger goes on, and does not wait for the end.
+            while network.answered[A] < 30_000 * (number + 1) && network.step() {}
+        }
+        network.end(1_000_000).unwrap();
+        let answered = network.answered[A];
+        assert!(
+            answered <= 5 * u64::from(REPEATS),
+            "1 in {refuses}: {answered}"
+        );
+    }
 }
 
 /// What a client gets back that asks the same each time, `window` at once.

@@ -1,4 +1,4 @@
-//! WHETHER to answer. One file a protection, one drop reason each.
+//! WHETHER to answer. One file per protection, each with its drop reason.
 
 use std::net::IpAddr;
 

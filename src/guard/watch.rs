@@ -2,8 +2,8 @@
 //!
 //! Rule 1: with the defaults, a receive costs a comparison or two and a look into a small
 //! table. Nothing is locked or allocated, and no clock is read.
-//! Rule 2: what costs more happens while sources have limits, or where somebody off loopback
-//! repeats what it was sent.
+//! Rule 2: more than that costs a receive where rates are limited, or where a peer beyond loopback
+//! repeats a reply.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,9 +27,9 @@ pub(crate) struct Guard {
     rates: Option<Arc<Rates>>,
     tags: Tags,
     ends_loops: bool,
-    /// Where loops are ended, from when hop limits are known.
+    /// Where loops are ended; made when the socket reports hop limits.
     loops: Option<Watch>,
-    /// Of this batch, where sources have limits: rule 2.
+    /// When this batch came, where rates are limited: rule 2.
     moment: Option<Moment>,
     ended: Lines<Option<Told>>,
     repeated: Lines<Option<Told>>,
@@ -43,13 +43,13 @@ struct Told {
     hop_limit: u8,
 }
 
-/// What ends loops, and the time that it needs.
+/// Ends loops, and reads the clock for that.
 struct Watch {
     loops: Loops,
     clock: Clock,
 }
 
-/// The time, asked for at most once a batch.
+/// A clock that is read at most once per batch.
 struct Clock {
     start: Instant,
     now: Option<Millis>,
@@ -79,13 +79,13 @@ impl Guard {
         }
     }
 
-    /// Whether receives are to say with which hop limit they came.
+    /// Whether the socket has to report hop limits.
     pub(crate) fn needs_hop_limits(&self) -> bool {
         self.ends_loops
     }
 
-    /// They do, from now on, and the socket sends with these by IPv4 and by IPv6, as far as that
-    /// is known.
+    /// The socket reports hop limits from now on, and sends with these by IPv4 and by IPv6, as far
+    /// as that is known.
     pub(crate) fn watch(&mut self, own_hop_limits: [Option<u8>; 2]) {
         let own = own_hop_limits.map(|own| own.filter(|own| *own > 0).unwrap_or(MOST));
         self.loops = Some(Watch {
@@ -97,15 +97,15 @@ impl Guard {
         });
     }
 
-    /// From now on a request has up to `copies` replies. Unless all are its own bytes, sent
-    /// in its batch, whatever is sent is told: [`Guard::sent`].
+    /// From now on a request has up to `copies` replies. Unless `only_echoes` is true (all replies
+    /// are their request's bytes, sent in its batch), each reply is told by [`Guard::sent`].
     pub(crate) fn answers(&mut self, copies: usize, only_echoes: bool) {
         if let Some(watch) = &mut self.loops {
             watch.loops.answers(copies, only_echoes);
         }
     }
 
-    /// Such bytes are sent to somebody.
+    /// A reply with these bytes is sent.
     pub(crate) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
         if let Some(watch) = &mut self.loops {
             watch.loops.sent(to, data);
@@ -124,7 +124,7 @@ impl Guard {
         }
     }
 
-    /// Why a datagram from there is not answered whatever it is; `None`: it may be.
+    /// Why datagrams of this source are never answered; `None`: they may be.
     #[inline]
     pub(crate) fn admit(&self, source: &RawAddress) -> Option<DropReason> {
         let port = source.port();
@@ -144,9 +144,11 @@ impl Guard {
         (is_low && ports::is_service(ip, port)).then_some(DropReason::ServicePort)
     }
 
-    /// How many of the `datagrams` of a receive are to be answered, and why not the others;
-    /// to be asked last, since they are counted against the limits. Also the hop limit of
-    /// their replies; 0: the socket's own. `data` are the receive's bytes.
+    /// How many of the `datagrams` of a receive may be answered, and why the others may not. Asked
+    /// last, since it counts them against the limits. Also the hop limit of their replies; 0: the
+    /// socket's own. `data` are the receive's bytes.
+    ///
+    /// Rates come before the loop guard's count of repeats: what a rate refuses goes round no more.
     #[inline]
     pub(crate) fn weigh(
         &mut self,
@@ -211,7 +213,7 @@ impl Watch {
     }
 }
 
-/// Says what happened, and accuses nobody: a client that repeats itself is alike to an echo.
+/// Says what happened, and accuses nobody: a client that repeats itself looks like an echo.
 fn line(last: Option<Told>, server: &str, left_out: LeftOut) -> Line {
     let (peer, cause, hop_limit) = match last {
         Some(Told {

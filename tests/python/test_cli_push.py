@@ -94,7 +94,7 @@ def test_options_reach_the_transfer(peer: Peer, command: Run, albums: Path) -> N
         "chunk_bytes": None,
         "timeout": 5.0,
         "progress_timeout": 2.0,
-        "bytes_per_second": 10 << 20,
+        "rate": 10 << 20,
     }
     assert peer.clients[-1].made_with == {"family": 4, "engine": "portable"}
     assert command("push", str(albums / "a.raw"), TO, "--wire", "plain", "--chunk", "1K") == 0
@@ -109,7 +109,7 @@ def test_the_environment_tells_as_well(
     monkeypatch.setenv("RSECHO_RATE", "1K")
     monkeypatch.setenv("RSECHO_NAME", "from/outside")
     assert command("push", str(albums / "a.raw"), TO) == 0
-    assert peer.given[-1]["bytes_per_second"] == 1024
+    assert peer.given[-1]["rate"] == 1024
     assert peer.given[-1]["name"] == ["from", "outside"]
 
 
@@ -154,7 +154,7 @@ def test_what_one_file_fails_of_does_not_keep_the_others(
     assert command("push", str(albums), TO, "--json") == 1
     assert list(peer.messages) == ["albums/2026/1.raw", "albums/b.raw"]
     assert f"rsecho: {text}\n" in command.errors
-    assert "it is no UTF-8" in command.errors
+    assert "it is not UTF-8" in command.errors
     found = json.loads(command.output)
     assert (found["schema"], found["target"]) == ("rsecho.push/1", "udp://127.0.0.1:9")
     assert (found["length_bytes"], found["failed"]) == (15, 2)
@@ -324,7 +324,8 @@ def test_serve_is_told_what_to_do_with_large_messages(
 def test_serve_tells_what_came_as_json_lines(
     arriving: Queue[_Message], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rsecho.cli.serve import Foreground, Printer
+    from rsecho.cli.foreground import Foreground
+    from rsecho.cli.printer import Printer
 
     arriving.put(message(None, name="a/b", path="/in/a/b"))
     arriving.put(message(None, missing=[(3, 5)], error=("timed_out", "chunks are missing")))

@@ -1,4 +1,4 @@
-"""The `rsecho` command: one file a subcommand, each imported only when it runs."""
+"""The `rsecho` command: one file per subcommand, each imported only when it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import rsecho
 from rsecho._rsecho import __version__
 from rsecho.cli.failure import RUN_TIME, CommandError, one_line, reason
 
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0: fine; 1: failed at run time; 2: usage, or a name that cannot be used; 3: cannot bind
     or start; 4: a threshold was crossed.
     """
+    rsecho._has_told_of_debug_build = True  # `rsecho serve` logs it, `rsecho info` shows it
     try:
         status = command.main(arguments, prog_name="rsecho", standalone_mode=False)
     except CommandError as failure:

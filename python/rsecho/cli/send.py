@@ -191,7 +191,7 @@ def _exchange(
 def _connect(target: tuple[str, int], given: dict[str, Any]) -> UdpClient | TcpClient:
     from rsecho import TcpClient, UdpClient
 
-    settings = shared.keywords("client")
+    settings = shared.obeyed(shared.keywords("client"), "client")
     family = shared.family(given["ipv4"], given["ipv6"])
     client = TcpClient if given["tcp"] else UdpClient
     with failing_with(RUN_TIME):

@@ -14,7 +14,7 @@ FILE = "rsecho.config_file"
 
 
 def name_of(ctx: click.Context, each: click.Parameter) -> str:
-    """The option as whoever set it wrote it."""
+    """The option as it was given: its flag, its variable, or its key in the file."""
     if not isinstance(each, click.Option):
         return each.human_readable_name
     source = ctx.get_parameter_source(each.name or "")

@@ -43,13 +43,13 @@ impl News {
         let owner = "the program that passed this socket in";
         match self {
             News::Connected(peer) => format!(
-                "{server}: {owner} has connected it to {peer}: the kernel passes on nothing but \
-                 what {peer} sends, until it is disconnected"
+                "{server}: {owner} has connected it to {peer}: until it is disconnected, the \
+                 kernel delivers only what {peer} sends"
             ),
             News::KeptErrors => format!(
-                "{server}: {owner} has it keep ICMP errors or timestamps (IP_RECVERR, \
-                 SO_TIMESTAMPING), which nobody reads here: they were thrown away, and \
-                 IP_RECVERR turned off again"
+                "{server}: {owner} has turned on its error queue (IP_RECVERR or \
+                 SO_TIMESTAMPING), which a server does not read: what was in it is discarded, and \
+                 IP_RECVERR is off again"
             ),
         }
     }

@@ -135,8 +135,8 @@ impl Exhausted {
     fn line(self, server: &str, left_out: LeftOut) -> Line {
         let what = self.0;
         let text = format!(
-            "{server}: {what}: no descriptor or no memory is left: raise the limit on open files \
-             (`ulimit -n`), or set max_connections below it{left_out}"
+            "{server}: {what}: out of file descriptors or memory: raise the limit on open files \
+             (`ulimit -n`), or limit the connections to fewer than that{left_out}"
         );
         Line {
             level: Level::Warning,
