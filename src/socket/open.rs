@@ -234,9 +234,13 @@ fn bind(
     options: &SocketOptions,
     subject: &str,
 ) -> Result<()> {
-    socket
-        .bind(&SockAddr::from(address))
-        .map_err(|error| refusal::bind(address, options, subject, &error))
+    socket.bind(&SockAddr::from(address)).map_err(|error| {
+        let asked = refusal::Asked {
+            is_ipv6_only: options.ipv6_only == Some(true),
+            shares_port: options.reuse_port == Some(true),
+        };
+        refusal::bind(address, &asked, subject, &error)
+    })
 }
 
 /// A link-local address means nothing without its interface (RFC 4007).
@@ -245,8 +249,9 @@ fn check_scope(operation: &'static str, address: SocketAddr, subject: &str) -> R
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
             let reason = "a link-local address needs the name of its interface (RFC 4007)";
             let way_out = format!(
-                "write it with one, as in {}%eth0; {}",
+                "write it with one, as in {}%{}; {}",
                 v6.ip(),
+                refusal::an_interface(),
                 refusal::interfaces()
             );
             Err(Error::argument(operation, subject, reason).or(way_out))
