@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rsecho.server import TcpServer, UdpServer
 
-# Seconds, far more than an answer takes. A server that is full, or busy with a test's own responder,
+# Seconds, far more than an answer takes. A server that is full, or busy with a test's responder,
 # does not answer; then the test goes on without this.
 _PATIENCE = 0.5
 
