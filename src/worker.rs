@@ -1,5 +1,5 @@
-//! The threads of a server: started together, told to stop, waited for, and never dead
-//! without a word.
+//! The threads of a server: they start together, stop on request, can be waited for, and report
+//! a panic.
 
 use std::any::Any;
 use std::fmt;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Why a server has ended.
+/// Why a server ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
     /// A stop was requested.
     Stopped,
-    /// Nothing came for the idle timeout.
+    /// Nothing was received for the idle timeout.
     Idle,
-    /// An empty datagram came and `stop_on_empty` was on.
+    /// An empty datagram was received, and `stop_on_empty` was on.
     Empty,
     /// A system call that serving needs failed.
     Failed(Error),
@@ -28,7 +28,7 @@ pub enum Finish {
 }
 
 impl Finish {
-    /// A word for statistics and for Python.
+    /// Its name in statistics and in Python.
     pub fn name(&self) -> &'static str {
         match self {
             Finish::Stopped => "stopped",

@@ -1,4 +1,9 @@
-"""Both ends of an echo: servers that answer UDP and TCP, clients that ask."""
+"""Echo servers and clients for UDP and TCP.
+
+`UdpServer` and `TcpServer` answer, `UdpClient` and `TcpClient` ask, `rsecho.transfer` moves large
+messages over UDP, `RecordLayout` decodes binary records. What help texts call `docs/` is a
+directory beside this file.
+"""
 
 from rsecho._errors import (
     DebugBuildWarning,

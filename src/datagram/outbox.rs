@@ -1,4 +1,4 @@
-//! What goes: replies and what is sent unasked, and the count of what is not answered.
+//! Datagrams to send, replies and others, and the count of requests that are not answered.
 
 use super::{Datagram, Place, RawAddress, Slots, Transmit};
 use crate::books::DropReason;
@@ -8,13 +8,13 @@ use crate::guard::Policy;
 /// One send, or a train of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Whom it goes to.
+    /// Its destination.
     pub transmit: Transmit,
     /// Where its bytes lie.
     pub place: Place,
-    /// How many they are.
+    /// The number of bytes.
     pub length: usize,
-    /// The length of each of its datagrams but the last, where they are several; else 0.
+    /// Of a train, the length of each datagram but the last; else 0.
     pub segment_bytes: usize,
     /// Why it was not sent, or not all of it.
     pub failed: Option<DropReason>,
@@ -60,10 +60,10 @@ const PAGE_ENTRIES: usize = 1024;
 /// which is the longer one.
 const HEADER_BYTES: usize = 48;
 
-/// Where a reply goes that is made later than its batch, and how long its request was.
+/// The destination of a reply that is made after its batch, and the length of its request.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
-    /// Whom the reply goes to.
+    /// The destination of the reply.
     pub transmit: Transmit,
     /// The bytes of the request.
     pub request_bytes: usize,
@@ -81,7 +81,7 @@ impl From<&Datagram<'_>> for Asker {
     }
 }
 
-/// What goes, in the order in which it was put in.
+/// Datagrams to send, in order.
 #[derive(Default)]
 pub struct Outbox {
     entries: Vec<Entry>,
@@ -93,7 +93,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// One that lets replies be as long as this policy says.
+    /// An outbox whose replies are limited by this policy.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -107,7 +107,7 @@ impl Outbox {
         self.copies = copies;
     }
 
-    /// The same bytes back to their sender, from where they lie.
+    /// Sends the datagram back to its sender, from where its bytes lie.
     #[inline]
     pub fn echo(&mut self, datagram: &Datagram<'_>) {
         if self.copies > 1 && !self.may_reply(&datagram.into(), datagram.data.len()) {
@@ -126,7 +126,7 @@ impl Outbox {
         });
     }
 
-    /// Other bytes back to who asked, unless they are too many for that.
+    /// Sends other bytes to the sender of a request, unless the amplification guard forbids it.
     pub fn reply(&mut self, asker: &Asker, data: &[u8]) {
         let peer = &asker.transmit.to;
         if data.len() > MAX_DATAGRAM_BYTES {
@@ -138,8 +138,8 @@ impl Outbox {
         self.push(asker.transmit, data);
     }
 
-    /// One reply of several to a request, which stays open. Counted as produced, since the
-    /// last one is the request's.
+    /// Sends one of several replies; the request stays open. It is counted as produced, because the
+    /// last reply counts as the request's.
     pub fn reply_more(&mut self, asker: &mut Asker, data: &[u8]) {
         self.tally.add(Count::ProducedPackets, 1);
         self.reply(asker, data);
@@ -156,14 +156,14 @@ impl Outbox {
         asker.transmit.to.ip().is_some_and(allows)
     }
 
-    /// A datagram that is nobody's reply.
+    /// Sends a datagram that is not a reply.
     pub fn send(&mut self, transmit: Transmit, data: &[u8]) {
         self.tally.add(Count::ProducedPackets, 1);
         self.push(transmit, data);
     }
 
-    /// A train of datagrams that are nobody's replies: `write` appends them, each of
-    /// `segment_bytes` but the last, which may be shorter. Nothing is sent where it appends nothing.
+    /// Sends a train of datagrams that are not replies. `write` appends them, each of
+    /// `segment_bytes` except the last, which may be shorter. If it appends nothing, nothing is sent.
     pub fn send_train(
         &mut self,
         transmit: Transmit,
@@ -187,7 +187,7 @@ impl Outbox {
         });
     }
 
-    /// Counts a datagram as taken in: it is not answered by itself.
+    /// Counts a datagram as consumed: it gets no reply of its own.
     pub fn consume(&mut self, _: &Datagram<'_>) {
         self.tally.add(Count::ConsumedPackets, 1);
     }
@@ -214,7 +214,7 @@ impl Outbox {
         self.tally.drop(reason, packets, peer);
     }
 
-    /// Counts an entry as an error reply, too.
+    /// Also counts the entry as an error reply.
     pub fn count_error_reply(&mut self) {
         self.tally.add(Count::ErrorReplies, 1);
     }
@@ -224,12 +224,12 @@ impl Outbox {
         self.page.len() >= PAGE_BYTES || self.entries.len() >= PAGE_ENTRIES
     }
 
-    /// Whether there is nothing to be sent.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What is to be sent.
+    /// The datagrams to send.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

@@ -10,7 +10,7 @@
 //! most that many rounds. One that a rate limit refuses counts as that one: a client beyond its
 //! rate limit loses nothing here.
 //! Rule 2: beyond [`PER_SECOND`], it is one in [`EXCESS`], so fast loops end sooner. A peer that
-//! goes on although more were left out than can go round at once is no loop: only rule 1 holds for
+//! goes on although more were left out than can go round at once is not a loop: only rule 1 holds for
 //! its next repeats, [`REPEATS`] for each that it lost.
 //! Rule 3: replies are remembered as keyed digests in a table of fixed size. The first digest is of
 //! the start and the end; only where that is known, one of all bytes is made. So datagrams that

@@ -1,4 +1,4 @@
-//! The only place that knows pyo3: thin wrappers, one file a capability.
+//! The only place that knows pyo3: thin wrappers, one file per capability.
 
 mod address;
 mod blocking;
@@ -47,7 +47,7 @@ mod native {
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
     #[pymodule_export]
-    use super::transfer::{TransferClient, TransferPolicy};
+    use super::transfer::{TransferClient, TransferPolicy, check_terms};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

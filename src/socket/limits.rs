@@ -14,7 +14,7 @@ pub struct Limit {
     /// range of ports. Empty where it cannot be read: another system, or a network namespace that
     /// hides it.
     pub values: Vec<u64>,
-    /// What it bounds.
+    /// What it limits.
     pub meaning: &'static str,
 }
 

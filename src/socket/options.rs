@@ -22,22 +22,22 @@ pub struct KeepAlive {
     pub count: Option<u32>,
 }
 
-/// What a socket is to be. `None` leaves the system's default.
+/// The options of a socket. `None` keeps the system's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SocketOptions {
-    /// SO_REUSEADDR. For TCP it skips TIME_WAIT and is on by default for a server. For UDP
-    /// it lets another socket take the port and the traffic, so it is off.
+    /// SO_REUSEADDR. For TCP it allows a bind during TIME_WAIT, and is on by default for a server. For
+    /// UDP another socket could take the port and the traffic, so it is off by default.
     pub reuse_address: Option<bool>,
-    /// SO_REUSEPORT: several sockets of one user share the port, each with a part of the
+    /// SO_REUSEPORT: several sockets of one user share the port; each serves some of the
     /// peers.
     pub reuse_port: Option<bool>,
     /// SO_RCVBUF in bytes.
     pub recv_buffer_bytes: Option<usize>,
     /// SO_SNDBUF in bytes.
     pub send_buffer_bytes: Option<usize>,
-    /// Pass the ceiling where the process may (SO_RCVBUFFORCE, CAP_NET_ADMIN).
+    /// Exceed the ceiling of the buffers, if the process may (SO_RCVBUFFORCE, CAP_NET_ADMIN).
     pub force_buffers: bool,
-    /// SO_BROADCAST: may send to broadcast addresses.
+    /// SO_BROADCAST: allow sending to broadcast addresses.
     pub broadcast: Option<bool>,
     /// SO_RCVTIMEO: how long one receive waits.
     pub recv_timeout: Option<Duration>,
@@ -53,7 +53,7 @@ pub struct SocketOptions {
     pub no_delay: Option<bool>,
     /// SO_KEEPALIVE with its times.
     pub keep_alive: Option<KeepAlive>,
-    /// SO_LINGER: how long close waits for unsent data; zero resets.
+    /// SO_LINGER: how long close waits for unsent data; zero resets the connection.
     pub linger: Option<Duration>,
     /// TCP_CONGESTION, as in `cubic`.
     pub congestion: Option<String>,
@@ -132,6 +132,11 @@ impl SocketOptions {
     /// them back, and says what came of each.
     pub(crate) fn apply(&self, socket: &Socket, v6: bool, target: Target) -> Result<SocketReport> {
         self.validate()?;
+        if self.ipv6_only.is_some() && !v6 {
+            let rule = "it is an option of IPv6 sockets, and this address is IPv4";
+            return Err(Error::argument("set", "ipv6_only", rule)
+                .or("leave it out, or take an IPv6 address such as ::"));
+        }
         let options = self.with_defaults(target);
         let mut report = SocketReport::default();
         for row in ROWS {

@@ -38,7 +38,7 @@ pub(super) fn bind(
 fn in_use(address: SocketAddr, options: &SocketOptions, subject: &str) -> String {
     let which = if subject.starts_with("tcp") { "t" } else { "u" };
     let port = address.port();
-    let who = format!("`ss -l{which}np sport = {port}` shows which socket has it");
+    let who = format!("`ss -l{which}np 'sport = :{port}'` shows which socket has it");
     let other = "or take another port (0 picks a free one)";
     // A socket on :: has the IPv4 port as well, unless it is told not to: ipv6(7).
     let is_any = address.ip().is_unspecified();
@@ -86,8 +86,8 @@ pub(super) fn connect(peer: SocketAddr, subject: &str, error: &io::Error) -> Err
         // connect(2): the only one of UDP's.
         Some(libc::EACCES) if subject.starts_with("udp") => {
             refused.because("it is a broadcast address").or(
-                "ask one host by its own address, from which its reply comes; broadcast=True \
-                 lets a client send to all, and receive from none",
+                "ask one host by its own address, from which its reply comes (SO_BROADCAST would \
+                 only let you send)",
             )
         }
         Some(libc::EADDRNOTAVAIL) if peer.is_ipv6() && !has_v6() => {
@@ -177,7 +177,7 @@ mod tests {
     fn a_taken_port_says_who_may_have_it() {
         let plain = SocketOptions::default();
         let text = bound("127.0.0.1:7", &plain, libc::EADDRINUSE);
-        assert!(text.contains("`ss -lunp sport = 7`"), "{text}");
+        assert!(text.contains("`ss -lunp 'sport = :7'`"), "{text}");
         assert!(text.contains("0 picks a free one"), "{text}");
         assert!(!text.contains("ipv6_only"), "{text}");
         for any in ["[::]:7", "0.0.0.0:7"] {

@@ -94,7 +94,7 @@ def test_options_reach_the_transfer(peer: Peer, command: Run, albums: Path) -> N
         "chunk_bytes": None,
         "timeout": 5.0,
         "progress_timeout": 2.0,
-        "bytes_per_second": 10 << 20,
+        "rate": 10 << 20,
     }
     assert peer.clients[-1].made_with == {"family": 4, "engine": "portable"}
     assert command("push", str(albums / "a.raw"), TO, "--wire", "plain", "--chunk", "1K") == 0
@@ -109,7 +109,7 @@ def test_the_environment_tells_as_well(
     monkeypatch.setenv("RSECHO_RATE", "1K")
     monkeypatch.setenv("RSECHO_NAME", "from/outside")
     assert command("push", str(albums / "a.raw"), TO) == 0
-    assert peer.given[-1]["bytes_per_second"] == 1024
+    assert peer.given[-1]["rate"] == 1024
     assert peer.given[-1]["name"] == ["from", "outside"]
 
 
@@ -154,7 +154,7 @@ def test_what_one_file_fails_of_does_not_keep_the_others(
     assert command("push", str(albums), TO, "--json") == 1
     assert list(peer.messages) == ["albums/2026/1.raw", "albums/b.raw"]
     assert f"rsecho: {text}\n" in command.errors
-    assert "it is no UTF-8" in command.errors
+    assert "it is not UTF-8" in command.errors
     found = json.loads(command.output)
     assert (found["schema"], found["target"]) == ("rsecho.push/1", "udp://127.0.0.1:9")
     assert (found["length_bytes"], found["failed"]) == (15, 2)

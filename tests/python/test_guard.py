@@ -480,7 +480,7 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
     told = [record.getMessage() for record in records if record.__dict__["event"] == "guards"]
     assert len(told) == 2
     assert "answers no service ports, ends echo loops" in told[0]
-    assert "each source 100 a second, all together without limit" in told[0]
+    assert "rate limit of each source: 100 datagrams per second, of all together: none" in told[0]
     assert "silent connections never, stalled ones after 60 s" in told[1]
 
 

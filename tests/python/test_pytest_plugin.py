@@ -434,7 +434,7 @@ def test_processes_and_their_order_change_no_seed(sample: Sample, options: list[
 def test_a_bad_seed_is_a_usage_error(sample: Sample) -> None:
     result = sample.run("def test(): pass", options=["--rsecho-seed", "-5"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "'-5' is no seed" in result.stderr.str()
+    assert "'-5' is not a seed" in result.stderr.str()
 
 
 def test_servers_of_processes_are_their_own(sample: Sample) -> None:

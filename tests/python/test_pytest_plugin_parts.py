@@ -98,7 +98,7 @@ def test_the_groups_of_xdist_are_no_part_of_an_id(
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", str(2**64)])
 def test_what_is_no_seed_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is no seed"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a seed"):
         seeds.read_seed(text)
 
 

@@ -100,7 +100,7 @@ def test_refuses_sockets_that_cannot_serve() -> None:
             rsecho.UdpServer(sock=local)
     with pytest.raises(OSError, match="bad file descriptor"):
         rsecho.UdpServer(sock=1 << 20)
-    with udp_socket() as sock, pytest.raises(ValueError, match="give one of them"):
+    with udp_socket() as sock, pytest.raises(ValueError, match="leave host and port out"):
         rsecho.UdpServer("127.0.0.1", sock=sock)
 
 

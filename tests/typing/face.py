@@ -93,8 +93,13 @@ guard = rsecho.Guard(
     max_amplification=2,
     connections_per_source=0,
 )
-rsecho.UdpServer(guard=guard)
-rsecho.TcpServer(guard=guard)
+rsecho.UdpServer(guard=guard.only("udp"))
+rsecho.TcpServer(guard=guard.only("tcp"))
 rsecho.UdpServer(guard=rsecho.Guard)  # type: ignore[arg-type]
+assert_type(guard.only("udp"), rsecho.Guard)
+guard.only("sctp")  # type: ignore[arg-type]
+rsecho.Guard(connection_rate_per_source=10)
+rsecho.Guard(connection_rate_per_source=(0.5, 3))
+rsecho.Guard(connection_rate_per_source="10")  # type: ignore[arg-type]
 rsecho.Guard("10.0.0.0/8")  # type: ignore[call-arg]
 guard.loop_guard = False  # type: ignore[misc]

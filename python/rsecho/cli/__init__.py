@@ -1,4 +1,4 @@
-"""The `rsecho` command: one file a subcommand, each imported only when it runs."""
+"""The `rsecho` command: one file per subcommand, each imported only when it runs."""
 
 from __future__ import annotations
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho._rsecho import resolve
 from rsecho.cli.addresses import Wanted, collision
+from rsecho.cli.passed import passed_descriptors, protocol_of
 from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with
 from rsecho.server import TcpServer, UdpServer
 
@@ -24,9 +23,6 @@ DEFAULT_PORT = 9999
 _LOCALHOST = ["127.0.0.1", "::1"]
 
 _ANY = ["0.0.0.0", "::"]
-
-# systemd's first passed descriptor: SD_LISTEN_FDS_START, sd_listen_fds(3).
-_FIRST_PASSED = 3
 
 _logger = logging.getLogger("rsecho.server")
 
@@ -96,16 +92,9 @@ class Listeners:
         return (UdpServer if protocol == "udp" else TcpServer)(host, port, **settings)
 
     def _adopt(self, descriptor: int) -> None:
-        try:
-            # As sd_listen_fds(3) does: what systemd passes is open across exec.
-            os.set_inheritable(descriptor, False)
-            with socket.socket(fileno=os.dup(descriptor)) as passed:
-                is_udp = passed.type == socket.SOCK_DGRAM
-        except OSError as error:
-            text = f"cannot adopt descriptor {descriptor} of LISTEN_FDS: {error.strerror}"
-            raise CommandError(text, CANNOT_START) from None
+        protocol = protocol_of(descriptor)
         with failing_with(CANNOT_START):
-            if is_udp:
+            if protocol == "udp":
                 self.servers.append(UdpServer(sock=descriptor, **self._settings["udp"]))
             else:
                 self.servers.append(TcpServer(sock=descriptor, **self._settings["tcp"]))
@@ -158,14 +147,3 @@ class Listeners:
                 _logger.info("left out %s: this machine has no such address", host)
                 return None
             raise
-
-
-def passed_descriptors() -> list[int]:
-    """The sockets that systemd passed to this process: sd_listen_fds(3)."""
-    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if not count or pid != str(os.getpid()):
-        return []
-    if not count.isdecimal():
-        raise CommandError(f"cannot use LISTEN_FDS={count}: it is a number of descriptors", USAGE)
-    return list(range(_FIRST_PASSED, _FIRST_PASSED + int(count)))

@@ -52,6 +52,7 @@ def connect(target: tuple[str, int], given: dict[str, Any]) -> Client:
     from rsecho.transfer import Client
 
     settings = shared.keywords("client") | shared.keywords("mover")
+    settings = shared.obeyed(settings, "transfer")
     with failing_with(RUN_TIME):
         return Client(*target, family=shared.family(given["ipv4"], given["ipv6"]), **settings)
 

@@ -96,6 +96,22 @@ def keywords(owner: str) -> dict[str, Any]:
     }
 
 
+def obeyed(keywords: dict[str, Any], *owners: str) -> dict[str, Any]:
+    """Without what would have no effect and comes from an environment, a file or a default. What a
+    flag asked for stays: that it would have none is an error."""
+    from rsecho import _rules
+
+    context = click.get_current_context()
+    flagged = {
+        each.keyword
+        for each in context.command.params
+        if isinstance(each, Option)
+        and each.name
+        and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+    }
+    return _rules.obeyed(keywords, *owners, kept=flagged)
+
+
 def stacked(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     """Several options as one decorator, shown in this order."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Printer:
-    """Standard output: a line a listener, `ready`, records, totals."""
+    """Standard output: a line per listener, `ready`, records, totals."""
 
     def __init__(self, as_json: bool, as_jsonl: bool) -> None:
         self._as_json = as_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 import sys
 import time
@@ -100,6 +101,7 @@ class Push:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._replace: bool = given["replace"]
+        self._is_plain: bool = given["wire"] == "plain"
         self._name: str | None = given["name"]
         self._is_echo: bool = given["echo"]
         self._is_quiet: bool = given["quiet"]
@@ -186,7 +188,10 @@ class Push:
         if self._is_echo:
             self._echo(client, display, source, stream, name)
             return
-        sent = client.send(stream, name=name, replace=self._replace, progress=display)
+        # The plain wire carries no name; what is shown has it all the same.
+        carried = [] if self._is_plain else name
+        sent = client.send(stream, name=carried, replace=self._replace, progress=display)
+        sent = dataclasses.replace(sent, name="/".join(name))
         display.end(sent.length_bytes)
         self._say(moving.line(sent, "to"))
         self._add({"source": source, **moving.document(sent)})

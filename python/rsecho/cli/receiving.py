@@ -105,4 +105,5 @@ def policy(given: dict[str, Any]) -> Policy | None:
 
     receives, shares = _ACCESS[given["transfer_access"]]
     with failing_with(CANNOT_START):
-        return Policy(receives=receives, shares=shares, **shared.keywords("policy"))
+        settings = {"receives": receives, "shares": shares, **shared.keywords("policy")}
+        return Policy(**shared.obeyed(settings, "policy"))

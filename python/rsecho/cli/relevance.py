@@ -243,6 +243,17 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "is served; leave one out",
         ),
         Rule(
+            ("max_datagram",),
+            lambda v: not _takes_messages(v),
+            "excludes --transfer and --echo-transfers: the packets of large messages have to be "
+            "whole",
+        ),
+        Rule(
+            ("echo_transfers",),
+            lambda v: v["transfer"] is None or v["transfer_access"] != "pull",
+            "excludes --transfer-access pull: what is sent back has to be accepted first",
+        ),
+        Rule(
             ("transfer_access", "transfer_quota"),
             lambda v: v["transfer"] is not None,
             "needs --transfer DIR: it is about that directory",
@@ -324,6 +335,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
             ("name", "replace"),
             lambda v: not v["echo"],
             "excludes --echo: what comes back is not kept",
+        ),
+        Rule(
+            ("replace",),
+            lambda v: v["source"] != "-" or v["name"] is not None,
+            "needs --name for standard input: without a name, nothing is replaced",
         ),
         Rule(
             ("echo",),

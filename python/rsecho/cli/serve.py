@@ -201,6 +201,8 @@ def _flat(
 )
 @section(
     "Output",
+    shared.json_option,
+    shared.jsonl_option,
     option(
         "--stats",
         type=DURATION,
@@ -209,8 +211,6 @@ def _flat(
         help="Print rates per second of each listener at this interval, and what was dropped, by "
         "reason. SIGUSR1 prints them once.",
     ),
-    shared.json_option,
-    shared.jsonl_option,
     shared.log_options,
 )
 def command(**given: Any) -> None:
@@ -260,8 +260,8 @@ def command(**given: Any) -> None:
     udp["transfer"] = policy
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
-        udp=udp,
-        tcp=tcp,
+        udp=shared.obeyed(udp, "server", "udp"),
+        tcp=shared.obeyed(tcp, "server", "tcp"),
     )
     takes_messages = isinstance(policy, Announced)
     foreground = Foreground(listeners.bind(given["udp"], given["tcp"]), printer, takes_messages)

@@ -14,7 +14,7 @@ FILE = "rsecho.config_file"
 
 
 def name_of(ctx: click.Context, each: click.Parameter) -> str:
-    """The option as whoever set it wrote it."""
+    """The option as it was given: its flag, its variable, or its key in the file."""
     if not isinstance(each, click.Option):
         return each.human_readable_name
     source = ctx.get_parameter_source(each.name or "")
@@ -47,8 +47,9 @@ def in_flags(text: str, ctx: click.Context) -> str:
         if value is None and "_" not in match[1]:
             return match[0]  # a word as any other
         name = name_of(ctx, each)
-        if value == "False" and each.secondary_opts:
-            return max(each.secondary_opts, key=len)
+        if value in ("True", "False") and each.secondary_opts:
+            # A value to take, or the one that was set: of two flags for one keyword, its own.
+            return max(each.opts if value == "True" else each.secondary_opts, key=len)
         if value is None or value in ("True", "False"):
             return name
         between = " " if name.startswith("-") else "=" if name == each.envvar else " = "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from rsecho.cli import options as shared
+from rsecho.cli import payload
 from rsecho.cli.failure import RUN_TIME, USAGE, CommandError
 from rsecho.cli.output import print_json
 from rsecho.cli.shape import Command
@@ -72,12 +71,5 @@ def command(
         raise CommandError(str(error), RUN_TIME) from None
 
 
-def _read(data: str) -> bytes:
-    if data == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return bytes.fromhex(data.replace(":", " "))
-    except ValueError as error:
-        raise CommandError(
-            f"cannot read HEX: {error}; write two digits a byte, or -", USAGE
-        ) from None
+def _read(data: str) -> bytes | bytearray:
+    return payload.from_stdin() if data == "-" else payload.from_hex(data, "HEX")

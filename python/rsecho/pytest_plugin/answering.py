@@ -29,7 +29,6 @@ def check(options: Mapping[str, Any]) -> None:
         TypeError, ValueError: as for `rsecho.UdpServer`.
     """
     from rsecho import RecordLayout, responders
-    from rsecho.server import _takes_fields
 
     unpack = options.get("unpack")
     given = options.get("responder")
@@ -38,7 +37,7 @@ def check(options: Mapping[str, Any]) -> None:
         upper=options.get("upper", False),
         error_reply=options.get("error_reply"),
         layout=RecordLayout(unpack) if isinstance(unpack, str) else unpack,
-        takes_fields=_takes_fields(options.get("responder_takes", "bytes")),
+        takes_fields=options.get("responder_takes", "bytes") == "fields",
     )
 
 

@@ -156,7 +156,7 @@ class Echo(ABC):
             The impairment in force, usable as a context manager for a part of a test.
 
         Raises:
-            TypeError: `spec` is no text, or `seed` no whole number.
+            TypeError: `spec` is not a str, or `seed` not a whole number.
             ValueError: a text that is not in the grammar, or that this protocol cannot do; or
                 `seed` would change nothing, as `spec` names a seed or is empty.
         """

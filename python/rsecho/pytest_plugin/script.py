@@ -121,13 +121,13 @@ class Expectation:
         return self
 
     def delay(self, seconds: float) -> Self:
-        """Waits so long before the next reply, `close` or `reset`; alone, before the echo.
+        """Waits before the next reply, `close` or `reset`; alone, before the echo.
 
         Other requests are answered meanwhile; over TCP those of the same connection wait, as
         answers go out in the order of requests.
 
         Raises:
-            TypeError: it is no number.
+            TypeError: it is not a number.
             ValueError: it is negative, infinite or not a number, or the answer has ended.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -175,7 +175,7 @@ class Expectation:
         follow.
 
         Raises:
-            TypeError: it is no whole number.
+            TypeError: it is not a whole number.
             ValueError: it is less than 1.
         """
         if isinstance(count, bool) or not isinstance(count, int):

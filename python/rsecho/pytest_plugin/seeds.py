@@ -25,14 +25,14 @@ def read_seed(text: str) -> int:
     """The value of `--rsecho-seed`.
 
     Raises:
-        argparse.ArgumentTypeError: it is no number from 0 to 2**64 - 1.
+        argparse.ArgumentTypeError: it is not a number from 0 to 2**64 - 1.
     """
     try:
         seed = int(text)
     except ValueError:
         seed = -1
     if not 0 <= seed < 2**64:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: give a whole number, 0 to 2**64-1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: give a number, 0 to 2**64-1")
     return seed
 
 
@@ -58,7 +58,7 @@ def check(spec: object, seed: object) -> None:
     """Refuses a seed that is none, or would change nothing.
 
     Raises:
-        TypeError: the spec is no text, or the seed no whole number.
+        TypeError: the spec is not a str, or the seed not a whole number.
         ValueError: the seed is out of range, or has no effect.
     """
     if not isinstance(spec, str):

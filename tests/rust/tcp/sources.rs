@@ -26,7 +26,9 @@ fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
 fn lines(queue: &Queue, wanted: &str) -> Vec<(Level, String)> {
     let events = queue.drain(usize::MAX).into_iter();
     let line = |what| match what {
-        What::Notice { level, name, text } if name == wanted => Some((level, text)),
+        What::Notice {
+            level, name, text, ..
+        } if name == wanted => Some((level, text)),
         _ => None,
     };
     events.filter_map(|event| line(event.what)).collect()
