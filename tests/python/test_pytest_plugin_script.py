@@ -388,7 +388,7 @@ def test_a_seed_without_effect_is_refused(
         (
             {"upper": True, "responder": lambda data, peer: data},
             ValueError,
-            "cannot set upper=True",
+            "cannot set upper=True: .* callable",
         ),
         ({"error_reply": b"x"}, ValueError, "only a callable responder raises"),
         ({"responder_takes": "words"}, ValueError, "responder_takes='words'"),

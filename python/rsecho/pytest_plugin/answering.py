@@ -28,20 +28,11 @@ def check(options: Mapping[str, Any]) -> None:
     Raises:
         TypeError, ValueError: as for `rsecho.UdpServer`.
     """
-    from rsecho import RecordLayout, _options, _rules, responders
+    from rsecho import _options, _rules
 
-    asked = ("unpack", "responder", "upper", "error_reply", "responder_takes")
-    given = {name: options[name] for name in asked if name in options}
-    _options.check(given, _options.ServerOptions, None)
-    _rules.check(given, _rules.SERVER)
-    unpack, responder = given.get("unpack"), given.get("responder")
-    responders.Setup(
-        None if responder == "echo" and not given.get("upper") else responder,
-        upper=given.get("upper", False),
-        error_reply=given.get("error_reply"),
-        layout=RecordLayout(unpack) if isinstance(unpack, str) else unpack,
-        takes_fields=given.get("responder_takes", "bytes") == "fields",
-    )
+    known = {name: options[name] for name in (*OPTIONS, "error_reply", "unpack") if name in options}
+    _options.check(known, _options.ServerOptions, None)
+    _rules.check(known, _rules.SERVER)
 
 
 def through(inbox: Inbox, options: Mapping[str, Any]) -> Callable[[bytes, Peer], Any]:
