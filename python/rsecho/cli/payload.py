@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
