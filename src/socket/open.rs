@@ -234,9 +234,13 @@ fn bind(
     options: &SocketOptions,
     subject: &str,
 ) -> Result<()> {
-    socket
-        .bind(&SockAddr::from(address))
-        .map_err(|error| refusal::bind(address, options, subject, &error))
+    socket.bind(&SockAddr::from(address)).map_err(|error| {
+        let sharing = refusal::Sharing {
+            ipv6_only: options.ipv6_only == Some(true),
+            reuse_port: options.reuse_port == Some(true),
+        };
+        refusal::bind(address, sharing, subject, &error)
+    })
 }
 
 /// A link-local address means nothing without its interface (RFC 4007).
