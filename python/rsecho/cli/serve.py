@@ -12,6 +12,18 @@ from rsecho.cli.failure import USAGE, CommandError
 from rsecho.cli.options import BOTH, TCP, UDP, option
 from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 
+# Below it, printing is all that the process does.
+_LEAST_STATS_SECONDS = 0.01
+
+
+def _stats_interval(
+    context: click.Context, option: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds is not None and seconds < _LEAST_STATS_SECONDS:
+        text = "the interval is at least 10ms; leave it out for no statistics"
+        raise click.BadParameter(text, context, option)
+    return seconds
+
 
 @click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
 @option(
@@ -153,6 +165,7 @@ from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
 @option(
     "--stats",
     type=DURATION,
+    callback=_stats_interval,
     metavar="INTERVAL",
     help="Print what each listener did per second, at this interval: packets, bytes, connections, "
     "and what was dropped, by reason. SIGUSR1 prints it once.",
