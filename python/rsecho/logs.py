@@ -24,7 +24,7 @@ Whatever is in a payload or in an exception's text, a record is one line, and no
 characters steers a terminal: what does not print is escaped before a formatter sees it, in
 messages and in tracebacks. Each line of a traceback has a mark before it (`    | `), so none
 passes for a record. A formatter that formats exceptions itself (`formatException`) has to do
-that itself; `TextFormatter` and `JsonFormatter` do so for every record, whoever logged it.
+that itself; `TextFormatter` and `JsonFormatter` do so for the records of every logger.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
 def flush_logs(timeout: float = 5.0) -> bool:
     """Waits until what has happened so far in any server has been handed to `logging`.
 
-    Events reach it a moment after they happen; this is for whoever looks for their lines.
+    Events reach it a moment after they happen; call this before you look for their lines.
     False when that took longer than `timeout` seconds, or when called by a handler or an
     `on_record`, which would wait for itself.
     """
@@ -55,7 +55,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class TextFormatter(logging.Formatter):
-    r"""One line a record, for people.
+    r"""One line per record, for people.
 
     What does not print is escaped, in whatever the record's message is made of. The lines of a
     traceback follow, each behind `    | `.

@@ -386,11 +386,18 @@ fn listen(given: &Given<'_>) -> PyResult<Listen> {
 
 fn broadcast(given: &Given<'_>) -> PyResult<Option<Broadcast>> {
     let is_answered = given.flag("answer_broadcast")?;
+    let per_second = given.convert("broadcast_rate", |rate: f64| {
+        let is_rate = rate > 0.0 && rate.is_finite();
+        let rule = "it is a number of answers per second, more than 0";
+        is_rate
+            .then_some(rate)
+            .ok_or_else(|| Error::argument("set", format!("broadcast_rate={rate}"), rule))
+    })?;
     let broadcast = Broadcast {
         max_delay: given
             .time("broadcast_delay")?
             .unwrap_or(Duration::from_millis(100)),
-        per_second: given.take("broadcast_rate")?.unwrap_or(10.0),
+        per_second: per_second.unwrap_or(10.0),
     };
     Ok(is_answered.then_some(broadcast))
 }

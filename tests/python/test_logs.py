@@ -161,6 +161,7 @@ def test_f43_a_handler_that_raises_does_not_end_the_pump(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     calls: list[str] = []
+    start = time.monotonic()
 
     def fail(record: logging.LogRecord) -> bool:
         calls.append(record.getMessage())
@@ -198,8 +199,8 @@ def test_f43_a_handler_that_raises_does_not_end_the_pump(
 
     # A second later where another test has just had its line.
     until(is_told)
-    # One traceback a second, not twenty.
-    assert text.count("rsecho: logging raised") <= 3
+    # One traceback per second, not twenty.
+    assert text.count("rsecho: logging raised") <= 2 + (time.monotonic() - start)
 
 
 def record(**parts: object) -> logging.LogRecord:

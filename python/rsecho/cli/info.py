@@ -10,7 +10,8 @@ import click
 
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, failing_with
-from rsecho.cli.options import option
+from rsecho.cli.options import section
+from rsecho.cli.shape import Command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from rsecho.server import Server
 
 
-@click.command("info", context_settings={"help_option_names": ["-h", "--help"]})
-@shared.buffer_options
-@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.command(
+    "info",
+    cls=Command,
+    examples=[
+        ("rsecho info", "Limits of this machine, and the default sizes of buffers."),
+        ("rsecho info --recv-buffer 4M", "What a socket gets that asks for 4 MiB."),
+    ],
+)
+@section("Sockets", shared.buffer_options)
+@section("Output", shared.json_option)
 def command(as_json: bool, **given: Any) -> None:
     """Show kernel limits, what this build can do, and what a socket really gets.
 
-    With --recv-buffer and --send-buffer: what a socket gets that asks for so much.
+    With --recv-buffer and --send-buffer: what a socket gets that asks for these sizes.
     """
     document = {
         "version": _version(),

@@ -34,7 +34,7 @@ class Interval(NamedTuple):
     counts: dict[str, int]
     """How much each counter grew, by the name of its field in the statistics."""
     levels: dict[str, int]
-    """How many there are now, of what comes and goes: open connections, what is held back."""
+    """Current numbers: open connections, delayed datagrams."""
     reasons: dict[str, int]
     """Datagrams that were not answered, or connections that ended, by reason."""
     reasons_name: str

@@ -10,6 +10,8 @@ import tomllib
 from configparser import Error as IniError
 from pathlib import Path
 
+from rsecho._errors import DEBUG_BUILD
+from rsecho._rsecho import is_debug_build
 from rsecho.cli.failure import USAGE, CommandError, reason
 from rsecho.logs import JsonFormatter, TextFormatter
 
@@ -18,7 +20,13 @@ def configure_logging(level: str, format: str, config_path: str | None) -> None:
     """Sets logging up for a command; a configuration file takes the place of the rest."""
     if config_path is not None:
         _from_file(config_path)
-        return
+    else:
+        _to_standard_error(level, format)
+    if is_debug_build:
+        logging.getLogger("rsecho").warning(DEBUG_BUILD)
+
+
+def _to_standard_error(level: str, format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     if format == "json":
         handler.setFormatter(JsonFormatter())

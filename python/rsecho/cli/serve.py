@@ -9,8 +9,9 @@ import click
 from rsecho.cli import answers, receiving
 from rsecho.cli import options as shared
 from rsecho.cli.failure import USAGE, CommandError
-from rsecho.cli.options import BOTH, TCP, UDP, option
-from rsecho.cli.types import DURATION, SIZE, CpuList, HostPort
+from rsecho.cli.options import BOTH, TCP, UDP, option, section
+from rsecho.cli.shape import Command
+from rsecho.cli.types import DURATION, SIZE, Address, CpuList, Listen, Whole
 
 # Below it, printing is all that the process does.
 _LEAST_STATS_SECONDS = 0.01
@@ -25,161 +26,214 @@ def _stats_interval(
     return seconds
 
 
-@click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
-@option(
-    "--udp",
-    multiple=True,
-    type=HostPort("localhost"),
-    help="Answer UDP there; may be given several times. Port 0 picks a free one.",
+def _flat(
+    context: click.Context, option: click.Parameter, value: tuple[tuple[Address, ...], ...]
+) -> tuple[Address, ...]:
+    """The addresses of all ranges."""
+    return tuple(address for each in value for address in each)
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    examples=[
+        ("rsecho serve", "UDP and TCP on localhost:9999, IPv4 and IPv6."),
+        ("rsecho serve --udp :7000-7010 --rate-limit 100", "Eleven ports, on all interfaces."),
+        (
+            "rsecho serve --tcp :7000 --max-connections 1000 --idle-timeout 1m",
+            "TCP only, with limits for an open port.",
+        ),
+        (
+            "rsecho serve --responder 'prefix=Echo: ' --upper",
+            "Answer something other than an echo.",
+        ),
+        (
+            "rsecho serve --udp 9999 --impair 'delay 50ms 10ms loss 1% seed 7'",
+            "A bad network, the same each time.",
+        ),
+        ("rsecho serve --udp :9999 --transfer incoming", "Take files from rsecho push."),
+    ],
 )
-@option(
-    "--tcp",
-    multiple=True,
-    type=HostPort("localhost"),
-    help="Answer TCP there; may be given several times. Port 0 picks a free one.",
+@section(
+    "Listen",
+    option(
+        "--udp",
+        multiple=True,
+        type=Listen("udp"),
+        callback=_flat,
+        help="Answer UDP at this address. 9999 is localhost:9999, :9999 is all interfaces, "
+        "7000-7010 is a listener per port, port 0 is any free port. May be given several times.",
+    ),
+    option(
+        "--tcp",
+        multiple=True,
+        type=Listen("tcp"),
+        callback=_flat,
+        help="Answer TCP at this address, written in the same way. May be given several times.",
+    ),
+    shared.family_options,
+    option(
+        "--ipv6-only/--dual-stack",
+        default=None,
+        of=BOTH,
+        show_default="the system's",
+        help="Whether [::] accepts IPv6 only, or IPv4 as well (IPV6_V6ONLY).",
+    ),
+    option(
+        "--reuse-port",
+        is_flag=True,
+        of=BOTH,
+        help="Share the port with other sockets of this user (SO_REUSEPORT).",
+    ),
+    option(
+        "--reuse-address/--no-reuse-address",
+        default=None,
+        of=BOTH,
+        show_default="on for TCP, off for UDP",
+        help="SO_REUSEADDR. TCP: bind while old connections are in TIME_WAIT. UDP: allow any other "
+        "process that sets it to take over the port and its traffic.",
+    ),
+    shared.device_option,
 )
-@shared.family_options
-@shared.buffer_options
-@option(
-    "--reuse-address/--no-reuse-address",
-    default=None,
-    of=BOTH,
-    help="SO_REUSEADDR. TCP: skip TIME_WAIT. UDP: lets any other process that also sets it "
-    "take the port and the traffic.  [default: on for TCP, off for UDP]",
+@section(
+    "Sockets",
+    shared.buffer_options,
+    option(
+        "--timeout",
+        type=DURATION,
+        has_own_variable=True,
+        show_default="UDP 1s; TCP 60s, never on loopback",
+        help="Socket timeouts (SO_RCVTIMEO, SO_SNDTIMEO). Receive: counted, serving continues. "
+        "Send: a UDP reply is dropped, a TCP connection is reset. 0: never.",
+    ),
+    option(
+        "--idle-timeout",
+        type=DURATION,
+        of=BOTH,
+        show_default="UDP never; TCP 1h, never on loopback",
+        help="UDP: end the server when nothing has arrived for this long. TCP: close a connection "
+        "on which nothing has moved for this long. 0: never.",
+    ),
+    shared.header_options,
+    option(
+        "--max-datagram",
+        type=SIZE,
+        of=UDP,
+        sets="max_datagram_bytes",
+        verb="limits",
+        show_default="no limit",
+        help="UDP: answer a longer datagram with this many of its bytes.",
+    ),
+    option("--stop-on-empty", is_flag=True, of=UDP, help="UDP: an empty datagram ends the server."),
 )
-@option(
-    "--reuse-port",
-    is_flag=True,
-    of=BOTH,
-    help="SO_REUSEPORT: share the port with sockets of this user.",
+@section(
+    "TCP",
+    option(
+        "--max-connections",
+        type=Whole(1),
+        of=TCP,
+        verb="limits",
+        show_default="no limit",
+        help="How many connections are open at a time. Others wait in the backlog.",
+    ),
+    option(
+        "--backlog",
+        type=Whole(0),
+        of=TCP,
+        show_default="net.core.somaxconn",
+        help="How many connections may wait to be accepted (listen(2)).",
+    ),
+    option(
+        "--max-connection-time",
+        type=DURATION,
+        of=TCP,
+        sets="max_connection_seconds",
+        verb="limits",
+        show_default="never",
+        help="Close a connection after this time, even if it is in use. 0: never.",
+    ),
+    option(
+        "--min-rate",
+        type=SIZE,
+        metavar="BYTES",
+        of=TCP,
+        sets="min_bytes_per_second",
+        show_default="0",
+        help="Close a connection that sends fewer bytes per second than this. 0: never.",
+    ),
+    option(
+        "--min-rate-window",
+        type=DURATION,
+        default=10.0,
+        show_default="10s",
+        of=TCP,
+        help="The time over which --min-rate is averaged. A new connection gets the first one.",
+    ),
+    shared.tcp_options,
 )
-@option(
-    "--ipv6-only/--dual-stack",
-    default=None,
-    of=BOTH,
-    help="IPV6_V6ONLY: whether [::] answers IPv4 as well.  [default: the system's]",
+@section("Answers", answers.answer_options)
+@section("Impairments", answers.impair_options)
+@section("Guards", shared.guard_options)
+@section("Large messages (UDP)", receiving.transfer_options)
+@section(
+    "Workers",
+    option(
+        "--workers",
+        type=Whole(1, 1024),
+        default=1,
+        show_default=True,
+        of=BOTH,
+        help="Threads per listener.",
+    ),
+    option(
+        "--cpus",
+        type=CpuList(),
+        of=BOTH,
+        show_default="any",
+        help="Bind the workers to these CPUs in turn, as in 0,2-3.",
+    ),
+    option(
+        "--wait",
+        type=click.Choice(["balanced", "latency", "busy"]),
+        metavar="HOW",
+        default="balanced",
+        show_default=True,
+        of=BOTH,
+        help="balanced: sleep when idle. latency: poll for 50 us, then sleep. busy: poll always "
+        "(one core per worker).",
+    ),
+    shared.engine_option(BOTH),
+    option(
+        "--drain-timeout",
+        type=DURATION,
+        default=5.0,
+        show_default="5s",
+        help="When stopped: how long to go on answering what has already arrived.",
+    ),
 )
-@shared.ip_options
-@option(
-    "--timeout",
-    type=DURATION,
-    help="SO_RCVTIMEO and SO_SNDTIMEO: a receive that waited so long is counted and goes on; "
-    "a reply that finds no room for so long is given up; 0: a TCP reply never is.  "
-    "[default: 1s for UDP replies, 60s for TCP beyond loopback]",
+@section(
+    "Output",
+    shared.json_option,
+    shared.jsonl_option,
+    option(
+        "--stats",
+        type=DURATION,
+        callback=_stats_interval,
+        metavar="INTERVAL",
+        show_default="never",
+        help="Print rates per second of each listener at this interval, and what was dropped, by "
+        "reason. SIGUSR1 prints them once.",
+    ),
+    shared.log_options,
 )
-@option(
-    "--idle-timeout",
-    type=DURATION,
-    of=BOTH,
-    help="UDP: end when nothing came for so long. TCP: close a connection over which nothing "
-    "moved; 0: never.  [default: 1h for TCP beyond loopback]",
-)
-@option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    of=BOTH,
-    help="Threads a listener.",
-)
-@option(
-    "--engine",
-    type=click.Choice(["auto", "batch", "portable"]),
-    default="auto",
-    show_default=True,
-    of=BOTH,
-    help="How the kernel is asked: many datagrams or connections a call (Linux), or as every "
-    "Unix can.",
-)
-@option(
-    "--wait",
-    type=click.Choice(["balanced", "latency", "busy"]),
-    default="balanced",
-    show_default=True,
-    of=BOTH,
-    help="What to do while nothing comes. Sleep; ask for 50 us first while traffic is dense; "
-    "never sleep (a whole core a worker).",
-)
-@option(
-    "--cpus", type=CpuList(), of=BOTH, help="CPUs that workers are bound to in turn, as in 0,2-3."
-)
-@option(
-    "--max-datagram",
-    type=SIZE,
-    of=UDP,
-    sets="max_datagram_bytes",
-    help="UDP: answer longer datagrams with so many of their bytes.",
-)
-@option("--stop-on-empty", is_flag=True, of=UDP, help="UDP: an empty datagram ends that server.")
-@option(
-    "--backlog",
-    type=click.IntRange(0),
-    of=TCP,
-    help="TCP: connections that may wait.  [default: somaxconn]",
-)
-@option(
-    "--max-connections",
-    type=click.IntRange(1),
-    of=TCP,
-    help="TCP: connections at a time; more wait.",
-)
-@option(
-    "--max-connection-time",
-    type=DURATION,
-    of=TCP,
-    sets="max_connection_seconds",
-    help="TCP: close a connection that has lived for so long, whatever came over it; 0: never.  "
-    "[default: never]",
-)
-@option(
-    "--min-rate",
-    type=SIZE,
-    metavar="BYTES",
-    of=TCP,
-    sets="min_bytes_per_second",
-    help="TCP: close a connection over which fewer bytes a second came, on average over each "
-    "--min-rate-window; 0: never.  [default: never]",
-)
-@option(
-    "--min-rate-window",
-    type=DURATION,
-    default=10.0,
-    show_default="10s",
-    of=TCP,
-    help="TCP: how long each time is over which --min-rate is measured; the first is a new "
-    "connection's grace.",
-)
-@shared.tcp_options
-@answers.answer_options
-@shared.guard_options
-@receiving.transfer_options
-@option("--unpack", metavar="FORMAT", help="Decode what comes as records, as in '! I 2s Q 2h f'.")
-@option("--names", help="Names of a record's fields.  [default: field_0, field_1, …]")
-@option(
-    "--drain-timeout",
-    type=DURATION,
-    default=5.0,
-    show_default=True,
-    help="At the end, answer what has come already for so long at most.",
-)
-@option(
-    "--stats",
-    type=DURATION,
-    callback=_stats_interval,
-    metavar="INTERVAL",
-    help="Print what each listener did per second, at this interval: packets, bytes, connections, "
-    "and what was dropped, by reason. SIGUSR1 prints it once.",
-)
-@option("--json", "as_json", is_flag=True, help="At the end, print one JSON document.")
-@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document an event or record.")
-@shared.log_options
 def command(**given: Any) -> None:
     """Answer UDP and TCP with what was sent (RFC 862).
 
     Without --udp and --tcp: both on localhost:9999, IPv4 and IPv6. Sockets passed by systemd
-    (LISTEN_FDS) are served as well. SIGINT, SIGTERM or SIGHUP: answer what has come, print the
-    totals, end; a second one: end at once, with status 128 + its number. SIGUSR1: print
-    statistics once.
+    (LISTEN_FDS) are served as well.
+
+    SIGINT, SIGTERM or SIGHUP: answer what has arrived, print the totals, end with status 0. A
+    second signal: end at once with status 128 + its number. SIGUSR1: print statistics.
     """
     from rsecho import FormatError, Guard, RecordLayout
     from rsecho._policy import Announced
@@ -201,19 +255,16 @@ def command(**given: Any) -> None:
             raise CommandError(str(error), USAGE) from None
         if given["as_jsonl"]:
             common["on_record"] = printer.record
-    elif given["names"] is not None:
-        raise click.UsageError("--names needs --unpack: it names the fields of a format")
     try:
-        common["guard"] = Guard(**shared.keywords("guard"))
+        guard = Guard(**shared.keywords("guard"))
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
     udp, tcp = (shared.keywords(each) | common for each in ("udp", "tcp"))
-    if not given["reuse_port"]:
-        del udp["reuse_port"], tcp["reuse_port"]  # several workers turn it on themselves
+    udp["guard"], tcp["guard"] = guard.only("udp"), guard.only("tcp")
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
     if given["min_rate"] == 0:
-        del tcp["min_bytes_per_second"]  # as without
+        tcp.pop("min_bytes_per_second", None)  # as without
     if given["timeout"] == 0:
         tcp["send_timeout"] = 0
     policy = receiving.policy(given)
@@ -222,8 +273,8 @@ def command(**given: Any) -> None:
     udp["transfer"] = policy
     listeners = Listeners(
         shared.family(given["ipv4"], given["ipv6"]),
-        udp=udp,
-        tcp=tcp,
+        udp=shared.obeyed(udp, "server", "udp"),
+        tcp=shared.obeyed(tcp, "server", "tcp"),
     )
     takes_messages = isinstance(policy, Announced)
     foreground = Foreground(listeners.bind(given["udp"], given["tcp"]), printer, takes_messages)

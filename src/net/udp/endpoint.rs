@@ -176,7 +176,7 @@ impl<E: Engine> Endpoint<E> {
         self.tell(
             "shared",
             &format!(
-                "the program that owns this socket has turned IP_PKTINFO off, which tells from \
+                "the program that passed this socket in has turned IP_PKTINFO off, which tells from \
                  which address to answer; {done}"
             ),
         );

@@ -40,7 +40,7 @@ pub(crate) enum News {
 impl News {
     /// The line.
     pub(crate) fn text(self, server: &str) -> String {
-        let owner = "the program that owns this socket";
+        let owner = "the program that passed this socket in";
         match self {
             News::Connected(peer) => format!(
                 "{server}: {owner} has connected it to {peer}: until it is disconnected, the \
@@ -116,9 +116,9 @@ fn peer(socket: &Socket) -> Option<SocketAddr> {
 
 /// Why a server whose socket was shut down cannot go on; its own stop never comes here.
 pub(crate) fn shut_down(operation: &'static str, server: &str) -> Error {
-    let reason = "the program that owns this socket has shut it down, which cannot be undone";
+    let reason = "the program that passed this socket in has shut it down, which cannot be undone";
     Error::state(operation, server, reason)
-        .or("stop the server instead; make a new one on a new socket")
+        .or("make a new server on a new socket; to end a server, stop it")
 }
 
 #[cfg(test)]

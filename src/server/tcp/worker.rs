@@ -77,8 +77,8 @@ impl Shared {
         }
         let server = self.observer.server();
         let text = format!(
-            "{server}: the program that owns this listener has made it blocking; the server has \
-             made it non-blocking again: do not change its mode until the server has ended"
+            "{server}: the program that passed this listener in made it blocking; the server made \
+             it non-blocking again: leave its mode alone until the server has ended"
         );
         self.observer.notice(Level::Warning, "shared", text);
     }
@@ -86,9 +86,9 @@ impl Shared {
 
 /// Why a server on a listener that was passed in cannot go on.
 fn shut_down(server: &str) -> Error {
-    let reason = "the program that owns this listener has shut it down";
-    Error::state("accept on", server, reason).or("stop the server instead; make a new one on a \
-                                                  socket that listens")
+    let reason = "the program that passed this listener in has shut it down";
+    Error::state("accept on", server, reason).or("make a new server on a \
+                                                  socket that listens; to end a server, stop it")
 }
 
 /// The listener of one worker.

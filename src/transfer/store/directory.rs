@@ -56,7 +56,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// It is not there, is no directory, or may not be read.
+    /// It does not exist, is not a directory, or may not be read.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, Error> {
         let fail = |error: io::Error| {
             Error::system("open the directory", path.display(), &error)
