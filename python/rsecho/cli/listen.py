@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho._rsecho import resolve
 from rsecho.cli.addresses import Wanted, collision
-from rsecho.cli.passed import passed_descriptors, protocol_of
 from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with
+from rsecho.cli.passed import passed_descriptors, protocol_of
 from rsecho.server import TcpServer, UdpServer
 
 if TYPE_CHECKING:

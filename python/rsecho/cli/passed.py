@@ -52,7 +52,8 @@ def _checked(descriptor: int, passed: socket.socket) -> Literal["udp", "tcp"]:
         what = "a UNIX socket" if passed.family == socket.AF_UNIX else "not an IP socket"
         raise _unusable(descriptor, f"it is {what}; give ListenStream= or ListenDatagram= a port")
     if passed.type not in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-        raise _unusable(descriptor, "it is neither UDP nor TCP; use ListenStream= or ListenDatagram=")
+        way_out = "use ListenStream= or ListenDatagram="
+        raise _unusable(descriptor, f"it is neither UDP nor TCP; {way_out}")
     if passed.type == socket.SOCK_STREAM and _is_connected(passed):
         raise _unusable(
             descriptor, "it is a connection, not a listener; set Accept=no in the .socket unit"

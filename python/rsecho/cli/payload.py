@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -115,7 +116,7 @@ def _read(
     if given["hex_digits"] is not None:
         name, data = "--hex", from_hex(given["hex_digits"], "--hex")
     elif given["file"] is not None:
-        with failing_with(USAGE), open(given["file"], "rb") as file:
+        with failing_with(USAGE), Path(given["file"]).open("rb") as file:
             status = os.fstat(file.fileno())
             is_file = stat.S_ISREG(status.st_mode)
             limit = file_limit if is_file else pipe_limit

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rsecho.server import TcpServer, UdpServer
 
-# Seconds, far more than an answer takes. A server that is full, or busy with a test's own responder,
-# does not answer; then the test goes on without this.
+# Seconds, far more than an answer takes. A server that is full, or busy with a test's own
+# responder, does not answer; then the test goes on without this.
 _PATIENCE = 0.5
 
 # Seconds until a datagram is sent again: the first may have met a full receive buffer.
