@@ -13,6 +13,18 @@ from rsecho.cli.options import BOTH, TCP, UDP, option, section
 from rsecho.cli.shape import Command
 from rsecho.cli.types import DURATION, SIZE, Address, CpuList, Listen, Whole
 
+# Below it, printing is all that the process does.
+_LEAST_STATS_SECONDS = 0.01
+
+
+def _stats_interval(
+    context: click.Context, option: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds is not None and seconds < _LEAST_STATS_SECONDS:
+        text = "the interval is at least 10ms; leave it out for no statistics"
+        raise click.BadParameter(text, context, option)
+    return seconds
+
 
 def _flat(
     context: click.Context, option: click.Parameter, value: tuple[tuple[Address, ...], ...]
@@ -206,6 +218,7 @@ def _flat(
     option(
         "--stats",
         type=DURATION,
+        callback=_stats_interval,
         metavar="INTERVAL",
         show_default="never",
         help="Print rates per second of each listener at this interval, and what was dropped, by "
