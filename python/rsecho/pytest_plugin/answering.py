@@ -49,10 +49,8 @@ def through(inbox: Inbox, options: Mapping[str, Any]) -> Callable[[bytes, Peer],
     def answer(data: bytes, peer: Peer) -> Any:
         if data.startswith(inbox.token):
             return data
-        taken = inbox.take(data, peer)
-        if not taken.parts and taken.unclaimed is not None:
-            return reply(taken.unclaimed, peer)
-        return inbox.play(taken, peer, rest)
+        playing = inbox.take(data, peer, rest)
+        return reply(data, peer) if playing is None else playing.begin()
 
     return responders.GivesLater(answer)
 
@@ -63,10 +61,8 @@ def _through_later(
     async def answer(data: bytes, peer: Peer) -> Any:
         if data.startswith(inbox.token):
             return data
-        taken = inbox.take(data, peer)
-        if not taken.parts and taken.unclaimed is not None:
-            return await reply(taken.unclaimed, peer)
-        return inbox.play(taken, peer, rest)
+        playing = inbox.take(data, peer, rest)
+        return await reply(data, peer) if playing is None else playing.begin()
 
     return answer
 

@@ -64,6 +64,9 @@ class Playing:
                 self._is_over = True
                 return self._replies[0] if self._replies else None
             self._end_with(_reply)
+        if self._is_over and self._later is not None:
+            # Given up meanwhile, perhaps, before it could be told; what has ended stays as it is.
+            self._later.drop()
         return self._later
 
     def give_up(self) -> bool:
@@ -161,7 +164,8 @@ class Playing:
         """Sends what there is to say by now; more follows."""
         later = self._need_later()
         for reply in self._taken():
-            later.more(reply)
+            if not self._is_over:
+                later.more(reply)
 
     def _end_with(self, end: Callable[[Later, bytes | None], object]) -> None:
         """Sends the rest, and ends."""
