@@ -8,24 +8,19 @@ use super::limits;
 use crate::error::Error;
 use crate::sys;
 
-/// The options that decide who may share an address.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Sharing {
-    pub(super) ipv6_only: bool,
-    pub(super) reuse_port: bool,
+/// What bind(2) depends on: whether the socket is for IPv6 only, and whether it shares its port.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) is_ipv6_only: bool,
+    pub(super) shares_port: bool,
 }
 
 /// No socket can be bound to the address. `subject` is its URL.
-pub(super) fn bind(
-    address: SocketAddr,
-    sharing: Sharing,
-    subject: &str,
-    error: &io::Error,
-) -> Error {
+pub(super) fn bind(address: SocketAddr, asked: &Asked, subject: &str, error: &io::Error) -> Error {
     let refused = Error::system("bind", subject, error);
     let v6 = if address.is_ipv6() { "-6 " } else { "" };
     match refused.errno() {
-        Some(libc::EADDRINUSE) => refused.or(in_use(address, sharing, subject)),
+        Some(libc::EADDRINUSE) => refused.or(in_use(address, asked, subject)),
         Some(libc::EACCES) => refused.or(not_allowed(address)),
         Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && !has_v6() => {
             refused.or("IPv6 is off here (net.ipv6.conf.all.disable_ipv6): take an IPv4 address")
@@ -41,14 +36,14 @@ pub(super) fn bind(
     }
 }
 
-fn in_use(address: SocketAddr, sharing: Sharing, subject: &str) -> String {
+fn in_use(address: SocketAddr, asked: &Asked, subject: &str) -> String {
     let which = if subject.starts_with("tcp") { "t" } else { "u" };
     let port = address.port();
     let who = format!("`ss -l{which}np 'sport = :{port}'` shows which socket has it");
     let other = "or take another port (0 picks a free one)";
     // A socket on :: has the IPv4 port as well, unless it is told not to: ipv6(7).
     let is_any = address.ip().is_unspecified();
-    if is_any && address.is_ipv6() && !sharing.ipv6_only {
+    if is_any && address.is_ipv6() && !asked.is_ipv6_only {
         return format!(
             "{who}; where that is an IPv4 socket, ipv6_only=True leaves IPv4 to it; {other}"
         );
@@ -59,7 +54,7 @@ fn in_use(address: SocketAddr, sharing: Sharing, subject: &str) -> String {
              ipv6_only=True; {other}"
         );
     }
-    if sharing.reuse_port {
+    if asked.shares_port {
         return format!(
             "{who}; every socket on a shared port needs reuse_port=True, and the same user; \
              {other}"
@@ -145,6 +140,14 @@ fn algorithms(sysctl: &str) -> String {
 /// How many interfaces are named: a host of containers has hundreds.
 const MOST_NAMED: usize = 8;
 
+/// The name of an interface for an example: one beside the loopback, where there is one.
+pub(super) fn an_interface() -> String {
+    sys::interface_names()
+        .into_iter()
+        .find(|name| !name.starts_with("lo"))
+        .unwrap_or_else(|| "eth0".to_owned())
+}
+
 /// The interfaces of this machine, for who named none of them.
 pub(super) fn interfaces() -> String {
     let mut names = sys::interface_names();
@@ -168,11 +171,11 @@ mod tests {
         io::Error::from_raw_os_error(errno)
     }
 
-    fn bound(address: &str, sharing: Sharing, errno: i32) -> String {
+    fn bound(address: &str, asked: &Asked, errno: i32) -> String {
         let subject = format!("udp://{address}");
         bind(
             address.parse().unwrap(),
-            sharing,
+            asked,
             &subject,
             &refused_by(errno),
         )
@@ -181,34 +184,34 @@ mod tests {
 
     #[test]
     fn a_taken_port_says_who_may_have_it() {
-        let plain = Sharing::default();
-        let text = bound("127.0.0.1:7", plain, libc::EADDRINUSE);
+        let plain = Asked::default();
+        let text = bound("127.0.0.1:7", &plain, libc::EADDRINUSE);
         assert!(text.contains("`ss -lunp 'sport = :7'`"), "{text}");
         assert!(text.contains("0 picks a free one"), "{text}");
         assert!(!text.contains("ipv6_only"), "{text}");
         for any in ["[::]:7", "0.0.0.0:7"] {
-            let text = bound(any, plain, libc::EADDRINUSE);
+            let text = bound(any, &plain, libc::EADDRINUSE);
             assert!(text.contains("ipv6_only=True"), "{text}");
         }
-        let shared = Sharing {
-            reuse_port: true,
-            ..Sharing::default()
+        let shared = Asked {
+            shares_port: true,
+            ..Asked::default()
         };
-        let text = bound("127.0.0.1:7", shared, libc::EADDRINUSE);
+        let text = bound("127.0.0.1:7", &shared, libc::EADDRINUSE);
         assert!(text.contains("reuse_port=True"), "{text}");
     }
 
     #[test]
     fn a_low_port_and_a_foreign_address_have_their_way_out() {
-        let plain = Sharing::default();
-        let text = bound("127.0.0.1:0", plain, libc::EACCES);
+        let plain = Asked::default();
+        let text = bound("127.0.0.1:0", &plain, libc::EACCES);
         let start = limits::single("net.ipv4.ip_unprivileged_port_start");
         if start.is_none_or(|first| first > 0) {
             assert!(text.contains("CAP_NET_BIND_SERVICE"), "{text}");
         }
-        let text = bound("127.0.0.1:65535", plain, libc::EACCES);
+        let text = bound("127.0.0.1:65535", &plain, libc::EACCES);
         assert!(text.contains("security module"), "{text}");
-        let text = bound("192.0.2.1:7", plain, libc::EADDRNOTAVAIL);
+        let text = bound("192.0.2.1:7", &plain, libc::EADDRNOTAVAIL);
         assert!(text.contains("`ip address`"), "{text}");
         assert!(text.contains("0.0.0.0"), "{text}");
     }

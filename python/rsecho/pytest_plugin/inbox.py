@@ -107,9 +107,9 @@ class Inbox:
                 found = wanted(self._received)
             return found
 
-    def clear(self, *, is_over: bool = False) -> None:
+    def clear(self, *, is_over: bool = False) -> bool:
         """Forgets what came and what was expected, and gives up answers on their way; failures
-        as well if the test `is_over`."""
+        as well if the test `is_over`. Returns whether there were such answers."""
         with self._changed:
             self._received.clear()
             if is_over:
@@ -118,8 +118,8 @@ class Inbox:
                 self._script.clear()
             playing, self._playing = self._playing, []
         self._timers.clear()
-        for each in playing:
-            each.give_up()
+        given_up = [each for each in playing if each.give_up()]
+        return bool(given_up)
 
     def told(self) -> str:
         """What came, for a report."""

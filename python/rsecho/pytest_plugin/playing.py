@@ -66,8 +66,8 @@ class Playing:
             self._end_with(_reply)
         return self._later
 
-    def give_up(self) -> None:
-        """Says no more."""
+    def give_up(self) -> bool:
+        """Says no more; returns whether there was more to say."""
         with self._lock:
             is_over, self._is_over = self._is_over, True
         if not is_over:
@@ -75,6 +75,7 @@ class Playing:
                 self._cancel()
             if self._later is not None:
                 self._later.drop()
+        return not is_over
 
     def _go_on(self) -> None:
         while self._steps and not self._is_over:
@@ -120,7 +121,8 @@ class Playing:
         try:
             if error is not None:
                 if calling.was_cancelled(error):
-                    return self.give_up()
+                    self.give_up()
+                    return None
                 raise error
             self._take(result)
         except Exception as raised:
