@@ -42,8 +42,10 @@ impl fmt::Display for Family {
 /// The port is checked here because getaddrinfo wraps what it is given (65536 became 0).
 pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> {
     let malformed = |reason: &str| {
+        // Without a host by default, a port alone is not enough.
+        let or_port = if default_host.is_empty() { "" } else { ", or PORT" };
         Error::argument("use address", format!("{text:?}"), reason)
-            .or("write HOST:PORT, [IPv6]:PORT or PORT")
+            .or(format!("write HOST:PORT or [IPv6]:PORT{or_port}"))
     };
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest
@@ -158,6 +160,11 @@ fn unresolved(host: &str, reason: &str) -> Error {
     {
         let reason = format!("this machine has no interface {zone:?}");
         return Error::resolve(subject, reason).or("`ip link` shows those that it has");
+    }
+    if host.starts_with('[') || host.contains(':') {
+        let reason = "it is not a host alone";
+        return Error::resolve(subject, reason)
+            .or("give the address without brackets, and the port by itself");
     }
     if reason.contains("temporary failure") {
         return Error::resolve(subject, "no name server answered")
