@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from rsecho import _rsecho
+from rsecho import _arguments, _rsecho
 from rsecho._errors import RecordError, StateError
 from rsecho._limiter import Limiter
 from rsecho._lines import emit, host_port, said
@@ -216,10 +216,12 @@ def load_callable(path: str) -> Callable[..., Any]:
     """The object that `module:function` names, or `package.module:object.method`.
 
     Raises:
+        TypeError: `path` is not a str.
         ValueError: there is no such module or object, or it cannot be called.
     """
     from importlib import import_module
 
+    _arguments.check("path", path, "str")
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
         raise ValueError(f"cannot set responder='python={path}': write python=module:function")

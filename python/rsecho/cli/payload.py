@@ -89,9 +89,20 @@ def of_send(given: Mapping[str, Any], target: str) -> bytes | bytearray:
         source = "-" if given["stdin"] else "FILE" if given["file"] is None else given["file"]
         way_out = f"`rsecho push {source} {target}` sends a message of any length over UDP"
         raise CommandError(f"cannot send {name}: {longest}; {way_out}", USAGE)
-    if is_tcp and not given["line"]:
+    if given["line"]:
+        return _one_line(name, data, is_typed=not (given["stdin"] or given["file"] is not None))
+    if is_tcp:
         _refuse_nothing(given, name, data)
     return data
+
+
+def _one_line(name: str, data: bytes | bytearray, *, is_typed: bool) -> bytes | bytearray:
+    """Without the line end that files and pipes have; --line adds one."""
+    line = data if is_typed else data.removesuffix(b"\n").removesuffix(b"\r")
+    if b"\n" in line:
+        why = "it has a line end, and --line sends one line per request, with its line end"
+        raise CommandError(f"cannot send {name}: {why}; give one line without it", USAGE)
+    return line
 
 
 def _refuse_nothing(given: Mapping[str, Any], name: str, data: bytes | bytearray) -> None:

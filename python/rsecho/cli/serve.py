@@ -21,6 +21,19 @@ def _flat(
     return tuple(address for each in value for address in each)
 
 
+# A line per listener ten times per second is as much as anybody reads.
+_LEAST_INTERVAL_SECONDS = 0.1
+
+
+def _interval(
+    context: click.Context, option: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds and seconds < _LEAST_INTERVAL_SECONDS:
+        text = f"{seconds:g} s is too short; an interval is at least 100ms, and 0 means never"
+        raise click.BadParameter(text, context, option)
+    return seconds
+
+
 @click.command(
     "serve",
     cls=Command,
@@ -206,6 +219,7 @@ def _flat(
     option(
         "--stats",
         type=DURATION,
+        callback=_interval,
         metavar="INTERVAL",
         show_default="never",
         help="Print rates per second of each listener at this interval, and what was dropped, by "
@@ -222,7 +236,7 @@ def command(**given: Any) -> None:
     SIGINT, SIGTERM or SIGHUP: answer what has arrived, print the totals, end with status 0. A
     second signal: end at once with status 128 + its number. SIGUSR1: print statistics.
     """
-    from rsecho import FormatError, Guard, RecordLayout
+    from rsecho import Guard
     from rsecho._policy import Announced
     from rsecho.cli.foreground import Foreground
     from rsecho.cli.listen import Listeners
@@ -236,10 +250,9 @@ def command(**given: Any) -> None:
         common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
     common |= answers.settings(given)
     if given["unpack"] is not None:
-        try:
-            common["unpack"] = RecordLayout(given["unpack"], names=given["names"])
-        except FormatError as error:
-            raise CommandError(str(error), USAGE) from None
+        from rsecho.cli.layouts import layout_of
+
+        common["unpack"] = layout_of("unpack", given["unpack"], given["names"])
         if given["as_jsonl"]:
             common["on_record"] = printer.record
     try:

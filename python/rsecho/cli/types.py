@@ -234,7 +234,7 @@ def _parsed(text: str, default_host: str) -> tuple[str, str, range]:
     last = ""
     if match := _PORTS.fullmatch(rest):
         rest, last = f"{match[1] or ''}{match[2]}", match[3]
-    if rest.startswith((":", "*:")):
+    if rest.startswith((":", "*:")) and not rest.startswith("::"):
         # As elsewhere: no host is all of them (Go, ss), and so is an asterisk (nginx, Apache).
         host, port = "", split_host_port(rest.partition(":")[2], "")[1]
     else:
