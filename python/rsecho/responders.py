@@ -248,8 +248,8 @@ def load_callable(path: str) -> Callable[..., Any]:
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(
-            f"cannot set responder='python={path}': {name} is of type {type(found).__name__}, which "
-            "cannot be called; name a function"
+            f"cannot set responder='python={path}': {name} is of type "
+            f"{type(found).__name__}, which cannot be called; name a function"
         )
     function: Callable[..., Any] = found
     return function
