@@ -98,4 +98,4 @@ def _extra(words: str, context: click.Context) -> str:
     way_out = f"write `{_usage(context)}`"
     if context.command.name == "serve":
         way_out = f"to listen there, write --udp {words} or --tcp {words}"
-    return f"unexpected argument {words!r}; {way_out}"
+    return f"unexpected argument \"{words}\"; {way_out}"
