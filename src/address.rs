@@ -43,9 +43,12 @@ impl fmt::Display for Family {
 pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> {
     let malformed = |reason: &str| {
         // Without a host by default, a port alone is not enough.
-        let or_port = if default_host.is_empty() { "" } else { ", or PORT" };
-        Error::argument("use address", format!("{text:?}"), reason)
-            .or(format!("write HOST:PORT or [IPv6]:PORT{or_port}"))
+        let forms = if default_host.is_empty() {
+            "write HOST:PORT or [IPv6]:PORT"
+        } else {
+            "write HOST:PORT, [IPv6]:PORT or PORT"
+        };
+        Error::argument("use address", format!("{text:?}"), reason).or(forms)
     };
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest
@@ -56,7 +59,9 @@ pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> 
             .ok_or_else(|| malformed("a port must follow the bracket"))?;
         (host, port)
     } else if text.matches(':').count() > 1 {
-        return Err(malformed("an IPv6 address needs brackets"));
+        return Err(malformed(
+            "it has several colons, and an IPv6 address needs brackets",
+        ));
     } else {
         match text.split_once(':') {
             Some(pair) => pair,

@@ -240,8 +240,9 @@ pub(super) fn apart(word: &str) -> Error {
 
 /// A whole number, without a unit.
 pub(super) fn whole<N: std::str::FromStr>(word: &str) -> Result<N> {
-    word.parse()
-        .map_err(|_| refuse(word, "it is not a whole number, or it is too large").or("write 7, say"))
+    word.parse().map_err(|_| {
+        refuse(word, "it is not a whole number, or it is too large").or("write 7, say")
+    })
 }
 
 /// A time in the largest unit that gives a whole number.

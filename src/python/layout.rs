@@ -389,7 +389,10 @@ fn name_list(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     }
     let refuse = |named: &Bound<'_, PyAny>| {
         let rule = "it takes names as one str or as a list of str";
-        PyTypeError::new_err(format!("cannot set names={}: {rule}", shown(named.as_borrowed())))
+        PyTypeError::new_err(format!(
+            "cannot set names={}: {rule}",
+            shown(named.as_borrowed())
+        ))
     };
     names
         .try_iter()

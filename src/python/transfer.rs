@@ -166,7 +166,10 @@ impl Wanted {
         }
         if !self.receives && !self.shares {
             let subject = "receives=False and shares=False";
-            return refuse(subject, "nothing could be transferred; leave one of them out");
+            return refuse(
+                subject,
+                "nothing could be transferred; leave one of them out",
+            );
         }
         if self.keep_partial && !self.is_plain {
             let rule = "only the plain wire has parts to keep: what is native is whole, or goes on";

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import rsecho as package
-from command import PATIENCE, RSECHO, clean_environment
-from command import rsecho as run_rsecho
 import rsecho.responders
 import rsecho.transfer
+from command import PATIENCE, RSECHO, clean_environment
+from command import rsecho as run_rsecho
 from rsecho.cli import main
 from support import until
 from wrong_inputs import CANNOT_START, LINES, USAGE, Wrong

@@ -25,7 +25,9 @@ def call(expression: str, error: str, *says: str) -> Call:
 
 SERVERS = [
     call("rsecho.UdpServer('nonesuch.invalid', 0)", "gaierror", "nonesuch", "check the spelling"),
-    call("rsecho.UdpServer('127.0.0.1:7', 0)", "gaierror", "not a host alone", "the port by itself"),
+    call(
+        "rsecho.UdpServer('127.0.0.1:7', 0)", "gaierror", "not a host alone", "the port by itself"
+    ),
     call("rsecho.UdpServer('[::1]', 0)", "gaierror", "not a host alone", "without brackets"),
     call("rsecho.UdpServer('192.0.2.1', 7)", "OSError", "udp://192.0.2.1:7", "`ip address`"),
     call("rsecho.UdpServer(HOST, taken_udp)", "OSError", "already in use", "`ss -lunp"),
@@ -131,14 +133,21 @@ CLIENTS = [
     call("rsecho.UdpClient('nonesuch.invalid', 9)", "gaierror", "nonesuch", "check the spelling"),
     call("rsecho.UdpClient(HOST, 9, timeout=-1)", "ValueError", "timeout=-1", "0 or more"),
     call("rsecho.UdpClient(HOST, 9, timeout='1s')", "TypeError", "timeout='1s'", "of seconds"),
-    call("rsecho.UdpClient(HOST, 9, congestion='x')", "TypeError", "'congestion'", "of rsecho.TcpClient"),
+    call(
+        "rsecho.UdpClient(HOST, 9, congestion='x')",
+        "TypeError",
+        "'congestion'",
+        "of rsecho.TcpClient",
+    ),
     call("rsecho.UdpClient('255.255.255.255', 9)", "PermissionError", "broadcast", "ask one host"),
     call("rsecho.TcpClient(HOST, dead)", "ConnectionRefusedError", "tcp://", "check the port"),
     call("rsecho.TcpClient(HOST, taken_tcp, congestion='x')", "OSError", "congestion", "it has"),
     call("asks.request('text')", "TypeError", "data='text'", "it takes bytes"),
     call("asks.request(bytes(70000))", "OSError", "message too long", "send less"),
     call("asks.exchange(b'x', expected='y')", "TypeError", "expected='y'", "it takes bytes"),
-    call("asks.exchange(b'x', expected=b'y', takes_any=True)", "ValueError", "takes_any", "expected"),
+    call(
+        "asks.exchange(b'x', expected=b'y', takes_any=True)", "ValueError", "takes_any", "expected"
+    ),
     call("talks.receive(-1)", "ValueError", "max_bytes=-1", "not negative"),
     call("talks.receive_exactly(-1)", "ValueError", "count=-1", "not negative"),
     call("talks.exchange_line(b'a\\nb')", "ValueError", "line=b'a\\nb'", "one line per call"),
@@ -166,7 +175,9 @@ LAYOUTS = [
 
 TRANSFERS = [
     call("policy(max_message_bytes=0)", "ValueError", "max_message_bytes=0", "1 or more"),
-    call("policy(max_total_bytes=5)", "ValueError", "max_message_bytes=16777216", "max_total_bytes"),
+    call(
+        "policy(max_total_bytes=5)", "ValueError", "max_message_bytes=16777216", "max_total_bytes"
+    ),
     call("policy(receives=False, shares=False)", "ValueError", "receives=False and shares=False"),
     call("policy(directory='/nonesuch')", "FileNotFoundError", "/nonesuch", "one that is there"),
     call("policy(wire='gold')", "ValueError", "wire='gold'", "'plain'"),
@@ -203,7 +214,7 @@ PLUGIN = [
     ("filterwarnings('error')", "udp_echo.expect(b'x').reply(5)", ("5", "bytes")),
     ("filterwarnings('error')", "udp_echo.expect(b'x').times(-1)", ("-1", "times")),
     ("filterwarnings('error')", "udp_echo.expect(b'x').delay(-1)", ("-1", "seconds")),
-    ("filterwarnings('error')", "udp_echo.wait_for(5)", ("5",)),
+    ("filterwarnings('error')", "udp_echo.wait_for(5)", ("expect 5", "give bytes")),
     ("filterwarnings('error')", "udp_echo.wait_for(b'x', timeout='x')", ("timeout='x'", "seconds")),
     ("filterwarnings('error')", "udp_echo.impair('lozz')", ("lozz", "there are delay")),
     ("filterwarnings('error')", "make_udp_echo(zzz=1)", ("'zzz'", "its options are")),

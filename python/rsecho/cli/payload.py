@@ -37,7 +37,10 @@ def from_hex(text: str, what: str) -> bytes:
     in errors."""
     digits = re.sub(r"[\s:]+|^\s*0[xX]", "", text)
     if wrong := re.search("[^0-9A-Fa-f]", digits):
-        raise CommandError(f"cannot read {what}: {wrong[0]!r} is not a hex digit", USAGE)
+        raise CommandError(
+            f"cannot read {what}: {wrong[0]!r} is not a hex digit; write two per byte, as in 0aff",
+            USAGE,
+        )
     if len(digits) % 2:
         why = f"it has {len(digits)} digits, and each byte takes two"
         raise CommandError(f"cannot read {what}: {why}; write a leading 0", USAGE)

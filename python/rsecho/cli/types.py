@@ -265,8 +265,10 @@ class KeepAlive(click.ParamType[tuple[float | None, float | None, int | None]]):
         if isinstance(value, tuple):
             return value
         parts = str(value).split(",")
-        if len(parts) > 3 or (
-            len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII)
+        if (
+            not all(_DURATION.fullmatch(part.strip()) for part in parts[:2])
+            or (len(parts) > 3)
+            or (len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII))
         ):
             self.fail(f"{value!r}: write IDLE[,INTERVAL[,COUNT]], as in 30s,5s,3", param, ctx)
         times = [Duration().convert(part, param, ctx) for part in parts[:2]]

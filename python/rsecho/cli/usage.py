@@ -13,6 +13,24 @@ from rsecho.cli.spoken import name_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Options as other programs have them.
+_ADDRESS = "--udp HOST:PORT or --tcp HOST:PORT"
+_ELSEWHERE = {
+    "serve": {
+        **dict.fromkeys(("-p", "--port", "--host", "--bind", "--listen", "--address"), _ADDRESS),
+        **dict.fromkeys(("-v", "--verbose", "--debug"), "--log-level debug"),
+        "-u": "--udp",
+        "-t": "--tcp",
+    },
+    "send": {
+        **dict.fromkeys(("-c", "-n", "--number"), "--count"),
+        **dict.fromkeys(("-p", "--port", "--host"), "HOST:PORT as an argument"),
+        **dict.fromkeys(("-w", "-W", "--wait"), "--timeout"),
+        "-i": "--interval",
+        "-t": "--tcp",
+    },
+}
+
 _EXTRA = re.compile(r"Got unexpected extra arguments? \((.*)\)\.?", re.DOTALL)
 
 
@@ -41,7 +59,9 @@ def told(error: click.ClickException, group: click.Group) -> str:
 
 def similar(word: str, known: Sequence[str]) -> str:
     """ "did you mean …?", with a semicolon before it; nothing where no name is like it."""
-    found = get_close_matches(word, known)
+    # Dashes, which all have, would make any two of them alike.
+    plain = {each.lstrip("-"): each for each in known}
+    found = [plain[each] for each in get_close_matches(word.lstrip("-"), plain, cutoff=0.65)]
     if not found:
         return ""
     *others, last = found
@@ -60,6 +80,8 @@ def _no_option(error: click.NoSuchOption, context: click.Context, group: click.G
     text = f"{context.command.name} has no option {name}"
     if context.command is group:
         text = f"there is no option {name} before the command"
+    if instead := _ELSEWHERE.get(context.command.name or "", {}).get(name):
+        return f"{text}; write {instead}"
     if guess := similar(name, [each for each in known if each.startswith("--")]):
         return f"{text}{guess} `{path} --help` shows all"
     owners = [
@@ -90,12 +112,16 @@ def _bad_option(error: click.BadOptionUsage, context: click.Context) -> str | No
 
 def _no_command(name: str, context: click.Context, group: click.Group) -> str:
     known = group.list_commands(context)
+    if name == "help":
+        return "there is no command help; write `rsecho --help`, or `rsecho COMMAND --help`"
     guess = similar(name, known)
     return f"there is no command {name}{guess or ';'} the commands are {', '.join(known)}"
 
 
 def _extra(words: str, context: click.Context) -> str:
     way_out = f"write `{_usage(context)}`"
-    if context.command.name == "serve":
+    if words == "help":
+        way_out = f"write `{context.command_path} --help`"
+    elif context.command.name == "serve" and any(map(str.isdigit, words)):
         way_out = f"to listen there, write --udp {words} or --tcp {words}"
-    return f"unexpected argument \"{words}\"; {way_out}"
+    return f'unexpected argument "{words}"; {way_out}'
