@@ -237,8 +237,8 @@ fn way_out(operation: &str, errno: i32) -> Option<String> {
             "the server closed the connection: it is full, refuses this address, or has ended"
         }
         (_, libc::EMSGSIZE) => {
-            "a datagram holds at most 65507 bytes over IPv4 and 65527 over IPv6: send less, or \
-             use TCP"
+            "a datagram has at most 65507 bytes over IPv4 and 65527 over IPv6: send less, or send \
+             it over TCP"
         }
         (_, libc::EMFILE) => {
             "this process has as many files open as it may: raise its limit (`ulimit -n`), or \

@@ -358,7 +358,7 @@ def deadline(timeout: float | None) -> float | None:
     """When that many seconds are over, by `time.monotonic`; None: never.
 
     Raises:
-        TypeError, ValueError: it is no time, as the native half says it.
+        TypeError, ValueError: it is not a time, as the native half says it.
     """
     check_type("timeout", timeout, "float | None")
     if timeout is None:

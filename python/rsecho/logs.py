@@ -13,7 +13,9 @@ its parts as attributes, which `JsonFormatter` writes as fields: `time_ns`, `eve
 where it has them, `peer`, `length` (bytes of a datagram), `payload`, `reason`, `fields` (of a
 record). Beside them:
 
-* `listening`: `engine`. `buffer`: `option`, `effective_bytes`, `ceiling_bytes`, `sysctl`.
+* `listening`: `engine`. `buffer`, and `option` for one of which the kernel gave something else:
+  `option`, `requested_bytes`, `effective_bytes`, `ceiling_bytes` (without `_bytes` where the option
+  is not a buffer), `sysctl`.
 * `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
   `closed` by reason.
 * `closed` (a connection): `received_bytes`, `sent_bytes`.

@@ -206,7 +206,7 @@ impl Server {
                 return Err(Error::state(
                     "read the statistics of",
                     self.0.name(),
-                    "it belongs to another process, before fork",
+                    "it belongs to the process that made it, and a fork does not copy it",
                 ));
             }
             Ok(self.0.stats())
@@ -240,7 +240,7 @@ impl Server {
     ) -> PyResult<Option<Py<PyTuple>>> {
         let timeout = checked(py, timeout.map(|t| t.to("timeout")).transpose())?;
         if self.0.is_foreign() {
-            let reason = "it belongs to another process, before fork";
+            let reason = "it belongs to the process that made it, and a fork does not copy it";
             let error = Error::state("take a message of", self.0.name(), reason);
             return checked(py, Err(error));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::address::{self, Family};
 use crate::books::Totals;
 use crate::error::{Error, Result};
-use crate::event::{Level, Observer, Part, Queue};
+use crate::event::{self, Level, Observer, Part, Queue};
 use crate::impair::Tape;
 use crate::socket::{self, Adopted, Severity, SocketReport};
 use crate::sys;
@@ -284,17 +284,11 @@ impl Server {
                 && option.name.ends_with("buffer_bytes")
             {
                 let mut text = format!("{} {} is {effective} bytes", self.name, option.option);
-                let mut parts = vec![("option", option.option.into())];
-                if let socket::Value::Number(bytes) = effective {
-                    parts.push(("effective_bytes", (*bytes).into()));
-                }
                 if let (Some(ceiling), Some(sysctl)) = (option.ceiling, option.sysctl) {
                     text += &format!("; {sysctl} allows {ceiling}");
-                    parts.push(("ceiling_bytes", ceiling.into()));
-                    parts.push(("sysctl", sysctl.into()));
                 }
                 self.observer
-                    .notice_parts(Level::Debug, "buffer", text, parts);
+                    .notice_parts(Level::Debug, "buffer", text, option_parts(option));
             }
             if let Some((severity, text)) = &option.warning {
                 let level = match severity {
@@ -302,8 +296,8 @@ impl Server {
                     Severity::Warning => Level::Warning,
                 };
                 let text = format!("{}: {text}", self.name);
-                let parts = vec![("option", option.option.into())];
-                self.observer.notice_parts(level, "option", text, parts);
+                self.observer
+                    .notice_parts(level, "option", text, option_parts(option));
             }
         }
     }
@@ -471,6 +465,30 @@ fn impaired(name: &str, text: &str) -> String {
     }
 }
 
+/// What a line about an option says, for programs. Only buffers are measured in bytes.
+fn option_parts(option: &socket::OptionReport) -> event::Parts {
+    let [requested, effective, ceiling] = if option.name.ends_with("buffer_bytes") {
+        ["requested_bytes", "effective_bytes", "ceiling_bytes"]
+    } else {
+        ["requested", "effective", "ceiling"]
+    };
+    let number = |value: &Option<socket::Value>| match value {
+        Some(socket::Value::Number(number)) => Some(*number),
+        _ => None,
+    };
+    let numbers = [
+        (requested, number(&option.requested)),
+        (effective, number(&option.effective)),
+        (ceiling, option.ceiling),
+    ];
+    let mut parts: event::Parts = vec![("option", option.option.into())];
+    for (name, value) in numbers {
+        parts.extend(value.map(|value| (name, value.into())));
+    }
+    parts.extend(option.sysctl.map(|sysctl| ("sysctl", sysctl.into())));
+    parts
+}
+
 fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
     let mut totals = String::new();
     // What is always of interest, and what is not as it should be.
@@ -500,9 +518,11 @@ fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
         observer.server(),
         totals.trim_end()
     );
+    let mut counters = stats.counters.clone();
+    counters.extend(stats.kernel_drops.map(|count| ("kernel_drops", count)));
     let parts = vec![
         ("reason", finish.name().into()),
-        ("counters", Part::Counts(stats.counters.clone())),
+        ("counters", Part::Counts(counters)),
         ("reasons", Part::Counts(stats.reasons.clone())),
     ];
     observer.notice_parts(level, "stopped", text, parts);

@@ -234,9 +234,13 @@ fn bind(
     options: &SocketOptions,
     subject: &str,
 ) -> Result<()> {
-    socket
-        .bind(&SockAddr::from(address))
-        .map_err(|error| refusal::bind(address, options, subject, &error))
+    socket.bind(&SockAddr::from(address)).map_err(|error| {
+        let asked = refusal::Asked {
+            is_ipv6_only: options.ipv6_only == Some(true),
+            shares_port: options.reuse_port == Some(true),
+        };
+        refusal::bind(address, &asked, subject, &error)
+    })
 }
 
 /// A link-local address means nothing without its interface (RFC 4007).
@@ -245,8 +249,9 @@ fn check_scope(operation: &'static str, address: SocketAddr, subject: &str) -> R
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
             let reason = "a link-local address needs the name of its interface (RFC 4007)";
             let way_out = format!(
-                "write it with one, as in {}%eth0; {}",
+                "write it with one, as in {}%{}; {}",
                 v6.ip(),
+                refusal::an_interface(),
                 refusal::interfaces()
             );
             Err(Error::argument(operation, subject, reason).or(way_out))
@@ -270,9 +275,17 @@ const CONNECT: &str = "connect to";
 fn listen(socket: &Socket, backlog: Option<u32>, subject: &str) -> Result<OptionReport> {
     // The kernel takes the smaller of this and somaxconn, so the most is "all there is".
     let asked = backlog.map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX));
-    socket
-        .listen(asked)
-        .map_err(|error| Error::system("listen on", subject, &error))?;
+    socket.listen(asked).map_err(|error| {
+        let refused = Error::system("listen on", subject, &error);
+        match refused.errno() {
+            Some(libc::EINVAL) => refused
+                .because("it is or was a connection")
+                .or("pass a socket that is only bound"),
+            // Port 0 of a socket that shares it, or a race for a port: listen(2).
+            Some(libc::EADDRINUSE) => refused.or("take another port (0 picks a free one)"),
+            _ => refused,
+        }
+    })?;
     Ok(backlog_report(socket, backlog))
 }
 

@@ -5,21 +5,22 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::limits;
-use super::options::SocketOptions;
 use crate::error::Error;
 use crate::sys;
 
+/// What bind(2) depends on: whether the socket is for IPv6 only, and whether it shares its port.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) is_ipv6_only: bool,
+    pub(super) shares_port: bool,
+}
+
 /// No socket can be bound to the address. `subject` is its URL.
-pub(super) fn bind(
-    address: SocketAddr,
-    options: &SocketOptions,
-    subject: &str,
-    error: &io::Error,
-) -> Error {
+pub(super) fn bind(address: SocketAddr, asked: &Asked, subject: &str, error: &io::Error) -> Error {
     let refused = Error::system("bind", subject, error);
     let v6 = if address.is_ipv6() { "-6 " } else { "" };
     match refused.errno() {
-        Some(libc::EADDRINUSE) => refused.or(in_use(address, options, subject)),
+        Some(libc::EADDRINUSE) => refused.or(in_use(address, asked, subject)),
         Some(libc::EACCES) => refused.or(not_allowed(address)),
         Some(libc::EADDRNOTAVAIL) if address.is_ipv6() && !has_v6() => {
             refused.or("IPv6 is off here (net.ipv6.conf.all.disable_ipv6): take an IPv4 address")
@@ -35,14 +36,14 @@ pub(super) fn bind(
     }
 }
 
-fn in_use(address: SocketAddr, options: &SocketOptions, subject: &str) -> String {
+fn in_use(address: SocketAddr, asked: &Asked, subject: &str) -> String {
     let which = if subject.starts_with("tcp") { "t" } else { "u" };
     let port = address.port();
     let who = format!("`ss -l{which}np 'sport = :{port}'` shows which socket has it");
     let other = "or take another port (0 picks a free one)";
     // A socket on :: has the IPv4 port as well, unless it is told not to: ipv6(7).
     let is_any = address.ip().is_unspecified();
-    if is_any && address.is_ipv6() && options.ipv6_only != Some(true) {
+    if is_any && address.is_ipv6() && !asked.is_ipv6_only {
         return format!(
             "{who}; where that is an IPv4 socket, ipv6_only=True leaves IPv4 to it; {other}"
         );
@@ -53,7 +54,7 @@ fn in_use(address: SocketAddr, options: &SocketOptions, subject: &str) -> String
              ipv6_only=True; {other}"
         );
     }
-    if options.reuse_port == Some(true) {
+    if asked.shares_port {
         return format!(
             "{who}; every socket on a shared port needs reuse_port=True, and the same user; \
              {other}"
@@ -140,6 +141,14 @@ fn algorithms(sysctl: &str) -> String {
 /// How many interfaces are named: a host of containers has hundreds.
 const MOST_NAMED: usize = 8;
 
+/// The name of an interface for an example: one beside the loopback, where there is one.
+pub(super) fn an_interface() -> String {
+    sys::interface_names()
+        .into_iter()
+        .find(|name| !name.starts_with("lo"))
+        .unwrap_or_else(|| "eth0".to_owned())
+}
+
 /// The interfaces of this machine, for who named none of them.
 pub(super) fn interfaces() -> String {
     let mut names = sys::interface_names();
@@ -163,11 +172,11 @@ mod tests {
         io::Error::from_raw_os_error(errno)
     }
 
-    fn bound(address: &str, options: &SocketOptions, errno: i32) -> String {
+    fn bound(address: &str, asked: &Asked, errno: i32) -> String {
         let subject = format!("udp://{address}");
         bind(
             address.parse().unwrap(),
-            options,
+            asked,
             &subject,
             &refused_by(errno),
         )
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_says_who_may_have_it() {
-        let plain = SocketOptions::default();
+        let plain = Asked::default();
         let text = bound("127.0.0.1:7", &plain, libc::EADDRINUSE);
         assert!(text.contains("`ss -lunp 'sport = :7'`"), "{text}");
         assert!(text.contains("0 picks a free one"), "{text}");
@@ -185,9 +194,9 @@ mod tests {
             let text = bound(any, &plain, libc::EADDRINUSE);
             assert!(text.contains("ipv6_only=True"), "{text}");
         }
-        let shared = SocketOptions {
-            reuse_port: Some(true),
-            ..SocketOptions::default()
+        let shared = Asked {
+            shares_port: true,
+            ..Asked::default()
         };
         let text = bound("127.0.0.1:7", &shared, libc::EADDRINUSE);
         assert!(text.contains("reuse_port=True"), "{text}");
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_low_port_and_a_foreign_address_have_their_way_out() {
-        let plain = SocketOptions::default();
+        let plain = Asked::default();
         let text = bound("127.0.0.1:0", &plain, libc::EACCES);
         let start = limits::single("net.ipv4.ip_unprivileged_port_start");
         if start.is_none_or(|first| first > 0) {

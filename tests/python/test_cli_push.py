@@ -302,9 +302,9 @@ def test_serve_is_told_what_to_do_with_large_messages(
     every += " --max-message 1M --max-total 2M --max-open-per-source 3 --progress-timeout 4s"
     assert policy_of(monkeypatch, command, *directory, *every.split()) == Policy(
         directory=tmp_path,
+        echo=True,
         quota_bytes=1 << 30,
         bytes_per_second=1 << 20,
-        echo=True,
         wire="plain",
         keep_partial=True,
         max_message_bytes=1 << 20,

@@ -168,7 +168,7 @@ def accepts(address: tuple[str, int]) -> bool:
         (["serve", "-4", "-6"], "exclude"),
         (["serve", "--recv-buffer", "many"], "many"),
         (["serve", "--dscp", "64"], "64"),
-        (["serve", "--udp", "[fe80::1]:0"], "%eth0"),
+        (["serve", "--udp", "[fe80::1]:0"], "fe80::1%"),
         (["serve", "--unpack", "I"], "native"),
         (["nonesuch"], "nonesuch"),
     ],

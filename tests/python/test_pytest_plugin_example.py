@@ -80,24 +80,15 @@ def test_clients_whose_messages_have_ids_are_answered_by_scripts(project: str) -
     assert "7 passed" in output
 
 
-@pytest.mark.parametrize(
-    ("project", "script", "broken"),
-    [
-        # Without the id of the request, nobody takes the answer.
-        ("dns_client", "return response.to_wire()", 'return b"\\0\\0" + response.to_wire()[2:]'),
-        ("coap_client", "return request[2:4]", 'return b"\\0\\0"'),
-    ],
-)
-def test_an_answer_with_a_constant_for_an_id_is_of_no_use(
-    project: str, script: str, broken: str, tmp_path: Path
-) -> None:
-    shutil.copytree(EXAMPLES / project, tmp_path / project)
-    tests = next((tmp_path / project / "tests").glob("test_*.py"))
-    text = tests.read_text()
-    assert script in text
-    tests.write_text(text.replace(script, broken))
-    status, output = run("-k", "lost", project=str(tmp_path / project))
+def test_an_answer_with_a_constant_for_an_id_is_of_no_use(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "dns_client", tmp_path / "dns_client")
+    tests = tmp_path / "dns_client/tests/test_addresses.py"
+    text, made = tests.read_text(), "return response.to_wire()"
+    assert made in text
+    constant = 'return b"\\0\\0" + response.to_wire()[2:]'
+    tests.write_text(text.replace(made, constant))
+    status, output = run("-k", "lost", project=str(tmp_path / "dns_client"))
     assert status == 1, output
     assert failed(output)
     # The report says what came.
-    assert re.search(r"^(both|udp_echo) at udp://.* came:$", output, re.MULTILINE)
+    assert re.search(r"^both at udp://.* came:$", output, re.MULTILINE)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PEER = Peer("127.0.0.1", 4000)
 OTHER = Peer("127.0.0.1", 4001)
+REST = script.Ask("the responder", lambda data, _: data)
 
 
 # Seeds.
@@ -382,7 +383,7 @@ def test_the_token_of_an_inbox_is_answered_and_never_shown() -> None:
 def test_long_and_many_requests_are_cut_in_messages() -> None:
     inbox = Inbox(is_stream=False, protocol="udp")
     for _ in range(30):
-        inbox.take(b"x" * 10_000, PEER)
+        inbox.take(b"x" * 10_000, PEER, REST)
     assert len(inbox.told()) < 2000
     assert inbox.told().endswith("and 20 more")
 
@@ -453,7 +454,7 @@ def test_f49_what_a_predicate_raises_stays_on_its_line() -> None:
 
 def test_f49_what_came_is_told_on_a_line_of_its_own() -> None:
     inbox = Inbox(is_stream=False, protocol="udp")
-    inbox.take("x\n\x1b[31m\u202e\x85FAILED".encode(), Peer("fe80::1%\x1bif", 4000))
+    inbox.take("x\n\x1b[31m\u202e\x85FAILED".encode(), Peer("fe80::1%\x1bif", 4000), REST)
     _, *lines = inbox.told().split("\n")
     assert len(lines) == 1 and lines[0].isprintable()
     assert lines[0].endswith(r" from [fe80::1%\x1bif]:4000")

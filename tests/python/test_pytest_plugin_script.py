@@ -116,6 +116,17 @@ def test_a_delayed_reply_ends_with_its_test(number: int, udp_echo: UdpEcho) -> N
         until(lambda: udp_echo.stats().pending_packets == 1)
 
 
+@pytest.mark.parametrize("number", range(20))
+def test_what_is_cleared_while_it_is_answered_is_given_up(number: int, udp_echo: UdpEcho) -> None:
+    udp_echo.expect(b"a").delay(100).reply(b"1")
+    with asking(udp_echo) as client:
+        client.send(b"a")
+        # Counted before it is asked for, so the answer may be beginning now.
+        until(lambda: udp_echo.stats().received_packets == 1)
+        udp_echo.clear()
+        until(lambda: udp_echo.stats().pending_packets == 0)
+
+
 def test_clear_forgets_and_gives_up(udp_echo: UdpEcho) -> None:
     udp_echo.expect(b"never")
     udp_echo.expect(b"a").delay(100).reply(b"1")
@@ -385,8 +396,12 @@ def test_a_seed_without_effect_is_refused(
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"upper": True, "responder": lambda data, peer: data}, ValueError, "upper for a callable"),
-        ({"error_reply": b"x"}, ValueError, "only a callable responder has one"),
+        (
+            {"upper": True, "responder": lambda data, peer: data},
+            ValueError,
+            "cannot set upper=True: .* callable",
+        ),
+        ({"error_reply": b"x"}, ValueError, "only a callable responder raises"),
         ({"responder_takes": "words"}, ValueError, "responder_takes='words'"),
         ({"responder_takes": "fields"}, ValueError, "give a callable"),
         ({"impair": 5}, TypeError, r"cannot impair make_udp_echo\[0\] by 5"),

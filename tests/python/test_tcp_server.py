@@ -317,7 +317,7 @@ def test_refuses_what_cannot_work(
 
 def test_a_port_in_use_says_so_and_the_way_out() -> None:
     with rsecho.TcpServer("127.0.0.1") as server:
-        with pytest.raises(OSError, match="another socket has it") as raised:
+        with pytest.raises(OSError, match="shows which socket has it") as raised:
             rsecho.TcpServer(*server.address)
         assert raised.value.errno == errno.EADDRINUSE
 

@@ -1,5 +1,6 @@
-"""A hundred wrong inputs and more: flags, variables, files, passed sockets, Python's arguments. Each
-is answered by one line that names its source as its user knows it, the reason and the way out."""
+"""A hundred wrong inputs and more: flags, variables, files, passed sockets, Python's arguments.
+Each is answered by one line that names its source as its user knows it, the reason and the way
+out."""
 
 from __future__ import annotations
 

@@ -80,6 +80,7 @@ def replies(udp_echo: UdpEcho, udp_echo_factory: MakeUdpEcho) -> None:
     udp_echo.expect(b"x").reply(text)  # type: ignore[arg-type]
     udp_echo.expect(b"x").delay("1s")  # type: ignore[arg-type]
     assert_type(udp_echo_factory(responder=answer_peer_only), UdpEcho)
+    udp_echo_factory(responder=of_fields, responder_takes="fields", unpack="!H")
 
 
 def answer_peer_only(request: bytes, peer: rsecho.Peer) -> bytes:

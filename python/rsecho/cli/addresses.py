@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# systemd's first passed descriptor: SD_LISTEN_FDS_START, sd_listen_fds(3).
-_FIRST_PASSED = 3
-
 _SYSTEM_IPV6_ONLY = Path("/proc/sys/net/ipv6/bindv6only")
-
-
-def passed_protocols() -> set[str]:
-    """Of the sockets that systemd passes to this process, without taking them: sd_listen_fds(3).
-    What is wrong with them is said where they are taken."""
-    count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
-        return set()
-    found = set()
-    for descriptor in range(_FIRST_PASSED, _FIRST_PASSED + min(int(count), 1024)):
-        try:
-            with socket.socket(fileno=os.dup(descriptor)) as passed:
-                found.add("udp" if passed.type == socket.SOCK_DGRAM else "tcp")
-        except OSError:
-            continue
-    return found
 
 
 class Wanted(NamedTuple):

@@ -132,7 +132,8 @@ class Foreground:
         flush_logs(_LAST_SECONDS)
         self._printer.totals(self._servers)
         logging.shutdown()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is, where the terminal has hung up
+            sys.stdout.flush()
         sys.stderr.flush()
 
 

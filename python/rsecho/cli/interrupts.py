@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Interrupts(contextlib.ExitStack):
     """SIGINT and SIGTERM raise KeyboardInterrupt inside `waiting` only. A second one raises it
-    at once: what is finished then may wait as well, for whoever reads the output."""
+    at once: what is finished then may wait as well, for the reader of the output."""
 
     def __init__(self) -> None:
         super().__init__()

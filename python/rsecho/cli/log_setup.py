@@ -39,8 +39,13 @@ def _to_standard_error(level: str, format: str) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for what the command prints itself: where it listens, and the totals."""
-    is_printed = getattr(record, "event", None) in ("listening", "stopped")
+    """False for what the command prints itself: where it listens, and the totals.
+
+    A listener that ends by itself is news: the others may serve on, and totals come at the end.
+    """
+    event = getattr(record, "event", None)
+    was_asked_to_stop = event == "stopped" and getattr(record, "reason", None) == "stopped"
+    is_printed = event == "listening" or was_asked_to_stop
     return not (is_printed and record.levelno <= logging.INFO)
 
 

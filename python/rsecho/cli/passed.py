@@ -13,6 +13,8 @@ from rsecho.cli.failure import CANNOT_START, USAGE, CommandError
 # SD_LISTEN_FDS_START.
 _FIRST = 3
 
+_COUNT = re.compile("[0-9]{1,9}")
+
 
 def passed_descriptors() -> range:
     """Their descriptors; none where they were passed to another process."""
@@ -27,12 +29,26 @@ def passed_descriptors() -> range:
         )
     if pid != str(os.getpid()):
         return range(0)
-    if not re.fullmatch("[0-9]{1,9}", count):
-        raise CommandError(
-            f"cannot use LISTEN_FDS={count}: it is not a number of descriptors, as systemd sets it",
-            USAGE,
-        )
+    if not _COUNT.fullmatch(count):
+        why = "it is not a number of descriptors, as systemd sets it"
+        raise CommandError(f"cannot use LISTEN_FDS={count[:32]}: {why}", USAGE)
     return range(_FIRST, _FIRST + int(count))
+
+
+def passed_protocols() -> set[str]:
+    """Those of the passed sockets, which are not taken yet. What is wrong with them is said where
+    they are taken."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not _COUNT.fullmatch(count):
+        return set()
+    found = set()
+    for descriptor in range(_FIRST, _FIRST + min(int(count), 1024)):
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as passed:
+                found.add("udp" if passed.type == socket.SOCK_DGRAM else "tcp")
+        except OSError:
+            continue
+    return found
 
 
 def protocol_of(descriptor: int) -> Literal["udp", "tcp"]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import logging
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +20,19 @@ if TYPE_CHECKING:
     from rsecho.server import Server
 
 
+_logger = logging.getLogger("rsecho.server")
+
+
 class Printer:
-    """Standard output: a line per listener, `ready`, records, totals."""
+    """Standard output: a line per listener, `ready`, records, statistics, totals."""
 
     def __init__(self, as_json: bool, as_jsonl: bool) -> None:
         self._as_json = as_json
         self._as_jsonl = as_jsonl
         self._is_told = threading.Lock()
+        # Asked for now: a terminal that has hung up no longer says that it was one.
+        self._is_terminal = sys.stdout.isatty()
+        self._prints_stats = True
 
     def listening(self, server: Server) -> None:
         """The address, with the real port."""
@@ -61,16 +70,35 @@ class Printer:
 
     def stats(self, server: Server, interval: Interval) -> None:
         """What a server did lately. With one document at the end, that is for people."""
-        if self._as_jsonl:
-            self._line("stats", url=server.url, **interval.document())
-        else:
-            line = f"rsecho stats {printable(server.url)} {interval}"
-            click.echo(line, err=self._as_json)
+        if not self._prints_stats:
+            return
+        try:
+            if self._as_jsonl:
+                self._line("stats", url=server.url, **interval.document())
+            else:
+                line = f"rsecho stats {printable(server.url)} {interval}"
+                click.echo(line, err=self._as_json)
+        except OSError as error:
+            # Clients are still answered, whether or not somebody reads this.
+            self._prints_stats = False
+            _logger.warning(
+                "cannot print statistics: %s; serving goes on without them", error.strerror
+            )
 
     def totals(self, servers: list[Server]) -> None:
         """What each server counted, and why it ended. Printed once."""
         if not self._is_told.acquire(blocking=False):
             return
+        try:
+            self._print_totals(servers)
+        except OSError as error:
+            if not (self._is_terminal and error.errno == errno.EIO):
+                raise
+            # A terminal that has hung up (tty_ioctl(4)): nobody is left to read them, and that is
+            # no failure. Python would complain of what it cannot flush while it exits.
+            sys.stdout = None
+
+    def _print_totals(self, servers: list[Server]) -> None:
         from rsecho.cli.output import print_json
 
         all_totals = [_totals(server) for server in servers]

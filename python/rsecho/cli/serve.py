@@ -13,25 +13,24 @@ from rsecho.cli.options import BOTH, TCP, UDP, option, section
 from rsecho.cli.shape import Command
 from rsecho.cli.types import DURATION, SIZE, Address, CpuList, Listen, Whole
 
+# Below it, printing is all that the process does.
+_LEAST_STATS_SECONDS = 0.01
+
+
+def _stats_interval(
+    context: click.Context, option: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds is not None and seconds < _LEAST_STATS_SECONDS:
+        text = "the interval is at least 10ms; leave it out for no statistics"
+        raise click.BadParameter(text, context, option)
+    return seconds
+
 
 def _flat(
     context: click.Context, option: click.Parameter, value: tuple[tuple[Address, ...], ...]
 ) -> tuple[Address, ...]:
     """The addresses of all ranges."""
     return tuple(address for each in value for address in each)
-
-
-# A line per listener ten times per second is as much as anybody reads.
-_LEAST_INTERVAL_SECONDS = 0.1
-
-
-def _interval(
-    context: click.Context, option: click.Parameter, seconds: float | None
-) -> float | None:
-    if seconds and seconds < _LEAST_INTERVAL_SECONDS:
-        text = f"{seconds:g} s is too short; an interval is at least 100ms, and 0 means never"
-        raise click.BadParameter(text, context, option)
-    return seconds
 
 
 @click.command(
@@ -219,7 +218,7 @@ def _interval(
     option(
         "--stats",
         type=DURATION,
-        callback=_interval,
+        callback=_stats_interval,
         metavar="INTERVAL",
         show_default="never",
         help="Print rates per second of each listener at this interval, and what was dropped, by "

@@ -208,7 +208,7 @@ def _values(ctx: click.Context) -> dict[str, Any]:
         ctx.params["tcp"] = over_tcp(ctx.params["target"], ctx.params["tcp"])
     if ctx.command.name != "serve":
         return ctx.params
-    from rsecho.cli.addresses import passed_protocols
+    from rsecho.cli.passed import passed_protocols
 
     protocols = set(_served(ctx)) or {"udp", "tcp"}
     return ctx.params | {"passed": bool(passed_protocols()), "protocols": protocols}
@@ -218,7 +218,7 @@ def _served(ctx: click.Context) -> dict[str, str]:
     """Protocols and what asks for them; none: both, by default."""
     if ctx.command.name != "serve":
         return {}
-    from rsecho.cli.addresses import passed_protocols
+    from rsecho.cli.passed import passed_protocols
 
     served = {each: f"a {each.upper()} socket of LISTEN_FDS" for each in passed_protocols()}
     for each in ctx.command.params:

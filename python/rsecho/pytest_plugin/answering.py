@@ -28,17 +28,11 @@ def check(options: Mapping[str, Any]) -> None:
     Raises:
         TypeError, ValueError: as for `rsecho.UdpServer`.
     """
-    from rsecho import RecordLayout, responders
+    from rsecho import _options, _rules
 
-    unpack = options.get("unpack")
-    given = options.get("responder")
-    responders.Setup(
-        None if given == "echo" and not options.get("upper") else given,
-        upper=options.get("upper", False),
-        error_reply=options.get("error_reply"),
-        layout=RecordLayout(unpack) if isinstance(unpack, str) else unpack,
-        takes_fields=options.get("responder_takes", "bytes") == "fields",
-    )
+    known = {name: options[name] for name in (*OPTIONS, "error_reply", "unpack") if name in options}
+    _options.check(known, _options.ServerOptions, None)
+    _rules.check(known, _rules.SERVER)
 
 
 def through(inbox: Inbox, options: Mapping[str, Any]) -> Callable[[bytes, Peer], Any]:
@@ -55,10 +49,8 @@ def through(inbox: Inbox, options: Mapping[str, Any]) -> Callable[[bytes, Peer],
     def answer(data: bytes, peer: Peer) -> Any:
         if data.startswith(inbox.token):
             return data
-        taken = inbox.take(data, peer)
-        if not taken.parts and taken.unclaimed is not None:
-            return reply(taken.unclaimed, peer)
-        return inbox.play(taken, peer, rest)
+        playing = inbox.take(data, peer, rest)
+        return reply(data, peer) if playing is None else playing.begin()
 
     return responders.GivesLater(answer)
 
@@ -69,10 +61,8 @@ def _through_later(
     async def answer(data: bytes, peer: Peer) -> Any:
         if data.startswith(inbox.token):
             return data
-        taken = inbox.take(data, peer)
-        if not taken.parts and taken.unclaimed is not None:
-            return await reply(taken.unclaimed, peer)
-        return inbox.play(taken, peer, rest)
+        playing = inbox.take(data, peer, rest)
+        return await reply(data, peer) if playing is None else playing.begin()
 
     return answer
 

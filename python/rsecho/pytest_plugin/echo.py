@@ -36,6 +36,9 @@ _PATIENCE = 5.0
 # How long a server that is closed may finish what it does: the test is over.
 _DRAIN = 0.1
 
+# How long a server may take to count what was given up, which takes it microseconds.
+_SETTLE = 0.5
+
 # A thread that waits cannot be cancelled; it looks this often whether it should be.
 _STEP = 0.1
 
@@ -240,6 +243,16 @@ class Echo(ABC):
     def _pass_barrier(self) -> None:
         """Returns once the server has looked at all that was sent to it."""
 
+    @abstractmethod
+    def _pending(self) -> int:
+        """How many requests are not answered yet."""
+
+    def _wait_for_given_up(self) -> None:
+        """Returns once the server knows of the answers that were given up, or after a while."""
+        deadline = time.monotonic() + _SETTLE
+        while self._pending() and time.monotonic() < deadline:
+            time.sleep(0.0005)
+
     # Waiting.
 
     def _wait(self, wanted: Wanted, what: str, timeout: float) -> list[Received]:
@@ -316,7 +329,8 @@ class Echo(ABC):
                 self._set_impairment("")
             self._pass_barrier()
         self._spec = ""
-        self._inbox.clear(is_over=True)
+        if self._inbox.clear(is_over=True) and self._server.is_running:
+            self._wait_for_given_up()
         self._counted = self._server.stats()
 
     def _close(self) -> None:
@@ -426,6 +440,9 @@ class UdpEcho(Echo):
         from rsecho.server import UdpServer
 
         return UdpServer(host, port, **options)
+
+    def _pending(self) -> int:
+        return self._server.stats().pending_packets
 
     def _pass_barrier(self) -> None:
         from rsecho.pytest_plugin import barrier
@@ -552,6 +569,9 @@ class TcpEcho(Echo):
         from rsecho.server import TcpServer
 
         return TcpServer(host, port, **options)
+
+    def _pending(self) -> int:
+        return self._server.stats().pending_requests
 
     def _pass_barrier(self) -> None:
         from rsecho.pytest_plugin import barrier

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rsecho.pytest_plugin.matching import shown
 from rsecho.pytest_plugin.playing import Playing
-from rsecho.pytest_plugin.script import Ask, End, Received, Script
+from rsecho.pytest_plugin.script import End, Received, Script
 from rsecho.pytest_plugin.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rsecho._rsecho import Later
     from rsecho.pytest_plugin.matching import Matcher
-    from rsecho.pytest_plugin.script import Expectation, Step, Taken
+    from rsecho.pytest_plugin.script import Ask, Expectation, Step, Taken
     from rsecho.responders import Peer
 
 _T = TypeVar("_T")
@@ -46,17 +45,29 @@ class Inbox:
         self.token = b"rsecho" + os.urandom(16)
         """Nobody else sends that: answered, and never shown."""
 
-    def take(self, data: bytes, peer: Peer) -> Taken:
+    def take(self, data: bytes, peer: Peer, rest: Ask) -> Playing | None:
         """Something came: kept before it is answered, so that a client that has the answer finds
-        it here. Called on the server's thread."""
+        it here. Called on the server's thread.
+
+        Returns:
+            The answer, to be begun outside the lock: as the script says, then by `rest` what the
+            script leaves; None: the script takes nothing of it, and kept nothing before.
+        """
         with self._changed:
             self._received.append(Received(data, peer))
             self._changed.notify_all()
-            return self._script.take(data, peer)
+            taken = self._script.take(data, peer)
+            if not taken.parts and taken.unclaimed == data:
+                return None
+            playing = self._playing_of(taken, peer, rest)
+            # Known before it begins: a test may clear all of them meanwhile.
+            self._playing.append(playing)
+            if len(self._playing) > self._many:
+                self._playing = [each for each in self._playing if not each.is_over]
+                self._many = 2 * len(self._playing) + 16
+            return playing
 
-    def play(self, taken: Taken, peer: Peer, rest: Ask) -> bytes | Later | None:
-        """Answers as the script says, then by `rest` what the script leaves. Called on the
-        server's thread, outside the lock."""
+    def _playing_of(self, taken: Taken, peer: Peer, rest: Ask) -> Playing:
         steps: list[tuple[Step, bytes]] = []
         for part in taken.parts:
             steps += [(step, part.data) for step in part.steps]
@@ -65,13 +76,9 @@ class Inbox:
         if taken.is_refused and self._is_tcp:
             # Its client would wait for as long as it can.
             steps.append((End(is_reset=False), b""))
-        playing = Playing(
+        return Playing(
             steps, peer, self._timers, self._fail, joins=self._is_stream, is_tcp=self._is_tcp
         )
-        answer = playing.begin()
-        if not playing.is_over:
-            self._keep(playing)
-        return answer
 
     @property
     def received(self) -> list[Received]:
@@ -107,9 +114,9 @@ class Inbox:
                 found = wanted(self._received)
             return found
 
-    def clear(self, *, is_over: bool = False) -> None:
+    def clear(self, *, is_over: bool = False) -> bool:
         """Forgets what came and what was expected, and gives up answers on their way; failures
-        as well if the test `is_over`."""
+        as well if the test `is_over`. Returns whether there were such answers."""
         with self._changed:
             self._received.clear()
             if is_over:
@@ -118,8 +125,8 @@ class Inbox:
                 self._script.clear()
             playing, self._playing = self._playing, []
         self._timers.clear()
-        for each in playing:
-            each.give_up()
+        given_up = [each for each in playing if each.give_up()]
+        return bool(given_up)
 
     def told(self) -> str:
         """What came, for a report."""
@@ -138,10 +145,3 @@ class Inbox:
     def _fail(self, text: str) -> None:
         with self._changed:
             self._script.fail(text)
-
-    def _keep(self, playing: Playing) -> None:
-        with self._changed:
-            self._playing.append(playing)
-            if len(self._playing) > self._many:
-                self._playing = [each for each in self._playing if not each.is_over]
-                self._many = 2 * len(self._playing) + 16

@@ -64,10 +64,13 @@ class Playing:
                 self._is_over = True
                 return self._replies[0] if self._replies else None
             self._end_with(_reply)
+        if self._is_over and self._later is not None:
+            # Given up meanwhile, perhaps, before it could be told; what has ended stays as it is.
+            self._later.drop()
         return self._later
 
-    def give_up(self) -> None:
-        """Says no more."""
+    def give_up(self) -> bool:
+        """Says no more; returns whether there was more to say."""
         with self._lock:
             is_over, self._is_over = self._is_over, True
         if not is_over:
@@ -75,6 +78,7 @@ class Playing:
                 self._cancel()
             if self._later is not None:
                 self._later.drop()
+        return not is_over
 
     def _go_on(self) -> None:
         while self._steps and not self._is_over:
@@ -120,7 +124,8 @@ class Playing:
         try:
             if error is not None:
                 if calling.was_cancelled(error):
-                    return self.give_up()
+                    self.give_up()
+                    return None
                 raise error
             self._take(result)
         except Exception as raised:
@@ -159,7 +164,8 @@ class Playing:
         """Sends what there is to say by now; more follows."""
         later = self._need_later()
         for reply in self._taken():
-            later.more(reply)
+            if not self._is_over:
+                later.more(reply)
 
     def _end_with(self, end: Callable[[Later, bytes | None], object]) -> None:
         """Sends the rest, and ends."""

@@ -50,7 +50,7 @@ pub struct Config {
     pub broadcast: Option<Broadcast>,
     /// Which sources are answered.
     pub guard: Policy,
-    /// The initial impairment; see [`super::Server::impair`].
+    /// The initial impairment; see [`crate::server::Server::impair`].
     pub impair: DatagramImpairments,
 }
 

@@ -1,7 +1,7 @@
 //! Files received into a directory and pulled out of it, by names of which none is a path.
 //!
 //! Under its final name a file is whole and on the disk, or it is not there: it grows as a part
-//! beside it ([`super::part`]), and gets its name last of all.
+//! beside it (`part.rs`), and gets its name last of all.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
