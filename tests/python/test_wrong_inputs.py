@@ -79,9 +79,9 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taken]:
         # Nobody listens on the one, and the other refuses all but its peer.
         dead_too.bind(dead.getsockname())
         dead_too.connect((HOST, 9))
-        ports = (each.getsockname()[1] for each in (udp, tcp, dead))
+        first, second, third = (each.getsockname()[1] for each in (udp, tcp, dead))
         package.UdpServer(HOST, 0).close()  # what is opened once for all
-        yield Taken(*ports, here, here / "rsecho.toml")
+        yield Taken(first, second, third, here, here / "rsecho.toml")
 
 
 @pytest.fixture
