@@ -234,7 +234,7 @@ def _parsed(text: str, default_host: str) -> tuple[str, str, range]:
     last = ""
     if match := _PORTS.fullmatch(rest):
         rest, last = f"{match[1] or ''}{match[2]}", match[3]
-    if rest.startswith((":", "*:")):
+    if rest.startswith((":", "*:")) and not rest.startswith("::"):
         # As elsewhere: no host is all of them (Go, ss), and so is an asterisk (nginx, Apache).
         host, port = "", split_host_port(rest.partition(":")[2], "")[1]
     else:
@@ -265,8 +265,10 @@ class KeepAlive(click.ParamType[tuple[float | None, float | None, int | None]]):
         if isinstance(value, tuple):
             return value
         parts = str(value).split(",")
-        if len(parts) > 3 or (
-            len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII)
+        if (
+            not all(_DURATION.fullmatch(part.strip()) for part in parts[:2])
+            or (len(parts) > 3)
+            or (len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII))
         ):
             self.fail(f"{value!r}: write IDLE[,INTERVAL[,COUNT]], as in 30s,5s,3", param, ctx)
         times = [Duration().convert(part, param, ctx) for part in parts[:2]]
