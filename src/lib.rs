@@ -15,6 +15,7 @@ pub mod event;
 pub mod fuzzing;
 pub mod guard;
 pub mod impair;
+pub mod meter;
 mod net;
 pub mod proto;
 pub mod respond;
