@@ -21,6 +21,7 @@ pub mod proto;
 pub mod respond;
 pub mod server;
 pub mod socket;
+pub mod stamp;
 mod sys;
 pub mod throttle;
 pub mod transfer;
