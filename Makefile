@@ -26,7 +26,7 @@ build: $(VENV)/.built ## Build the optimised extension; leaves .venv/bin/rsecho
 $(VENV)/.tools: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group checks
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.tools

@@ -114,8 +114,7 @@ pub fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>>
             let reason = text
                 .strip_prefix("failed to lookup address information: ")
                 .unwrap_or(&text);
-            Error::resolve(format!("{host:?}"), reason.to_lowercase())
-                .or("check the spelling, or give a numeric address")
+            unresolved(host, &reason.to_lowercase())
         })?
         .collect();
     let mut admitted: Vec<SocketAddr> = Vec::new();
@@ -134,9 +133,37 @@ pub fn resolve(host: &str, port: u16, family: Family) -> Result<Vec<SocketAddr>>
             format!("{host:?}"),
             format!("it has no {family} address, only {}", other.ip()),
         )
-        .or("drop -4 or -6, or give another name")),
+        .or(format!(
+            "allow {}, or give another name",
+            other_family(family)
+        ))),
         (true, None) => Err(Error::resolve(format!("{host:?}"), "it has no address")),
     }
+}
+
+/// In Python's words as well as the command's, which has `-4` and `-6` for it.
+fn other_family(family: Family) -> &'static str {
+    match family {
+        Family::V6 => "IPv4",
+        Family::V4 | Family::Any => "IPv6",
+    }
+}
+
+/// Why a name has no address, in plainer words than getaddrinfo(3)'s.
+fn unresolved(host: &str, reason: &str) -> Error {
+    let subject = format!("{host:?}");
+    // It takes a zone that is no interface for a name that is unknown.
+    if let Some((address, zone)) = host.split_once('%')
+        && address.parse::<std::net::Ipv6Addr>().is_ok()
+    {
+        let reason = format!("this machine has no interface {zone:?}");
+        return Error::resolve(subject, reason).or("`ip link` shows those that it has");
+    }
+    if reason.contains("temporary failure") {
+        return Error::resolve(subject, "no name server answered")
+            .or("check the network and /etc/resolv.conf, or give a numeric address");
+    }
+    Error::resolve(subject, reason).or("check the spelling, or give a numeric address")
 }
 
 /// The one address that a single socket uses: the first IPv4 address where there is one,

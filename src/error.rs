@@ -123,6 +123,21 @@ impl Error {
         self
     }
 
+    /// The same error with this reason, where the system's words mislead.
+    #[must_use]
+    pub fn because(mut self, reason: impl fmt::Display) -> Self {
+        self.reason = reason.to_string();
+        self
+    }
+
+    /// The same error in the caller's words: what was tried, on what.
+    #[must_use]
+    #[cfg_attr(not(feature = "python"), allow(dead_code))]
+    pub(crate) fn instead(mut self, operation: &'static str, subject: impl fmt::Display) -> Self {
+        (self.operation, self.subject) = (operation, subject.to_string());
+        self
+    }
+
     /// The system's error number: of the call that failed, or by which the system would say
     /// that nothing came in time.
     pub fn errno(&self) -> Option<i32> {
@@ -199,34 +214,46 @@ pub fn describe(errno: i32, source: &io::Error) -> String {
     }
 }
 
-/// What a user can do about it, where there is something.
+/// What a user can do about it, where that follows from the number alone; see
+/// `socket/refusal.rs` for what depends on this machine.
 fn way_out(operation: &str, errno: i32) -> Option<String> {
     let text = match (operation, errno) {
-        ("bind" | "listen on", libc::EADDRINUSE) => {
-            "another socket has it: take another port (0 picks a free one), or see who has it \
-             with `ss -lnptu`"
+        ("open a socket for", libc::EAFNOSUPPORT) => {
+            "this kernel has no IPv6, or no IPv4: use an address of the other family"
         }
-        ("bind", libc::EACCES) => {
-            "ports below net.ipv4.ip_unprivileged_port_start (1024) need CAP_NET_BIND_SERVICE: \
-             take a higher port, or grant it with `setcap cap_net_bind_service+ep`"
-        }
-        ("bind", libc::EADDRNOTAVAIL) => {
-            "no interface of this machine has that address: see `ip address`, or bind 0.0.0.0 \
-             or ::"
-        }
-        ("bind", libc::EAFNOSUPPORT) => "this system lacks that address family: use the other",
-        ("connect to", libc::ECONNREFUSED) | ("exchange with", libc::ECONNREFUSED) => {
+        ("connect to" | "exchange with", libc::ECONNREFUSED) => {
             "nothing listens there: check the port, and that the server is up"
         }
-        ("connect to" | "exchange with", libc::ENETUNREACH | libc::EHOSTUNREACH) => {
+        ("connect to" | "exchange with", libc::ENETUNREACH) => {
             "no route leads there: check the address and `ip route get`"
         }
-        (_, libc::EMSGSIZE) => {
-            "a datagram holds at most 65507 bytes over IPv4 and 65527 over IPv6: send less, or \
-             use TCP"
+        ("connect to" | "exchange with", libc::EHOSTUNREACH) => {
+            "no route leads there, or the host is down: check the address and `ip route get`"
         }
-        (_, libc::EMFILE | libc::ENFILE) => "raise the limit on open files (`ulimit -n`)",
-        (_, libc::EPERM) => "a packet filter or a missing capability forbids it",
+        ("connect to" | "exchange with", libc::ETIMEDOUT) => {
+            "no answer came: check the address, and firewalls on the way"
+        }
+        ("connect to" | "exchange with", libc::ECONNRESET | libc::EPIPE) => {
+            "the server closed the connection: it is full, refuses this address, or has ended"
+        }
+        (_, libc::EMSGSIZE) => {
+            "a datagram has at most 65507 bytes over IPv4 and 65527 over IPv6: send less, or send \
+             it over TCP"
+        }
+        (_, libc::EMFILE) => {
+            "this process has as many files open as it may: raise its limit (`ulimit -n`), or \
+             open fewer"
+        }
+        (_, libc::ENFILE) => {
+            "this machine has as many files open as it may: raise its limit \
+             (`sysctl fs.file-max`)"
+        }
+        (_, libc::ENOBUFS | libc::ENOMEM) => {
+            "the kernel has no memory left for it: ask for smaller buffers, or for fewer sockets"
+        }
+        (_, libc::EPERM) => {
+            "a packet filter forbids it (see `nft list ruleset`), or a capability is missing"
+        }
         _ => return None,
     };
     Some(text.to_owned())
@@ -241,14 +268,12 @@ mod tests {
         let refused = io::Error::from_raw_os_error(libc::EADDRINUSE);
         let error = Error::system("bind", "udp://127.0.0.1:9999", &refused);
         let text = error.to_string();
-        assert!(
-            text.starts_with("cannot bind udp://127.0.0.1:9999: address already in use; "),
-            "{text}"
+        assert_eq!(
+            text,
+            "cannot bind udp://127.0.0.1:9999: address already in use"
         );
-        assert!(
-            text.contains("another port") && !text.contains('\n'),
-            "{text}"
-        );
+        let text = error.clone().or("take another port").to_string();
+        assert!(text.ends_with("in use; take another port"), "{text}");
         assert!(error.is_address_in_use());
         assert_eq!(error.errno(), Some(libc::EADDRINUSE));
     }

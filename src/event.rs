@@ -1,12 +1,12 @@
-//! What happened, from the workers to whoever logs it: a bounded queue that never makes
+//! What happened, from the workers to the log: a bounded queue that never makes
 //! a worker wait.
 //!
 //! Two lanes. Frequent events (a datagram, a connection) go through a fixed ring and are
-//! dropped and counted when nobody keeps up. Rare ones (a server stopped, a worker failed)
+//! dropped and counted when the log is too slow. Rare ones (a server stopped, a worker failed)
 //! are always kept. Both carry the time at which they happened.
 //!
-//! Lines that could be frequent are rare by a throttle (`lines.rs`): what they hold back lies
-//! here until it is due, and the reader takes it as if it had just been reported.
+//! Lines that could be frequent pass a throttle (`lines.rs`). Delayed lines stay here until they are
+//! due; the reader then takes them as if they had just been reported.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ mod lines;
 
 pub(crate) use lines::{Line, Lines};
 
-/// How much an event matters, as in Python's logging.
+/// The level of an event, as in Python's logging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For each datagram or connection.
@@ -39,12 +39,38 @@ pub enum Level {
 pub struct Event {
     /// When, in nanoseconds since 1970 (CLOCK_REALTIME).
     pub time_ns: u64,
-    /// Which server, as in `udp://127.0.0.1:9999`.
+    /// The server's URL, such as `udp://127.0.0.1:9999`.
     pub server: Arc<str>,
     /// Its number in this process: several servers may share an address (SO_REUSEPORT).
     pub server_id: u64,
     /// What.
     pub what: What,
+}
+
+/// The content of a notice, for programs: parts by name; names contain the unit.
+pub type Parts = Vec<(&'static str, Part)>;
+
+/// One part of a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A word or a sentence.
+    Text(String),
+    /// A number.
+    Number(u64),
+    /// Numbers by name, as counters are.
+    Counts(Vec<(&'static str, u64)>),
+}
+
+impl From<&str> for Part {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Part {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
 }
 
 /// What happened.
@@ -53,14 +79,16 @@ pub struct Event {
 pub enum What {
     /// A line about a server's life: listening, an option the kernel changed, stopped.
     Notice {
-        /// How much it matters.
+        /// Its level.
         level: Level,
-        /// A short name for filters, as in `listening`.
+        /// A short name for filters, such as `listening`.
         name: &'static str,
         /// The whole line.
         text: String,
+        /// Its content, for programs.
+        parts: Parts,
     },
-    /// A datagram came, or a piece of a stream.
+    /// A datagram was received, or bytes of a stream.
     Received {
         /// Who sent it.
         peer: SocketAddr,
@@ -68,26 +96,26 @@ pub enum What {
         length: usize,
         /// The first of them.
         data: Box<[u8]>,
-        /// Why it will not be answered; `None`: it will.
+        /// Why it will not be answered; `None`: it will be.
         dropped: Option<&'static str>,
     },
     /// It was answered, or that failed.
     Answered {
-        /// Who was.
+        /// The peer.
         peer: SocketAddr,
-        /// With how many bytes.
+        /// The length of the answer.
         length: usize,
         /// Why the answer could not be sent; `None`: it was.
         dropped: Option<&'static str>,
     },
-    /// What came is a record of the length that the server was told (`record_bytes`).
+    /// A record of the configured length (`record_bytes`) was received.
     Record {
         /// Who sent it.
         peer: SocketAddr,
         /// All of it.
         data: Box<[u8]>,
     },
-    /// What came is not of that length (of a stream: what was left at its end).
+    /// Data of another length was received (for a stream: the rest at its end).
     Unfit {
         /// Who sent it.
         peer: SocketAddr,
@@ -103,18 +131,18 @@ pub enum What {
     },
     /// A connection ended.
     Closed {
-        /// Who it was with.
+        /// The peer.
         peer: SocketAddr,
         /// Why, as in the statistics.
         why: &'static str,
-        /// Bytes that came over it.
+        /// Bytes received.
         received_bytes: u64,
-        /// Bytes that went back.
+        /// Bytes sent.
         sent_bytes: u64,
     },
 }
 
-/// The queue. One for a process is enough; tests make their own.
+/// The queue. One per process is enough; tests make their own.
 pub struct Queue {
     ring: ArrayQueue<Event>,
     kept: Mutex<Vec<Event>>,
@@ -129,7 +157,7 @@ pub struct Queue {
     waker: sys::Waker,
 }
 
-/// How many frequent events wait at most, unless said otherwise.
+/// How many frequent events wait at most, by default.
 pub const DEFAULT_CAPACITY: usize = 4096;
 
 impl Queue {
@@ -137,7 +165,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When no descriptor is left to wake the reader by.
+    /// No descriptor is left to wake the reader.
     pub fn new(capacity: usize) -> std::io::Result<Self> {
         Ok(Self {
             ring: ArrayQueue::new(capacity.max(1)),
@@ -175,9 +203,8 @@ impl Queue {
     }
 
     /// Takes up to `limit` frequent events and the rare ones that happened meanwhile, in the
-    /// order of their times. No rare event overtakes what its server reported before: the end
-    /// of a server is the last that is heard of it. Lines that were held back and are due are
-    /// among them.
+    /// order of their times, including delayed lines that are due. No rare event overtakes earlier
+    /// events of its server: the end of a server is its last event.
     pub fn drain(&self, limit: usize) -> Vec<Event> {
         let mut due = self.take_due();
         // Taken first: what was reported before these is in the ring by now.
@@ -260,9 +287,9 @@ impl Queue {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Sleeps until there is an event, a line is due that was held back, the queue is closed, or
-    /// the time has passed. A line that is held back meanwhile does not wake it: who wants the
-    /// last of a burst on time waits for a second at most.
+    /// Sleeps until there is an event, a delayed line is due, the queue is closed, or `timeout` has
+    /// passed. A line that is delayed meanwhile does not wake it: to write the last of a burst on
+    /// time, call it with a second at most.
     pub fn wait(&self, timeout: Duration) {
         self.waker.clear();
         self.asleep.store(true, Ordering::SeqCst);
@@ -275,7 +302,7 @@ impl Queue {
         self.asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Makes every later [`Queue::wait`] return at once: the reader is to finish.
+    /// Makes every later [`Queue::wait`] return at once, so the reader can finish.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.waker.wake();
@@ -299,7 +326,7 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Where a server's events go, and how much of each payload. Cheap to ask once a batch.
+/// Where a server's events go, and how much of each payload. Cheap to ask once per batch.
 #[derive(Debug)]
 pub struct Observer {
     server: Arc<str>,
@@ -313,7 +340,7 @@ pub struct Observer {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Observer {
-    /// Events of `server` go to `queue`, if there is one.
+    /// Sends the events of `server` to `queue`, if there is one.
     pub fn new(server: &str, queue: Option<Arc<Queue>>) -> Self {
         Self {
             server: server.into(),
@@ -333,7 +360,7 @@ impl Observer {
         self.id
     }
 
-    /// Turns events for each datagram on, with this many bytes of payload, or off.
+    /// Switches events for each datagram on, with this many bytes of payload, or off.
     pub fn set_access(&self, payload_bytes: Option<u32>) {
         self.access.store(
             payload_bytes.map_or(0, |n| n.saturating_add(1)),
@@ -341,7 +368,7 @@ impl Observer {
         );
     }
 
-    /// How many bytes of each payload are wanted; `None`: no event for each datagram.
+    /// How many bytes of each payload to report; `None`: no events for single datagrams.
     pub fn access(&self) -> Option<usize> {
         match self.access.load(Ordering::Relaxed) {
             0 => None,
@@ -352,15 +379,26 @@ impl Observer {
 
     /// Reports a rare event.
     pub fn notice(&self, level: Level, name: &'static str, text: impl Into<String>) {
+        self.notice_parts(level, name, text, Parts::new());
+    }
+
+    /// Reports a rare event with its parts.
+    pub fn notice_parts(
+        &self,
+        level: Level,
+        name: &'static str,
+        text: impl Into<String>,
+        parts: Parts,
+    ) {
         if let Some(queue) = &self.queue {
-            queue.push(self.event(
-                now_ns(),
-                What::Notice {
-                    level,
-                    name,
-                    text: text.into(),
-                },
-            ));
+            let text = text.into();
+            let what = What::Notice {
+                level,
+                name,
+                text,
+                parts,
+            };
+            queue.push(self.event(now_ns(), what));
         }
     }
 

@@ -64,8 +64,8 @@ pub fn records(bytes: &[u8]) {
     tcp::record_laws(usize::from(u16::from_le_bytes([low, high])), cuts, stream);
 }
 
-/// What to impair: any text as netem's options, as toxics, and as a trace. What is no UTF-8 is
-/// no text.
+/// What to impair: any text as netem's options, as toxics, and as a trace. Other bytes than
+/// UTF-8 are skipped.
 pub fn impair(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
         impair::laws::hold_for_text(text);
@@ -78,8 +78,8 @@ pub fn transfer(bytes: &[u8]) {
     transfer::laws::hold_for(bytes);
 }
 
-/// The cutter of requests: what they are (1 byte: lines, chunks, or records of so many
-/// bytes), the longest line (2 bytes), how many cuts, the cuts (a byte each), and the stream.
+/// The cutter of requests: what they are (1 byte: lines, chunks, or records of a
+/// length), the longest line (2 bytes), how many cuts, the cuts (a byte each), and the stream.
 pub fn requests(bytes: &[u8]) {
     let Some((&[kind, low, high, cuts], rest)) = bytes.split_first_chunk() else {
         return;

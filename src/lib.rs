@@ -1,6 +1,6 @@
-//! Echo servers for UDP and TCP, and what stands around them.
+//! UDP and TCP echo servers, and clients for them.
 //!
-//! This is the core without Python; `src/python` (feature `python`) wraps it thinly.
+//! This is the core, without Python. The feature `python` adds thin wrappers (`src/python`).
 
 #![deny(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! The threads of a server: started together, told to stop, waited for, and never dead
-//! without a word.
+//! The threads of a server: they start together, stop on request, can be waited for, and report
+//! a panic.
 
 use std::any::Any;
 use std::fmt;
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Why a server has ended.
+/// Why a server ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
-    /// It was told to.
+    /// A stop was requested.
     Stopped,
-    /// Nothing came for the idle timeout.
+    /// Nothing was received for the idle timeout.
     Idle,
-    /// An empty datagram came and `stop_on_empty` was on.
+    /// An empty datagram was received, and `stop_on_empty` was on.
     Empty,
     /// A system call that serving needs failed.
     Failed(Error),
@@ -28,7 +28,7 @@ pub enum Finish {
 }
 
 impl Finish {
-    /// A word for statistics and for Python.
+    /// Its name in statistics and in Python.
     pub fn name(&self) -> &'static str {
         match self {
             Finish::Stopped => "stopped",
@@ -48,9 +48,9 @@ impl Finish {
 impl fmt::Display for Finish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Finish::Stopped => f.write_str("it was told to"),
-            Finish::Idle => f.write_str("nothing came for the idle timeout"),
-            Finish::Empty => f.write_str("an empty datagram came"),
+            Finish::Stopped => f.write_str("stop requested"),
+            Finish::Idle => f.write_str("idle timeout: nothing was received"),
+            Finish::Empty => f.write_str("an empty datagram was received"),
             Finish::Failed(error) => error.fmt(f),
             Finish::Panicked(text) => write!(f, "a worker panicked: {text}"),
         }
@@ -265,9 +265,12 @@ impl Crew {
             return Err(Error::state(
                 operation,
                 &self.name,
-                format!("it belongs to process {}, before fork", self.process),
+                format!(
+                    "process {} started it, and a fork does not copy threads",
+                    self.process
+                ),
             )
-            .or("start a server of its own in the child"));
+            .or("start another server in this process"));
         }
         Ok(())
     }
@@ -283,9 +286,9 @@ impl Crew {
     /// for itself.
     fn check_caller(&self, operation: &'static str) -> Result<()> {
         if self.is_own_worker() {
-            let reason = "its own responder cannot wait for its end";
+            let reason = "its own responder asked for it, which would wait for itself";
             return Err(Error::state(operation, &self.name, reason)
-                .or("do it on another thread, such as the one that started it"));
+                .or("do it on another thread, such as the one that started the server"));
         }
         Ok(())
     }
@@ -500,8 +503,8 @@ impl Crew {
             ),
         };
         Error::unfinished("stop", &self.name, reason).or(
-            "it ends, and frees its port, as soon as that returns: wait() for it, or give \
-             drain_timeout more seconds than the slowest answer takes",
+            "it ends and frees its port as soon as that returns: wait() for it, or set \
+             drain_timeout to more seconds than the slowest answer takes",
         )
     }
 

@@ -1,6 +1,12 @@
-"""Both ends of an echo: servers that answer UDP and TCP, clients that ask."""
+"""Echo servers and clients for UDP and TCP.
+
+`UdpServer` and `TcpServer` answer, `UdpClient` and `TcpClient` ask, `rsecho.transfer` moves large
+messages over UDP, `RecordLayout` decodes binary records. What help texts call `docs/` is a
+directory beside this file.
+"""
 
 from rsecho._errors import (
+    DebugBuildWarning,
     EndOfStreamError,
     FormatError,
     RecordError,
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "Columns",
+    "DebugBuildWarning",
     "EndOfStreamError",
     "Engine",
     "FormatError",
@@ -102,7 +109,7 @@ if not TYPE_CHECKING:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        _warn_of_debug_build()
+        _tell_of_debug_build()
         found: object = import_module(f"{__name__}.{_LATER.get(name, name)}")
         if name in _LATER:
             found = getattr(found, name)
@@ -110,18 +117,24 @@ if not TYPE_CHECKING:
         return found
 
 
-def _warn_of_debug_build() -> None:
-    """Warns the first time that something of the package is used."""
+# The command sets it: it has a line of its own for people who measure (cli/log_setup.py).
+_has_told_of_debug_build = False
+
+
+def _tell_of_debug_build() -> None:
+    """Warns once per process, the first time that something of the package is used."""
+    global _has_told_of_debug_build
+    if _has_told_of_debug_build:
+        return
+    _has_told_of_debug_build = True
     from rsecho._rsecho import is_debug_build
 
     if is_debug_build:
         import warnings
 
-        warnings.warn(
-            "this is a debug build of rsecho: its figures mean nothing; build it with --release",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        from rsecho._errors import DEBUG_BUILD, DebugBuildWarning
+
+        warnings.warn(DEBUG_BUILD, DebugBuildWarning, stacklevel=3)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,4 @@
-"""What the package raises where the standard library has no name for it.
-
-The native module raises these too; see src/python/errors.rs.
-"""
+"""Exceptions for which the standard library has no name. The native module raises them, too."""
 
 from __future__ import annotations
 
@@ -9,7 +6,22 @@ import errno
 
 
 class RsechoError(Exception):
-    """The base of the package's own exceptions."""
+    """Base class of this package's own exceptions."""
+
+
+# One text for the warning in Python and for the command's log line.
+DEBUG_BUILD = (
+    "this is a debug build of rsecho, which is slow: do not measure with it; "
+    "`maturin develop --release` builds an optimised one"
+)
+
+
+class DebugBuildWarning(RuntimeWarning):
+    """The native module was built without optimisation, so its speed says nothing.
+
+    Issued once per process, the first time that something of the package is used.
+    `warnings.simplefilter("ignore", rsecho.DebugBuildWarning)` silences it.
+    """
 
 
 class FormatError(RsechoError, ValueError):
@@ -21,29 +33,30 @@ class RecordError(RsechoError, ValueError):
 
 
 class StateError(RsechoError, RuntimeError):
-    """The object cannot do this now: it has ended, was closed, or belongs to another process."""
+    """The object cannot do this now: it is not started, has ended, was closed, or belongs to
+    another process (before a fork)."""
 
 
 class EndOfStreamError(RsechoError, EOFError):
-    """The peer ended the stream before all that was wanted had come."""
+    """The peer ended the stream before all expected bytes had arrived."""
 
 
 class StopTimeoutError(RsechoError, TimeoutError):
-    """A server told to stop still runs: its responder has not returned in time.
+    """A stopped server still runs, because its responder has not returned.
 
-    Raised a second after the drain time, by `stop`, `close` and leaving a `with` block. The
-    message names the worker. The server ends, and frees its port, as soon as the responder
-    returns: `Server.wait` waits for that. Should it never return, the program can end all
-    the same.
+    Raised by `stop`, `close` and the end of a `with` block, one second after the drain time. The
+    message names the worker thread. As soon as the responder returns, the server ends and frees its
+    port; `Server.wait` waits for that. A responder that never returns does not keep the program
+    from ending.
     """
 
 
 class ServerError(RsechoError):
-    """A server ended by itself because it could not serve any more."""
+    """A server has ended because of an error; the message says which."""
 
 
 class TransferError(RsechoError):
-    """A large message did not arrive whole; the text says why, and the way out."""
+    """A large message did not arrive completely; the message says why, and what to do."""
 
     def __init__(
         self,
@@ -54,18 +67,18 @@ class TransferError(RsechoError):
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        """One of "unknown", "too_large", "too_many", "exists", "exists_alike", "bad_name",
-        "not_found", "refused", "corrupt", "io", "timed_out", "cancelled" and "version": those of
-        ABORT in docs/transfer.md."""
+        """The cause in one word: "unknown", "too_large", "too_many", "exists", "exists_alike",
+        "bad_name", "not_found", "refused", "corrupt", "io", "timed_out", "cancelled" or "version".
+        docs/transfer.md explains them under ABORT."""
         self.is_remote = is_remote
-        """True where the other side said so."""
+        """True if the other side reported the failure."""
         self.missing = missing
-        """With the plain wire, to a receiver: the first and the last number of each range of chunks
-        that did not come."""
+        """Receivers with the plain wire: the first and last number of each range of missing
+        chunks."""
 
 
 class TransferTimeoutError(TransferError, TimeoutError):
-    """A large message did not arrive whole in time, or made no progress for too long."""
+    """A large message took too long, or made no progress for too long."""
 
     def __init__(
         self,

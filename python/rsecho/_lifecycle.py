@@ -2,9 +2,8 @@
 
 A thread in native code that comes back to an interpreter that is being torn down aborts the
 process or hangs for ever, so all of them are stopped and joined before; but for those that do
-not return from a responder, which are named and left behind (src/python/calls.rs). A forked
-child has the parent's objects but none of its threads: its handles are dead there, and must not
-keep the parent's ports.
+not return from a responder, which are named and left behind. A forked child has the parent's
+objects but none of its threads: its handles are dead there, and must not keep the parent's ports.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What comes from outside (a payload in an exception's text, say) must not end a line, begin one
 that passes for another record, or steer a terminal. So what does not print is written as an
-escape, before any formatter sees it: whoever configures logging need not know of it.
+escape, before any formatter sees it, so it works with any configuration of logging.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def escaped(character: str) -> str:
 def escape_payload(data: bytes, length: int | None = None) -> str:
     r"""One printable line for any bytes: `"ping\x1b\r\n"`.
 
-    Bytes that are no UTF-8 appear as `\xff`, characters that print nothing or move the
+    Bytes that are not UTF-8 appear as `\xff`, characters that print nothing or move the
     cursor as `\x1b` or `\u202e`. `length` says how many bytes there were, where `data` is
     only their beginning; the line then ends with `(128 of 1400 bytes)`.
     """

@@ -1,15 +1,20 @@
-"""The keywords of servers and clients, each stated here once: its name, its type, what it means.
+"""The keywords of servers and clients, each stated here once: its name, its type, its meaning.
 
-The native half takes them by the same names (src/python/socket.rs, src/python/server.rs) and has
-the defaults; the flags of the command name the keyword that they set (cli/options.py).
+The native half takes them by the same names and has the defaults. The flags of the command name the
+keyword that they set.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from rsecho import _arguments
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
     from os import PathLike
     from typing import TypeAlias
 
@@ -30,43 +35,51 @@ Wire = Literal["native", "plain"]
 
 class SocketOptions(TypedDict, total=False):
     reuse_address: bool | None
-    """SO_REUSEADDR. TCP servers have it on, which skips TIME_WAIT. On UDP it lets another
-    socket take the port and its traffic, even another user's, so it is off."""
+    """SO_REUSEADDR. On by default for TCP servers, which can then restart at once in spite of
+    TIME_WAIT. Off by default for UDP, where it lets another socket, even of another user, take the
+    port and its traffic."""
     reuse_port: bool | None
-    """SO_REUSEPORT: several sockets of one user share the port, each a part of the peers."""
+    """SO_REUSEPORT: several sockets of one user share the port, and the kernel spreads the peers
+    over them."""
     recv_buffer_bytes: int | None
-    """SO_RCVBUF. The kernel clamps it to net.core.rmem_max, then doubles it."""
+    """SO_RCVBUF, in bytes. The kernel limits it to net.core.rmem_max, then doubles it. None: the
+    system's default."""
     send_buffer_bytes: int | None
-    """SO_SNDBUF. The kernel clamps it to net.core.wmem_max, then doubles it."""
+    """SO_SNDBUF, in bytes. The kernel limits it to net.core.wmem_max, then doubles it. None: the
+    system's default."""
     force_buffers: bool
-    """Pass those ceilings where the process may (CAP_NET_ADMIN)."""
+    """Exceeds those limits if the process may (CAP_NET_ADMIN). Needs one of the two. By default
+    False."""
     ttl: int | None
-    """IP_TTL, IPV6_UNICAST_HOPS: 1 to 255."""
+    """IP_TTL or IPV6_UNICAST_HOPS: 1 to 255. None: the system's default."""
     dscp: int | None
-    """Differentiated services code point, 0 to 63 (RFC 2474)."""
+    """Differentiated services code point: 0 to 63 (RFC 2474). None: the system's default."""
     ipv6_only: bool | None
-    """IPV6_V6ONLY; off makes a socket on `::` answer IPv4 as well."""
+    """IPV6_V6ONLY, for IPv6 addresses. False: a socket on `::` answers IPv4 as well. None: the
+    system's default."""
     bind_to_device: str | None
-    """SO_BINDTODEVICE: only this interface."""
+    """SO_BINDTODEVICE: uses only this network interface, as in "eth0"."""
 
 
 class TcpOptions(SocketOptions, total=False):
     no_delay: bool | None
-    """TCP_NODELAY; on by default."""
+    """TCP_NODELAY: sends small segments at once. By default True."""
     keep_alive: bool | tuple[float | None, float | None, int | None] | None
-    """SO_KEEPALIVE; as a tuple with seconds of silence before the first probe, seconds
-    between probes, and how many may go unanswered (None: the system's)."""
+    """SO_KEEPALIVE. True: with the system's times. A tuple: seconds of silence before the first
+    probe, seconds between probes, and the number of unanswered probes that end the connection; None
+    in it takes the system's value."""
     linger: float | None
-    """SO_LINGER: for how many seconds close waits for unsent data; 0 resets."""
+    """SO_LINGER: seconds that closing waits for unsent data. 0: closing resets the connection. A
+    server takes only 0, because waiting would block its other connections."""
     congestion: str | None
-    """TCP_CONGESTION, as in "cubic"."""
+    """TCP_CONGESTION, as in "cubic". None: the system's default."""
 
 
 class UdpClientOptions(SocketOptions, total=False):
     """Keywords of `UdpClient` that set options of its socket."""
 
     broadcast: bool | None
-    """SO_BROADCAST: may send to broadcast addresses."""
+    """SO_BROADCAST: allows sending to broadcast addresses. By default False."""
 
 
 class TcpClientOptions(TcpOptions, total=False):
@@ -77,127 +90,180 @@ class ServerOptions(TypedDict, total=False):
     """Keywords of both servers."""
 
     family: Literal[0, 4, 6]
-    """4 or 6 for that family of addresses only."""
+    """4 or 6: uses only addresses of that IP version. 0, the default: either."""
     workers: int
-    """Threads, each with a socket of its own (SO_REUSEPORT). By default 1."""
+    """Number of threads, each with its own socket on the port (SO_REUSEPORT). By default 1."""
     cpus: Sequence[int]
-    """The CPUs that the workers are bound to, in turn; none, the default: any."""
+    """CPUs that the workers are bound to, in turn. Empty, the default: any."""
     engine: Engine
-    """"auto", the default, "batch" (Linux: many datagrams a call, epoll), or "portable"."""
+    """How the kernel is asked. "batch": many datagrams per call, or epoll (Linux). "portable": one
+    at a time, on every Unix. "auto", the default: "batch" where it exists."""
     wait: Wait
-    """What a worker does while nothing comes. "balanced", the default, sleeps, and on UDP naps for
-    50 us under load to gather more for a send: the least CPU time. "latency" asks for up to 50 us
-    before it sleeps. "busy" never sleeps, for a whole core."""
+    """What an idle worker does. "balanced", the default: sleeps, and under load naps for 50 µs to
+    gather datagrams (least CPU time). "latency": polls for 50 µs, then sleeps. "busy": always polls
+    (one core per worker)."""
     unpack: RecordLayout | str | None
-    """The layout of records, or a format for one. Each datagram of that length is decoded and
-    logged to `rsecho.records`; a stream is cut into records of it."""
+    """Record layout, or a format for one, as in "!I 2s". Each datagram of that length is decoded
+    and logged to `rsecho.records`. A TCP stream is cut into records of that length."""
     on_record: OnRecord | None
-    """Called with each `Record`, on the thread that logs. What it raises is logged."""
+    """Called with each `Record`, on the thread that logs. An exception from it is logged. Needs
+    `unpack`."""
     responder: str | OnRequest | OnFields | None
-    """What to answer instead of what came: "upper", "prefix=TEXT", "discard", "daytime", "time",
-    "command", "python=module:function", or a callable of `(data: bytes, peer: Peer)` that returns
-    the reply or None for none; a coroutine function runs on the event loop in which the server is
-    started. See `rsecho.responders`. Each request on a connection is answered in order, with the
-    line end that it had; "daytime" and "time" answer a connection and end it."""
+    """What to answer. None or "echo": what came. Or one of "upper", "prefix=TEXT", "discard",
+    "daytime", "time", "command", "python=module:function". Or a callable of `(data: bytes, peer:
+    Peer)`, which returns the reply, or None for no reply; a coroutine function runs on the event
+    loop in which the server is started. On a connection, requests are answered in order, each with
+    the line end that it had; "daytime" and "time" answer once and close it. See
+    `rsecho.responders`."""
     upper: bool
-    """With "echo" or "prefix=TEXT": in upper case."""
+    """Answers in upper case. Only with the responders "echo" and "prefix=TEXT". By default
+    False."""
     error_reply: bytes | None
-    """What is answered when a callable raises; None: nothing."""
+    """Reply to a request for which a callable responder raised. None: no reply."""
     responder_takes: Literal["bytes", "fields"]
-    """"fields": the callable gets the fields of `unpack` by name instead of the bytes."""
+    """"bytes", the default: a callable responder is called with the bytes of the request. "fields":
+    with a dict of the fields of `unpack`, by name."""
     impair: str
-    """What impairs it, in netem's terms, as in "delay 50ms 10ms loss 1%", or, for TCP, in
-    Toxiproxy's: see `Server.impair`."""
+    """Impairs the traffic on purpose: in netem's terms for UDP, as in "delay 50ms 10ms loss 1%", in
+    Toxiproxy's for TCP. Empty, the default: no impairment. See `Server.impair`."""
     log_payload_bytes: int
-    """How much of a payload `rsecho.access` shows. By default 128."""
+    """Number of payload bytes that `rsecho.access` shows: 0 to 65,535. By default 128."""
     guard: Guard | None
-    """Whom not to answer; None: all defaults. See `Guard`."""
+    """Which sources are not answered. None: the default protections. See `Guard`."""
+
+
+class GuardOptions(TypedDict, total=False):
+    """Keywords of `rsecho.Guard`."""
+
+    allow: Iterable[str | IPv4Network | IPv6Network]
+    """Both protocols: the only networks that are served, in CIDR notation ("192.0.2.0/24",
+    "2001:db8::/32") or as single addresses. Default: all. [`denied`; `denied_connections`]"""
+    deny: Iterable[str | IPv4Network | IPv6Network]
+    """Both protocols: networks that are not served, even where `allow` names them. Default: none.
+    [`denied`; `denied_connections`]"""
+    answer_service_ports: bool
+    """UDP: also answer source ports below 1024, 2049 and 11211 from beyond loopback. These are
+    ports of services that answer whatever they get (CVE-2024-2169). Default: False.
+    [`service_port`]"""
+    loop_guard: bool
+    """UDP: end echo loops with other servers. Each reply has a smaller hop limit than its request,
+    at most 120, so a datagram makes at most 64 rounds between two rsecho servers. An echo that
+    does not lower hop limits is bounded beyond loopback: of datagrams that repeat a reply, one in
+    65,536 is dropped, and one in 64 of those beyond 10,000 per second. docs/guards.md has the
+    bounds. Default: True. [`echo_loop`, `repeated`]"""
+    rate_per_source: float | tuple[float, int] | None
+    """UDP: datagrams per second that one source is answered, or a pair of that and the burst: how
+    many at once. The burst is by default a tenth of the rate, at least 5. Default: no limit.
+    [`rate_limited`]"""
+    rate_total: float | tuple[float, int] | None
+    """UDP: datagrams per second that all sources together are answered, or a pair of that and the
+    burst. Where that is not enough, known sources come first (they have come back for 4 to 9
+    seconds while it was enough), then those that have come back. Each pace at which sources
+    return has a sixteenth of the limit for itself, and a flood of forged sources has one pace or
+    a few. Default: no limit. [`rate_limited_total`]"""
+    max_amplification: float | None
+    """UDP: the longest reply, as a multiple of its request, both with their headers. At least 1,
+    which is an echo's. Default: 3 (RFC 9000 §8.1), no limit on loopback. [`amplification`]"""
+    connections_per_source: int | None
+    """TCP: open connections per source; 0: no limit. Default: 4096, no limit on loopback.
+    [`refused_by_source`]"""
+    connection_rate_per_source: float | tuple[float, int] | None
+    """TCP: new connections per second from one source, or a pair of that and the burst, as for
+    `rate_per_source`. Default: no limit. [`refused_by_rate`]"""
 
 
 class TransferOptions(TypedDict, total=False):
     """Keywords of `rsecho.transfer.Policy`, and so of `rsecho.transfer.Receiver`."""
 
     directory: str | PathLike[str] | None
-    """Where files lie that are received under a name and shared. None: messages stay in
+    """Directory that named messages (files) are stored in and shared from. None: messages stay in
     memory."""
     receives: bool
-    """Takes in what is sent. By default True."""
+    """Accepts messages. By default True."""
     shares: bool
-    """Sends what is asked for by its name, of the directory. By default True."""
+    """Sends files of the directory to clients that ask for them by name. By default True."""
     overwrites: bool
-    """What is sent may take the place of what has its name, where its sender asks for that
-    (`replace=True`). By default False: that is refused."""
+    """Allows a sender to replace a file (`replace=True`). Needs `directory`. By default False: such
+    a request is refused."""
     quota_bytes: int | None
-    """How much may lie in the directory, all that is received with what was there; None: as much
-    as there is room for."""
+    """Limit for all bytes in the directory, existing files included. Needs `directory`. None:
+    limited by the free space only."""
     echo: bool
-    """Sends each message back to whoever sent it and asks for it. By default False."""
+    """Keeps each message for its sender, who can fetch it back. By default False."""
     wire: Wire
-    """"native", the default: docs/transfer.md. "plain": what programs speak that split their data
-    by hand: a datagram with the count of chunks, then each chunk behind its index, 4 bytes
-    big-endian; nothing is acknowledged or sent again, so a loss is reported after
+    """"native", the default: the protocol of docs/transfer.md. "plain": the format of programs that
+    split their data by hand: one datagram with the number of chunks, then each chunk after its
+    index (4 bytes, big-endian). Nothing is acknowledged or sent again, so a loss is reported after
     `progress_timeout`."""
     keep_partial: bool
-    """"plain": keeps what came of a message of which a part was lost. By default False."""
+    """Keeps the received part of an incomplete message. Only with `wire="plain"`. By default
+    False."""
     max_message_bytes: int
-    """The longest message in memory; files have no such limit. By default 16 MiB."""
+    """Longest message in memory, in bytes; files are not limited by it. By default 16 MiB."""
     max_total_bytes: int
-    """All messages in memory, and all that came early, together. By default 64 MiB."""
+    """Memory for all messages together, data that arrived out of order included, in bytes. By
+    default 64 MiB."""
     max_open_per_source: int
-    """Transfers of one source (IPv4 address, IPv6 /64) at a time. By default 8."""
+    """Number of simultaneous transfers of one source (an IPv4 address or an IPv6 /64). By default
+    8."""
     progress_timeout: float
-    """Seconds without progress after which a transfer has failed. By default 10."""
+    """Seconds without progress after which a transfer fails. By default 10."""
     bytes_per_second: int | None
-    """How fast a message is sent to whoever asks for it, at most; None: as fast as the path
-    allows."""
+    """Limit for the speed at which one message is sent to a client, in bytes per second. None: as
+    fast as the path allows, or 8 MiB per second with `wire="plain"`. Needs `directory` or
+    `echo`."""
 
 
 class TransferClientOptions(UdpClientOptions, total=False):
     """Keywords of `rsecho.transfer.Client`, and so of `send`, `fetch` and `echo`."""
 
     timeout: float | None
-    """Seconds that a transfer may take in all; None, the default: as long as it moves."""
+    """Seconds that one transfer may take. None, the default: no limit while it makes progress."""
     progress_timeout: float
-    """Seconds without progress after which it has failed. By default 10."""
+    """Seconds without progress after which a transfer fails. By default 10."""
     rate: int | None
-    """Bytes a second that are sent at most; None: as fast as the path allows."""
+    """Limit for the speed of sending, in bytes per second. None: as fast as the path allows, or 8
+    MiB per second with `wire="plain"`."""
     wire: Wire
-    """"native", the default, or "plain", as the receiver speaks: see `Policy`. "plain" only
-    sends, and does not learn whether anything arrived."""
+    """"native", the default, or "plain"; it has to be that of the receiver (see `Policy`). With
+    "plain" a client can only send, and is not told whether the message arrived."""
     chunk_bytes: int | None
-    """"plain": how many bytes a datagram carries behind its index. None: what the path takes in
-    one piece."""
+    """Number of bytes in each datagram after its index: 1 to 65,503. Only with `wire="plain"`.
+    None: 1024."""
     family: Literal[0, 4, 6]
-    """4 or 6 for that family of addresses only."""
+    """4 or 6: uses only addresses of that IP version. 0, the default: either."""
     engine: Engine
-    """As for servers."""
+    """As for servers: "auto", "batch" or "portable"."""
 
 
 class UdpServerOptions(ServerOptions, SocketOptions, total=False):
-    """Keywords of `UdpServer` beside host and port; None stands for the default."""
+    """Keywords of `UdpServer`, in addition to host and port."""
 
     broadcast: bool | None
-    """SO_BROADCAST: may send to broadcast addresses."""
+    """SO_BROADCAST: allows sending to broadcast addresses. By default False. See also
+    `answer_broadcast`."""
     recv_timeout: float | None
-    """SO_RCVTIMEO: how many seconds one receive of a worker waits."""
+    """SO_RCVTIMEO: seconds that one receive of a worker waits. When they are over it waits again.
+    None: no limit."""
     send_timeout: float | None
-    """SO_SNDTIMEO: how many seconds one reply waits for room in the send buffer."""
+    """SO_SNDTIMEO: seconds that one reply waits for room in the send buffer; then it is dropped. By
+    default 1."""
     idle_timeout: float | None
-    """The server ends when nothing came for this many seconds."""
+    """Seconds without a datagram after which the server ends. None, the default: never."""
     max_datagram_bytes: int | None
-    """Longer datagrams are answered with this many of their bytes."""
+    """A longer datagram is answered with its first bytes only, this many: 1 to 65,527. None: no
+    limit. Excludes `transfer`."""
     stop_on_empty: bool
-    """An empty datagram ends the server, once answered."""
+    """An empty datagram is answered, and ends the server. By default False."""
     answer_broadcast: bool
-    """Answers also what was sent to a broadcast or multicast address, after a random time of up to
-    `broadcast_delay` seconds and at most `broadcast_rate` times a second; otherwise such datagrams
-    are never answered (RFC 1122)."""
+    """Answers datagrams to broadcast and multicast addresses, each after a random delay. By default
+    False: they are never answered (RFC 1122)."""
     broadcast_delay: float
-    """By default 0.1."""
+    """Longest such delay, in seconds. Needs `answer_broadcast`. By default 0.1."""
     broadcast_rate: float
-    """By default 10."""
+    """Limit for such answers, per second. Needs `answer_broadcast`. By default 10."""
     transfer: Policy | None
-    """What is done with large messages, which `rsecho.transfer` sends and fetches; None: they are
+    """How large messages, sent and fetched with `rsecho.transfer`, are handled. None: they are
     datagrams like any others."""
 
 
@@ -206,45 +272,80 @@ class ReceiverOptions(UdpServerOptions, TransferOptions, total=False):
 
 
 class TcpServerOptions(ServerOptions, TcpOptions, total=False):
-    """Keywords of `TcpServer` beside host and port; those of sockets hold for its
-    listener, and so for its connections."""
+    """Keywords of `TcpServer`, in addition to host and port. Socket options are set on the
+    listener; its connections inherit them."""
 
     recv_timeout: float | None
-    """SO_RCVTIMEO, in seconds; the server never waits in a receive: see `idle_timeout`."""
+    """SO_RCVTIMEO, in seconds. It is set on the sockets, but has no effect on the server, which
+    never blocks in a receive: use `idle_timeout`."""
     send_timeout: float | None
-    """SO_SNDTIMEO: a connection whose peer takes nothing of what is due to it for so many
-    seconds is reset, and counted as `stalled`; 0: never. By default 60 where others than this
-    machine can connect, never on loopback."""
+    """SO_SNDTIMEO: seconds for which a peer may accept none of the data that is ready for it; then
+    its connection is reset and counted as `stalled`. 0: never. None: 60, or never on loopback."""
     idle_timeout: float | None
-    """A connection over which nothing came or went for this many seconds is closed; 0: never. None:
-    an hour where others than this machine can connect, never on loopback."""
+    """Seconds without data in either direction after which a connection is closed. 0: never. None:
+    one hour, or never on loopback."""
     backlog: int | None
-    """Connections that may wait to be accepted; None: as many as the kernel allows
+    """Number of connections that may wait to be accepted. None: the kernel's limit
     (net.core.somaxconn)."""
     max_connections: int | None
-    """Connections at a time; more wait in the backlog."""
+    """Number of simultaneous connections; further ones wait in the backlog. None: no limit."""
     max_connection_seconds: float | None
-    """A connection that has lived for this many seconds is closed, whatever came over it, and
-    counted as `expired`; None or 0: never."""
+    """Age in seconds at which a connection is closed, busy or not, and counted as `expired`. 0 or
+    None: never."""
     min_bytes_per_second: float | None
-    """A connection over which less came, on average over each window of `min_rate_window` seconds
-    since it was accepted, is closed and counted as `slow`; so a silent one is. Time in which an
-    answer is made or held back here does not count. None: never."""
+    """Least receiving rate, as an average over each `min_rate_window`. A slower connection, also a
+    silent one, is closed and counted as `slow`. Time during which the server itself prepares or
+    delays an answer does not count. None: no limit."""
     min_rate_window: float
-    """Seconds over which that is measured, by default 10; the first are a new connection's
-    grace."""
+    """Length of that window, in seconds. A new connection is measured for the first time after it.
+    Needs `min_bytes_per_second`. By default 10."""
     framing: Literal["lines", "records", "chunks"] | None
-    """What a request is: "lines"; "records", of the layout's length; or "chunks", what was read.
-    None: lines for a named responder, records with `unpack`, chunks for any other callable."""
+    """What one request is: "lines", a line; "records", a record of `unpack`; "chunks", the data of
+    one read. None: lines for a named responder; for a callable, records with `unpack`, else chunks.
+    Needs a responder that reads requests (not plain echo, "discard", "daytime" or "time")."""
     max_line_bytes: int
-    """A longer line is answered with an error, and the connection ends. By default 65,536."""
+    """Longest line; a longer one is answered with an error, and the connection is closed. Needs a
+    server that reads lines (see `framing`). By default 65,536."""
+
+
+# What the annotations above call by a name: `check` has to know their words.
+_CHOICES = {"Engine": Engine, "Wait": Wait, "Wire": Wire}
 
 
 def check(keywords: Mapping[str, object], known: type, owner: object) -> None:
-    """Refuses a keyword that `owner` has not: it is an error, not ignored."""
-    for name in keywords:
+    """Refuses a keyword that `owner` does not have, and a value of another type than its own.
+
+    Raises:
+        TypeError: there is no such keyword, or its value is of another type.
+        ValueError: its value is none of the few that it takes.
+    """
+    for name, value in keywords.items():
         if name not in known.__annotations__:
             raise TypeError(
                 f"{type(owner).__name__}() got an unexpected keyword argument {name!r}: "
                 f"its options are {', '.join(sorted(known.__annotations__))}"
             )
+        # A ForwardRef, as annotations here are texts.
+        check_type(name, value, known.__annotations__[name].__forward_arg__)
+
+
+def check_type(name: str, value: object, kind: str) -> None:
+    """Refuses a value that is not of this type, as `_arguments.check` does."""
+    _arguments.check(name, value, kind, _CHOICES)
+
+
+def deadline(timeout: float | None) -> float | None:
+    """When that many seconds are over, by `time.monotonic`; None: never.
+
+    Raises:
+        TypeError, ValueError: it is not a time, as the native half says it.
+    """
+    check_type("timeout", timeout, "float | None")
+    if timeout is None:
+        return None
+    if not 0 <= timeout < math.inf:
+        raise ValueError(
+            f"cannot set timeout={timeout:g}: a time is a number of seconds, 0 or more; None waits "
+            "for ever"
+        )
+    return time.monotonic() + timeout

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from rsecho import _options, _rsecho
+from rsecho import _options, _rsecho, _rules
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -21,17 +21,18 @@ __all__ = ["Policy", "native"]
 @explained(_options.TransferOptions)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a server does with large messages: `UdpServer(transfer=Policy(directory="in"))`.
+    """How a server handles large messages, as in `UdpServer(transfer=Policy(directory="in"))`.
 
-    Each limit holds for all workers together. A name that comes from outside is never a path:
-    each of its components is looked up by itself below the directory, and no link is followed.
-    A file appears under its name once it is whole and on disk.
+    Each limit is for all workers together. A name from outside is never used as a path: each
+    component is looked up by itself below the directory, and links are not followed. A file appears
+    under its name only when it is complete and on disk.
 
     Args:
         **options: See `rsecho.sockets.TransferOptions`.
 
     Raises:
-        ValueError: a limit that can never work, or a directory that is none.
+        TypeError: a value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
         OSError: the directory cannot be used.
     """
 
@@ -50,6 +51,9 @@ class Policy:
     bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
+        given = {each.name: getattr(self, each.name) for each in fields(Policy)}
+        _options.check(given, _options.TransferOptions, self)
+        _rules.check(given, _rules.POLICY)
         if self.directory is not None:
             object.__setattr__(self, "directory", os.fsdecode(self.directory))
         native(self)
@@ -69,8 +73,8 @@ def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:
 
 
 class Announced(Policy):
-    """The same where somebody is told of the files that come. Messages without a name, which are
-    no files, are refused."""
+    """A policy whose files are announced as they arrive. Messages without a name are not files
+    and are refused."""
 
     __slots__ = ()
     _takes = "files"

@@ -229,13 +229,13 @@ class Pump:
 
     def _dispatch(self, server_id: int, event: _rsecho._Event) -> None:
         if event[0] == "notice":
-            _, when, server, level, name, text = event
+            _, when, server, level, name, text, parts = event
             if name == "wake":
                 return
             if name == "stopped" and (sink := self._sinks.pop(server_id, None)):
                 # The last that is heard of it.
                 self._attempt(sink.finish)
-            emit(SERVER, level, when, text, event=name, server=server)
+            emit(SERVER, level, when, text, event=name, server=server, **_named(server, parts))
         elif event[0] == "received":
             _received(event)
         elif event[0] == "answered":
@@ -247,16 +247,16 @@ class Pump:
         elif event[0] == "opened":
             _, when, server, peer = event
             text = f"{server} opened by {host_port(peer)}"
-            parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
-            emit(ACCESS, logging.DEBUG, when, text, event="opened", **parts)
+            ends: dict[str, Any] = {"server": server, "peer": host_port(peer)}
+            emit(ACCESS, logging.DEBUG, when, text, event="opened", **ends)
         else:
             _, when, server, peer, why, received, sent = event
             text = (
                 f"{server} closed with {host_port(peer)}: {why}, received {received}, sent {sent}"
             )
-            parts = {"server": server, "peer": host_port(peer), "reason": why}
-            parts |= {"received_bytes": received, "sent_bytes": sent}
-            emit(ACCESS, logging.DEBUG, when, text, event="closed", **parts)
+            ends = {"server": server, "peer": host_port(peer), "reason": why}
+            counts: dict[str, Any] = {"received_bytes": received, "sent_bytes": sent}
+            emit(ACCESS, logging.DEBUG, when, text, event="closed", **ends, **counts)
 
     def _record(self, sink: Sink | None, event: _rsecho._RecordEvent) -> None:
         _, when, server, peer, data = event
@@ -310,6 +310,15 @@ class Pump:
             emit(RECORDS, logging.WARNING, when, text, event="unfit", **parts)
 
         sink.unfit.offer(write)
+
+
+def _named(server: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a notice as attributes of a record, counters by their names in the stats."""
+    counters: dict[str, Any] = parts.pop("counters", {})
+    if "reasons" in parts:
+        name = "dropped" if server.startswith("udp") else "closed"
+        parts[name] = {reason: count for reason, count in parts.pop("reasons").items() if count}
+    return parts | counters
 
 
 def _received(event: _rsecho._ReceivedEvent) -> None:

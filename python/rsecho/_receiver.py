@@ -1,4 +1,4 @@
-"""Whoever receives large messages in Python. Users find it in `rsecho.transfer`."""
+"""Receiving large messages in Python. Users find it in `rsecho.transfer`."""
 
 from __future__ import annotations
 
@@ -32,53 +32,54 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A large message that has come: whole, and equal to what was sent, unless it says what is
-    missing."""
+    """A received message: complete and equal to what was sent, unless `missing` names gaps."""
 
     data: bytes | None
-    """All of it; None where it is a file."""
+    """The contents; None if it was stored as a file."""
     path: Path | None
-    """The file."""
+    """The file; None if the contents are in `data`."""
     name: str
-    """What its sender calls it, with "/" between the components; "": nothing."""
+    """The name given by the sender, with "/" between its components; "": no name."""
     peer: tuple[str, int]
-    """Its sender's host and port."""
+    """Host and port of the sender."""
     id: int
-    """The transfer's, as its sender drew it."""
+    """Number of the transfer, chosen at random by the sender."""
     length_bytes: int
+    """Length of the message in bytes."""
     digest: str
-    """BLAKE3 of all of it, in hex."""
+    """BLAKE3 hash of the contents, in hexadecimal."""
     missing: tuple[tuple[int, int], ...] = ()
-    """With `keep_partial`: the first and the last number of each range of chunks that did not
-    come. Zeros stand for them, but for those behind the last that came."""
+    """With `keep_partial`: the first and last number of each range of missing chunks. Zeros take
+    their place, except after the last received chunk."""
 
     @property
     def is_whole(self) -> bool:
-        """Nothing is missing."""
+        """True if nothing is missing."""
         return not self.missing
 
 
 @explained(_options.ReceiverOptions)
 class Receiver:
-    """A server that receives large messages and hands them over, one after the other.
+    """A server that receives large messages, and returns them one by one.
 
         with Receiver("127.0.0.1", 9999, directory="in") as receiver:
             for message in receiver:
                 print(message.name, message.path)
 
-    It is bound when made, and receives from when it is entered, started, or first waited on.
-    Iteration ends once it is closed. Messages in memory count towards `max_total_bytes` until they
-    are taken, and so does what is told of files. It answers nothing else, unless told otherwise by
-    `responder`.
+    Creating it binds the port. It starts with the `with` block, with `start`, or with the first
+    wait. Iteration ends when it is closed. Messages in memory, and notices of received files, count
+    towards `max_total_bytes` until they are taken. Other datagrams are discarded, unless
+    `responder` is set.
 
     Args:
-        host: A name or a numeric address; "" for all interfaces.
-        port: 0 picks a free one.
+        host: Name or numeric address to bind; "" for all IPv4 interfaces. By default "localhost".
+        port: Port to bind; 0, the default, picks a free one.
         **options: See `rsecho.sockets.ReceiverOptions`.
 
     Raises:
-        OSError: the address cannot be bound, the directory cannot be used.
-        ValueError: an argument that can never work.
+        OSError: the address cannot be bound, or the directory cannot be used.
+        TypeError: a keyword is unknown, or its value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
     """
 
     def __init__(
@@ -95,6 +96,11 @@ class Receiver:
             raise ValueError(
                 f"cannot set {', '.join(of_policy)} beside transfer=: set them in that policy"
             )
+        if of_policy.get("receives") is False:
+            raise ValueError(
+                "cannot set receives=False: a Receiver receives; to share files only, use "
+                "UdpServer(transfer=Policy(receives=False, directory=…))"
+            )
         policy = given.get("transfer") or Policy(**of_policy)
         given["transfer"] = Received.of(policy)
         self._server = UdpServer(host, port, **given)
@@ -104,48 +110,54 @@ class Receiver:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
+        """Host and port that it is bound to."""
         return self._server.address
 
     @property
     def url(self) -> str:
-        """As in `udp://127.0.0.1:9999`."""
+        """Its address, as in `udp://127.0.0.1:9999`."""
         return self._server.url
 
     @property
     def engine(self) -> str:
-        """The engine that really runs."""
+        """The engine in use: "batch" or "portable"."""
         return self._server.engine
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, what was asked for and what the kernel gave."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return self._server.socket_report
 
     @property
     def is_running(self) -> bool:
-        """True between start and end."""
+        """True from start until it has ended."""
         return self._server.is_running
 
     def stats(self) -> UdpStats:
-        """What it has counted so far, all of one moment."""
+        """All counters, read at one moment."""
         return self._server.stats()
 
     def start(self) -> None:
-        """Receives from now on. Does nothing the second time."""
+        """Starts receiving. Does nothing the second time."""
         if not self._is_started:
             self._server.start()
             self._is_started = True
 
     def receive(self, timeout: float | None = None) -> Message:
-        """Waits for a message, `timeout` seconds at most (None: for ever), and takes it.
+        """Waits for the next message and returns it. Starts the receiver if necessary.
+
+        Args:
+            timeout: Seconds to wait, 0 or more. None, the default: no limit.
 
         Raises:
-            TimeoutError: none came.
-            TransferError: one came in part and failed. The next call waits for the next one.
-            StateError: it was closed.
-            ServerError: it ended because it could not serve any more.
+            TimeoutError: no message arrived in time.
+            TransferError: a message failed before it was complete. The next call waits for the next
+                message.
+            StateError: the receiver is closed.
+            ServerError: it has ended because of an error.
         """
+        _options.deadline(timeout)
         self.start()
         found = self._unclaimed.popleft() if self._unclaimed else self._take(timeout)
         if found is not None:
@@ -153,11 +165,11 @@ class Receiver:
         raise self._nothing(timeout)
 
     async def receive_async(self, timeout: float | None = None) -> Message:
-        """`receive` for asyncio; when it is cancelled no message is lost."""
+        """`receive` for asyncio. Cancelling it loses no message."""
         from rsecho import _aio
 
+        deadline = _options.deadline(timeout)
         self.start()
-        deadline = None if timeout is None else time.monotonic() + timeout
 
         def look() -> bool | None:
             left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
@@ -189,7 +201,7 @@ class Receiver:
         return self
 
     def __next__(self) -> Message:
-        """The next message that is whole, or kept in part; those that fail are in the log."""
+        """The next message that is complete or kept in part. Failed ones are logged and skipped."""
         while True:
             try:
                 return self.receive()
@@ -212,12 +224,12 @@ class Receiver:
                 raise StopAsyncIteration from None
 
     def close(self) -> None:
-        """Ends it as `UdpServer.close` does; who waits for a message is told. Does nothing the
-        second time."""
+        """Closes it as `UdpServer.close` does, and ends waits for messages. Does nothing the second
+        time."""
         self._server.close()
 
     def __enter__(self) -> Self:
-        """Starts it, unless it was."""
+        """Starts it, unless it is started."""
         self.start()
         return self
 
@@ -231,7 +243,7 @@ class Receiver:
         self._server.__exit__(kind, error, where)
 
     async def __aenter__(self) -> Self:
-        """Starts it, unless it was."""
+        """Starts it, unless it is started."""
         return self.__enter__()
 
     async def __aexit__(
@@ -240,7 +252,7 @@ class Receiver:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Closes it while the loop goes on."""
+        """As `__exit__`, without blocking the event loop."""
         await self._server.__aexit__(kind, error, where)
 
     def __reduce_ex__(self, protocol: object) -> str:
@@ -271,6 +283,11 @@ def _message(found: _rsecho._Message) -> Message:
     )
 
 
+def _check_waiting(timeout: float | None, on_ready: object) -> None:
+    _options.deadline(timeout)
+    _options.check_type("on_ready", on_ready, "Callable | None")
+
+
 @explained(_options.ReceiverOptions)
 def receive(
     host: str = "localhost",
@@ -280,20 +297,21 @@ def receive(
     on_ready: Callable[[tuple[str, int]], object] | None = None,
     **options: Unpack[ReceiverOptions],
 ) -> Message:
-    """Receives one message, and nothing after it. For more of them: `Receiver`.
+    """Receives one message, then closes the port. For more than one: `Receiver`.
 
     Args:
-        host: A name or a numeric address; "" for all interfaces.
-        port: 0 picks a free one.
-        timeout: Seconds to wait for it; None: for ever.
-        on_ready: Called with host and port once senders can begin.
+        host: Name or numeric address to bind; "" for all IPv4 interfaces. By default "localhost".
+        port: Port to bind; 0, the default, picks a free one.
+        timeout: Seconds to wait for the message, 0 or more. None, the default: no limit.
+        on_ready: Called with the pair (host, port) when senders can begin.
         **options: See `rsecho.sockets.ReceiverOptions`.
 
     Raises:
-        TimeoutError: none came.
-        TransferError: one came in part and failed.
-        OSError, ValueError: as for `Receiver`.
+        TimeoutError: no message arrived in time.
+        TransferError: a message failed before it was complete.
+        OSError, TypeError, ValueError: as for `Receiver`.
     """
+    _check_waiting(timeout, on_ready)
     with Receiver(host, port, **options) as receiver:
         if on_ready is not None:
             on_ready(receiver.address)
@@ -309,11 +327,16 @@ async def receive_async(
     on_ready: Callable[[tuple[str, int]], object] | None = None,
     **options: Unpack[ReceiverOptions],
 ) -> Message:
-    """`receive` for asyncio; can be cancelled.
+    """`receive` for asyncio. It can be cancelled.
 
     Args:
+        host: Name or numeric address to bind; "" for all IPv4 interfaces. By default "localhost".
+        port: Port to bind; 0, the default, picks a free one.
+        timeout: Seconds to wait for the message, 0 or more. None, the default: no limit.
+        on_ready: Called with the pair (host, port) when senders can begin.
         **options: See `rsecho.sockets.ReceiverOptions`.
     """
+    _check_waiting(timeout, on_ready)
     async with Receiver(host, port, **options) as receiver:
         if on_ready is not None:
             on_ready(receiver.address)

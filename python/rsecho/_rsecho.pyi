@@ -12,6 +12,7 @@ __all__ = [
     "Columns",
     "EventQueue",
     "GuardPolicy",
+    "Later",
     "RecordIterator",
     "RecordLayout",
     "Responder",
@@ -25,6 +26,7 @@ __all__ = [
     "UdpClient",
     "__version__",
     "after_fork",
+    "check_terms",
     "figures",
     "is_debug_build",
     "kernel_limits",
@@ -51,15 +53,15 @@ class RecordLayout:
     >>> layout.unpack(layout.pack(7, b"ok"))
     (7, b'ok')
 
-    Formats are those of Python's `struct` in its standard modes; so are sizes, rounding, and
-    which values are accepted. `<` little-endian, `>` or `!` big-endian, `=` this machine's
+    Formats, sizes, rounding and accepted values are those of Python's `struct` in its standard
+    modes. `<` little-endian, `>` or `!` big-endian, `=` this machine's
     order; then codes `xcbB?hHiIlLqQefdsp`, each with an optional count directly before it.
-    Records have no alignment or padding but `x`. Native mode (`@` or no prefix) and `n`, `N`,
-    `P` are refused: their sizes differ between machines. NaNs of `e` lose their payload, as in
+    There is no alignment; only `x` adds padding. Native mode (`@` or no prefix) and `n`, `N`, `P`
+    are refused, because their sizes differ between machines. NaNs of `e` lose their payload, as in
     CPython before 3.14.
 
-    Limits, so that a format may be taken from an untrusted hand: 1 MiB (1,048,576 bytes) a
-    record, 65,536 values a record, 16,384 characters a format.
+    A format may come from an untrusted source. Its limits: 1 MiB (1,048,576 bytes) per record,
+    65,536 values per record, 16,384 characters per format.
 
     Instances are immutable, hashable, picklable, and may be shared between threads. Two are
     equal if they describe the same record with the same names, however spelled.
@@ -73,21 +75,21 @@ class RecordLayout:
         `names`: one name per value, unique, of printable characters, as an iterable or as one
         string separated by spaces or commas. Default: `field_0`, `field_1`, …
 
-        Raises `FormatError` if the format or the names cannot be used, TypeError if they are no
+        Raises `FormatError` if the format or the names cannot be used, TypeError if they are not
         text.
         """
 
     @property
     def format(self) -> str:
-        """The format, as it was given."""
+        """The format as it was passed in."""
 
     @property
     def size(self) -> int:
-        """Bytes of one record."""
+        """Size of one record in bytes."""
 
     @property
     def field_count(self) -> int:
-        """Values in one record. Padding is no value, a string is one."""
+        """Number of values in one record. A string is one value; padding does not count."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,11 +99,11 @@ class RecordLayout:
         """Decode exactly one record.
 
         `data`: `size` bytes in any C-contiguous buffer. Raises `RecordError` if it is shorter or
-        longer, TypeError if it is no buffer, BufferError if it has gaps.
+        longer, TypeError if it is not a buffer, BufferError if it is not contiguous.
         """
 
     def unpack_from(self, data: Buffer, offset: SupportsIndex = 0) -> tuple[_Value, ...]:
-        """Decode the record that starts `offset` bytes into `data`; from the end if negative.
+        """Decode the record at `offset`, in bytes; a negative one counts from the end of `data`.
 
         Raises `RecordError` if the record does not lie within `data`.
         """
@@ -110,19 +112,19 @@ class RecordLayout:
         """Decode exactly one record into a dict by field name. Raises as `unpack`."""
 
     def iter_unpack(self, data: Buffer, /) -> RecordIterator:
-        """Decode record after record, as tuples, when asked for the next.
+        """Decode one record after the other, as tuples, lazily.
 
-        A buffer such as a bytearray cannot be resized until the iterator is gone. Raises
+        Until the iterator is deleted, a bytearray in it cannot be resized. Raises
         `RecordError` if `data` is not a whole number of records, or `size` is 0.
         """
 
     def unpack_many(self, data: Buffer, /) -> Columns:
         """Decode all records of `data` into one column per field.
 
-        Above 2 MiB of `data` several threads share the work; above 64 KiB of `bytes` the GIL is
-        released. Other buffers could change meanwhile: they are copied block by block with the
-        GIL held. Raises `RecordError` if `data` is not a whole number of records, or `size`
-        is 0; MemoryError if there is no room for the columns, which take as much as `data`.
+        Several threads share the work above 2 MiB of `data`. The GIL is released above 64 KiB of
+        `bytes`; other buffers could change meanwhile, and are copied block by block with the GIL
+        held. Raises `RecordError` if `data` is not a whole number of records, or `size` is 0;
+        MemoryError if there is no memory for the columns, which need as much as `data`.
         """
 
     def pack(self, *values: _Value) -> bytes:
@@ -146,7 +148,7 @@ class RecordLayout:
 
 @final
 class RecordIterator:
-    """What `RecordLayout.iter_unpack` returns: one tuple per record."""
+    """Iterator of `RecordLayout.iter_unpack`: one tuple per record."""
 
     def __iter__(self) -> RecordIterator: ...
     def __next__(self) -> tuple[_Value, ...]: ...
@@ -181,7 +183,7 @@ class Column:
     Supports the buffer protocol, with one dimension and this machine's byte order, without a
     copy: `numpy.asarray(column)`, `memoryview(column)`. The items of `s` and `p` columns are
     whole slots, those of `p` with their length byte; a column of `0s` or `0p` has no buffer.
-    A column keeps the memory of all columns it was decoded with.
+    All columns of one `Columns` share their memory: one of them keeps all of it allocated.
     """
 
     @property
@@ -253,7 +255,7 @@ class SignalWatch:
     `last_words` has returned, or after a second."""
 
     def __new__(cls, signals: Sequence[int], last_words: Callable[[], object], /) -> SignalWatch:
-        """Begin to wait. Raises `OSError` when a number is no signal's."""
+        """Begin to wait. Raises `OSError` when a number is not that of a signal."""
 
     def wait(self, timeout: float, /) -> bool:
         """True once the first has come; waits for it, `timeout` seconds at most."""
@@ -276,8 +278,8 @@ class SocketOptions:
 class GuardPolicy:
     """Which protections a server has. Immutable.
 
-    Each keyword is explained at `rsecho.Guard`. Rates are tokens a second, and how many at
-    once (None: the default).
+    Each keyword is explained at `rsecho.Guard`. Rates are tokens per second, or a pair of
+    that and how many at once (None: the default).
 
     Raises ValueError for a rule that can never work.
     """
@@ -304,7 +306,7 @@ def kernel_limits() -> list[tuple[str, str | None, list[int], str]]:
 
 # Each kind of event: its name, when it happened (nanoseconds since 1970), the server's URL,
 # then its parts.
-_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str]
+_NoticeEvent: TypeAlias = tuple[Literal["notice"], int, str, int, str, str, dict[str, Any]]
 """Level (as in logging), a short name, the line."""
 _ReceivedEvent: TypeAlias = tuple[Literal["received"], int, str, _Address, int, bytes, str | None]
 _AnsweredEvent: TypeAlias = tuple[Literal["answered"], int, str, _Address, int, str | None]
@@ -406,8 +408,11 @@ class Responder:
         report: Callable[[BaseException, _Address], object],
         error_reply: bytes | None,
         /,
+        *,
+        gives_later: bool = False,
     ) -> Responder:
-        """`function(data, peer)` for each request, on the worker's thread."""
+        """`function(data, peer)` for each request, on the worker's thread; it may return a `Later`
+        if `gives_later`."""
 
     @staticmethod
     def deferred(
@@ -420,11 +425,35 @@ class Responder:
         thread; each ticket is to be ended by one call on `answers`."""
 
 @final
+class Later:
+    """An answer that comes later, perhaps in parts: returned by a responder, and said before or
+    after that, on any thread. What is said behind its end is ignored."""
+
+    def __new__(cls) -> Later: ...
+    def more(self, data: bytes, /) -> None:
+        """One reply, with more to come."""
+
+    def reply(self, data: bytes, /) -> None:
+        """The last reply."""
+
+    def drop(self) -> None:
+        """No reply."""
+
+    def close(self, data: bytes, /) -> None:
+        """The last reply, unless it is empty; then the server ends the TCP connection."""
+
+    def reset(self, data: bytes, /) -> None:
+        """The last reply, unless it is empty; then the server resets the TCP connection."""
+
+    def fail(self) -> None:
+        """It failed, and is not answered."""
+
+@final
 class Answers:
     """Where a worker waits for late answers; of any thread."""
 
     def reply(self, ticket: int, answer: _Answer, /) -> None:
-        """End a request with its answer; None: no reply.
+        """End a request with its answer, which may be a `Later`; None: no reply.
 
         Raises TypeError for anything else; the request is then still open.
         """
@@ -555,8 +584,8 @@ class Server:
         the default."""
 
     def impair(self, spec: str, record: int, replay: str | None, /) -> str:
-        """Impair this from now on; "" for nothing. Record so many decisions, or repeat those of
-        a trace. Returns what is in force, with its seed.
+        """Replace the current impairment; "" removes it. Record up to `record` decisions, or
+        repeat those of a trace. Returns the spec in force, with its seed.
 
         Raises ValueError for what is not in the grammar.
         """
@@ -706,6 +735,12 @@ class TcpClient:
 
     def close(self) -> None:
         """Close the socket and end waits in other threads."""
+
+def check_terms(given: dict[str, Any], /) -> None:
+    """Refuse limits of transfers that can never work, as `TransferClient` takes them in `given`.
+
+    Raises ValueError.
+    """
 
 # How many bytes are done, and of how many (None: not known).
 _Progress: TypeAlias = Callable[[int, int | None], object]

@@ -8,6 +8,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsecho._arguments import refused, shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
         """A file opened with mode "rb", or what else is read like one."""
 
         def read(self, size: int, /) -> bytes:
-            """So many bytes at most; none: the end."""
+            """Returns at most `size` bytes; an empty result is the end."""
 
     Source: TypeAlias = Buffer | PathLike[str] | Readable
     Native: TypeAlias = Buffer | tuple[Literal["path"], str] | tuple[Literal["fd"], int]
@@ -41,15 +43,17 @@ def opened(source: Source, cancel: Callable[[], object]) -> Iterator[Native]:
     anything: Any = source.file if type(source).__module__ == "tempfile" else source  # type: ignore[union-attr]
     if isinstance(source, str):
         raise TypeError(
-            "cannot send a str: it may be a path or a text; give pathlib.Path(...) for the file, "
-            "or .encode() it"
+            f"cannot set source={shown(source)}: a str may be a path or a text; give "
+            "pathlib.Path(...) for the file, or .encode() the text"
         )
     if isinstance(source, os.PathLike):
         yield "path", os.fsdecode(source)
     elif _is_buffer(source):
         yield anything
     elif isinstance(anything, io.TextIOBase):
-        raise TypeError("cannot send a text file: a message is bytes; open it with mode 'rb'")
+        raise TypeError(
+            "cannot send source=, a text file: a message is bytes; open it with mode 'rb'"
+        )
     elif (descriptor := _descriptor(anything)) is not None:
         with _in_step(anything, descriptor):
             yield "fd", descriptor
@@ -57,10 +61,8 @@ def opened(source: Source, cancel: Callable[[], object]) -> Iterator[Native]:
         with _pumped(anything, cancel) as read_end:
             yield "fd", read_end
     else:
-        raise TypeError(
-            f"cannot send a {type(source).__name__}: give bytes or another buffer, a pathlib.Path, "
-            "or a file opened with mode 'rb'"
-        )
+        wanted = "bytes or another buffer, a pathlib.Path, or a file opened with mode 'rb'"
+        raise refused("source", source, wanted, TypeError)
 
 
 def _is_buffer(source: object) -> bool:

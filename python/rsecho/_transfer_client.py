@@ -1,4 +1,4 @@
-"""A client that sends and fetches large messages, and what it tells of them. Users find it in
+"""A client that sends and fetches large messages, and its results. Users find it in
 `rsecho.transfer`."""
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsecho import _lifecycle as _lifecycle
-from rsecho import _options, _rsecho, _sources, sockets
+from rsecho import _options, _rsecho, _rules, _sources, sockets
+from rsecho._arguments import refused
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -43,72 +44,77 @@ MAX_MESSAGE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of a transfer, by its figures. Those that a wire does not tell are None."""
+    """Result of a transfer, with its figures. None where the wire does not provide one."""
 
     name: str
-    """With "/" between its components; "" for a message without a name."""
+    """Name of the message, with "/" between its components; "": no name."""
     url: str
-    """To whom it went, or from whom it came."""
+    """Address of the other side, as in `udp://127.0.0.1:9999`."""
     length_bytes: int
-    """Of the message."""
+    """Length of the message in bytes."""
     digest: str | None = None
-    """BLAKE3 of all of it, in hex."""
+    """BLAKE3 hash of the contents, in hexadecimal."""
     resumed_from_bytes: int = 0
-    """So much was there from an earlier attempt."""
+    """Number of bytes that were present from an earlier attempt, and were not moved again."""
     was_there: bool = False
-    """All of it was: the same contents, under the same name."""
+    """True if the same contents were present under the same name already."""
     duration_ns: int = 0
+    """Duration of the transfer in nanoseconds."""
     sent_bytes: int = 0
-    """Of the message, what was sent again included."""
+    """Bytes of the message that were sent, repetitions included."""
     sent_packets: int = 0
+    """Packets that were sent."""
     retransmitted_packets: int = 0
-    """Packets with what was sent before."""
+    """Packets that repeated earlier data."""
     lost_packets: int = 0
+    """Packets that were considered lost."""
     srtt_ns: int | None = None
-    """Smoothed round-trip time at the end (RFC 6298)."""
+    """Smoothed round-trip time at the end, in nanoseconds (RFC 6298)."""
     min_rtt_ns: int | None = None
-    """The least round-trip time."""
+    """Shortest round-trip time, in nanoseconds."""
     chunk_bytes: int | None = None
-    """Of the message in a datagram, at the end."""
+    """Bytes of the message per datagram, at the end."""
     cwnd_bytes: int | None = None
-    """The congestion window at the end (RFC 9438)."""
+    """Congestion window at the end, in bytes (RFC 9438)."""
 
     @property
     def bytes_per_second(self) -> float:
-        """Of what was not there before, by the time it took."""
+        """Average speed, of the bytes that were not present before."""
         moved = 0 if self.was_there else self.length_bytes - self.resumed_from_bytes
         return moved / (self.duration_ns / 1e9) if self.duration_ns else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched(Sent):
-    """What was fetched, and the figures of that. Those of packets are what this side knows."""
+    """Result of a fetch. The packet counters are those of this side."""
 
     data: bytes | None = None
-    """The message; None where it is a file."""
+    """The contents; None if they were written to a file."""
     path: Path | None = None
-    """The file."""
+    """The file; None if the contents are in `data`."""
 
 
 @explained(_options.TransferClientOptions)
 class Client:
-    """A socket that sends large messages to one server, and fetches them, one after the other.
+    """Sends large messages to one server, and fetches them, over one socket, one at a time.
 
-    `send`, `fetch` and `echo` of this module make one each time.
+    The functions `send`, `fetch` and `echo` of this module create one for each call.
 
     Args:
-        host: A name or a numeric address; a name's IPv4 address before its IPv6 address.
-        port: The server's.
+        host: Name or numeric address of the server. If a name has addresses of both kinds, the IPv4
+            address is used.
+        port: Port of the server.
         **options: See `rsecho.sockets.TransferClientOptions`.
 
     Raises:
-        TransferError: from any transfer: why it failed; its subclass `TransferTimeoutError`, a
-            TimeoutError too, if in time.
-        ConnectionRefusedError: the peer's host says nobody listens (ICMP).
-        OSError: with ENETUNREACH, EHOSTUNREACH and so on in `errno`; socket.gaierror for a name
-            that does not resolve.
-        ValueError: an argument that can never work.
-        StateError: after `close`.
+        TransferError: from a transfer: it failed. Its subclass `TransferTimeoutError`, which is a
+            TimeoutError as well: it took too long.
+        ConnectionRefusedError: the host reports that nothing listens there (ICMP).
+        OSError: with ENETUNREACH, EHOSTUNREACH and so on in `errno`; socket.gaierror if the name
+            does not resolve.
+        TypeError: a keyword is unknown, or its value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
+        StateError: the client is closed.
     """
 
     def __init__(self, host: str, port: int, **options: Unpack[TransferClientOptions]) -> None:
@@ -119,10 +125,11 @@ class Client:
         self._rate: int | None = given.pop("rate", None)
         self._wire: str = given.pop("wire", "native")
         self._chunk_bytes: int | None = given.pop("chunk_bytes", None)
-        if self._wire not in ("native", "plain"):
-            raise ValueError(f"cannot speak wire={self._wire!r}: it is 'native' or 'plain'")
-        if self._chunk_bytes is not None and self._wire != "plain":
-            raise ValueError("cannot set chunk_bytes with wire='native': it follows the path")
+        for argument, value, kind in (("host", host, "str"), ("port", port, "int")):
+            _options.check_type(argument, value, kind)
+        _rules.check(options, _rules.TRANSFER)
+        # Refused here rather than by the first transfer.
+        _rsecho.check_terms(self._limits() | {"chunk_bytes": self._chunk_bytes})
         family, engine = given.pop("family", 0), given.pop("engine", "auto")
         native_options = _rsecho.SocketOptions(**sockets.roomy(given))
         self._native = _rsecho.TransferClient(
@@ -132,27 +139,28 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Whom it talks to, as in `udp://127.0.0.1:9999`."""
+        """The address of the server, as in `udp://127.0.0.1:9999`."""
         return self._native.name
 
     @property
     def address(self) -> tuple[str, int]:
-        """Its own host and port."""
+        """Host and port of this client."""
         return self._native.address
 
     @property
     def peer(self) -> tuple[str, int]:
-        """The host and port it talks to."""
+        """Host and port of the server."""
         return self._native.peer
 
     @property
     def engine(self) -> str:
-        """The engine that really runs."""
+        """The engine in use: "batch" or "portable"."""
         return self._native.engine
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, what was asked for and what the kernel gave."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return sockets.report(self._native.socket_report)
 
     def send(
@@ -163,20 +171,26 @@ class Client:
         replace: bool = False,
         progress: Progress | None = None,
     ) -> Sent:
-        """Sends one message; returns once the receiver has it whole.
+        """Sends one message; returns when the receiver has all of it.
 
         Args:
             source: bytes or another buffer, which is not copied and must not change meanwhile; a
-                file by its `pathlib.Path`; or a file opened with mode "rb", a pipe, or what else
-                has `read`, which is read to its end.
-            name: What it is called there; "": nothing. None: a path by its last component,
-                anything else nothing.
-            replace: May take the place of what has that name there.
-            progress: See `Progress`.
+                file as `pathlib.Path`; or an object with `read`, such as a file opened with mode
+                "rb" or a pipe, which is read to its end.
+            name: Name of the message at the receiver; "": no name. None: the last component of a
+                path; otherwise no name.
+            replace: Asks the receiver to replace a file of that name. By default False.
+            progress: Called with the number of bytes done and the total (None: not known), at most
+                ten times per second and once at the end. An exception from it ends the transfer.
         """
+        _options.check_type("replace", replace, "bool")
+        _options.check_type("progress", progress, "Progress | None")
+        explicit = name
         if name is None:
             name = os.path.basename(os.fspath(source)) if isinstance(source, os.PathLike) else ""  # noqa: PTH119
         words = components(name)
+        asked = {"name": explicit, "called": words or None, "replace": replace, "wire": self._wire}
+        _rules.check(asked, _rules.SEND)
         given = self._limits() | {
             "name": words,
             "replaces": replace,
@@ -196,25 +210,36 @@ class Client:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         progress: Progress | None = None,
     ) -> Fetched:
-        """Fetches what has this name there.
+        """Fetches a file from the server by its name.
 
         Args:
-            name: Its name.
-            to: The file that it becomes, or a directory that is there, for its last component in
-                it. None: memory.
-            overwrite: May take the place of that file.
-            max_message_bytes: The longest that is taken into memory.
-            progress: See `Progress`.
+            name: Name of the file on the server, with "/" between its components.
+            to: File to write, or an existing directory, in which the file gets the last component
+                of `name`. None: the data is returned in memory.
+            overwrite: Allows replacing that file. By default False. Needs `to`.
+            max_message_bytes: Longest message accepted in memory, in bytes. By default 16 MiB.
+            progress: Called with the number of bytes done and the total (None: not known), at most
+                ten times per second and once at the end. An exception from it ends the transfer.
         """
         self._needs_native("fetch")
         words = components(name)
         if not words:
             raise ValueError("cannot fetch what has no name: say which")
+        for argument, value, kind in (
+            ("to", to, "str | PathLike | None"),
+            ("overwrite", overwrite, "bool"),
+            ("max_message_bytes", max_message_bytes, "int"),
+            ("progress", progress, "Progress | None"),
+        ):
+            _options.check_type(argument, value, kind)
+        # Its default cannot be told from the same number.
+        limit = None if max_message_bytes == MAX_MESSAGE_BYTES else max_message_bytes
+        _rules.check({"to": to, "overwrite": overwrite, "max_message_bytes": limit}, _rules.FETCH)
         path = None if to is None else Path(to)
         if path is not None and path.is_dir():
             path /= words[-1]
         given = self._limits() | {"overwrites": overwrite, "max_message_bytes": max_message_bytes}
-        del given["bytes_per_second"]
+        del given["rate"]
         sink = None if path is None else ("path", os.fspath(path))
         with self._turn:
             # Not as the tuple's inferred type, which mypy widens.
@@ -222,8 +247,10 @@ class Client:
         return _build(Fetched, words, self.url, found | {"path": path})
 
     def echo(self, data: Buffer, *, progress: Progress | None = None) -> bytes:
-        """Sends a message and fetches it back, from a server that echoes messages."""
+        """Sends a message to a server that echoes messages, and returns what comes back."""
         self._needs_native("echo")
+        _options.check_type("data", data, "Buffer")
+        _options.check_type("progress", progress, "Progress | None")
         with self._turn:
             return self._native.echo(data, self._limits(), progress)
 
@@ -231,7 +258,7 @@ class Client:
         return {
             "timeout": self._timeout,
             "progress_timeout": self._progress_timeout,
-            "bytes_per_second": self._rate,
+            "rate": self._rate,
         }
 
     def _needs_native(self, what: str) -> None:
@@ -259,8 +286,8 @@ class Client:
         replace: bool = False,
         progress: Progress | None = None,
     ) -> Sent:
-        """`send` on a thread. Cancelling ends it, and closes the client; `progress` is called on
-        the event loop."""
+        """`send` for asyncio, on a thread. Cancelling ends the transfer and closes the client.
+        `progress` is called on the event loop."""
 
         def call(progress: Progress | None) -> Sent:
             return self.send(source, name=name, replace=replace, progress=progress)
@@ -276,7 +303,7 @@ class Client:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         progress: Progress | None = None,
     ) -> Fetched:
-        """`fetch` on a thread, as for `send_async`."""
+        """`fetch` for asyncio, as `send_async`."""
 
         def call(progress: Progress | None) -> Fetched:
             return self.fetch(
@@ -290,11 +317,12 @@ class Client:
         return await self._on_thread(call, progress)
 
     async def echo_async(self, data: Buffer, *, progress: Progress | None = None) -> bytes:
-        """`echo` on a thread, as for `send_async`."""
+        """`echo` for asyncio, as `send_async`."""
         return await self._on_thread(lambda progress: self.echo(data, progress=progress), progress)
 
     def close(self) -> None:
-        """Closes the socket; a transfer in another thread ends. Does nothing the second time."""
+        """Closes the socket, and ends a transfer in another thread. Does nothing the second
+        time."""
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -334,10 +362,10 @@ def components(name: Name) -> list[str]:
 
     Raises:
         TypeError: it is none.
-        ValueError: it is no UTF-8.
+        ValueError: it is not UTF-8.
     """
-    if isinstance(name, bytes | bytearray):
-        raise TypeError(f"cannot use {name!r} as a name: it is a str, or a list of them")
+    if not (isinstance(name, str) or _is_list_of_str(name)):
+        raise refused("name", name, "a str, or a list of them", TypeError)
     if not name:
         return []
     words = name.split("/") if isinstance(name, str) else list(name)
@@ -345,9 +373,13 @@ def components(name: Name) -> list[str]:
         "".join(words).encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"cannot use {name!r} as a name: it is no UTF-8; give another by name="
+            f"cannot use {name!r} as a name: it is not UTF-8; give another by name="
         ) from None
     return words
+
+
+def _is_list_of_str(name: object) -> bool:
+    return isinstance(name, list | tuple) and all(isinstance(each, str) for each in name)
 
 
 def _build(kind: type[_T], name: list[str], url: str, found: dict[str, Any]) -> _T:

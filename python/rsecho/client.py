@@ -1,7 +1,7 @@
-"""Clients that ask an echo server.
+"""Clients of an echo server.
 
-A client is for one request at a time: a second one waits for its turn. One thread may send
-while another receives. Every wait ends at Ctrl-C.
+A client makes one request at a time; a request from a second thread waits until the first is done.
+One thread may send while another receives. Ctrl-C ends every wait.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rsecho import _lifecycle as _lifecycle
-from rsecho import _rsecho, sockets
+from rsecho import _options, _rsecho, sockets
 
 # The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
 from rsecho._explained import explained
@@ -29,20 +29,37 @@ __all__ = ["Client", "Reply", "TcpClient", "UdpClient"]
 _Native = TypeVar("_Native", _rsecho.UdpClient, _rsecho.TcpClient)
 
 
+def _check_peer(host: object, port: object, timeout: float | None, family: object) -> None:
+    for name, value, kind in (
+        ("host", host, "str"),
+        ("port", port, "int"),
+        ("family", family, "Literal[0, 4, 6]"),
+    ):
+        _options.check_type(name, value, kind)
+    _options.deadline(timeout)
+
+
+def _check_exchange(name: str, data: object, expected: object, takes_any: object) -> None:
+    _options.check_type(name, data, "Buffer")
+    _options.check_type("expected", expected, "Buffer | None")
+    _options.check_type("takes_any", takes_any, "bool")
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for what was sent."""
+    """The reply to one request, with its round-trip time."""
 
     data: bytes
+    """The bytes that came back."""
     rtt_ns: int
-    """From before the first byte was sent until the last one was here, measured without the
-    GIL, in nanoseconds."""
+    """Round-trip time in nanoseconds: from sending the first byte to receiving the last one,
+    measured without the GIL."""
     is_equal: bool
-    """True when what came back is what was sent, or what was expected instead."""
+    """True if the reply is equal to the request, or to `expected`."""
 
 
 class Client(Generic[_Native]):
-    """What UDP and TCP clients have in common. Not made itself."""
+    """Common base of `UdpClient` and `TcpClient`; use one of these."""
 
     def __init__(self, native: _Native, timeout: float | None) -> None:
         self._native: _Native = native
@@ -51,48 +68,52 @@ class Client(Generic[_Native]):
 
     @property
     def url(self) -> str:
-        """Whom it talks to, as in `udp://127.0.0.1:9999`."""
+        """The address of the server, as in `udp://127.0.0.1:9999`."""
         return self._native.name
 
     @property
     def address(self) -> tuple[str, int]:
-        """Its own host and port."""
+        """Host and port of this client."""
         return self._native.address
 
     @property
     def peer(self) -> tuple[str, int]:
-        """The host and port it talks to."""
+        """Host and port of the server."""
         return self._native.peer
 
     @property
     def timeout(self) -> float | None:
-        """How many seconds it waits; None: for ever."""
+        """Seconds that a call waits; None: no limit."""
         return self._timeout
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, what was asked for and what the kernel gave."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return sockets.report(self._native.socket_report)
 
     def request(self, data: Buffer) -> bytes:
-        """Sends `data` and returns what comes back; see the class for what can go wrong."""
+        """Sends `data` and returns the reply. Raises what the class says."""
+        _options.check_type("data", data, "Buffer")
         with self._turn:
             return self._native.request(data, self._timeout)[0]
 
     def exchange(
         self, data: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """`request`, with the time it took and whether the reply is right.
+        """As `request`, and measures the time and checks the reply.
 
         Args:
-            data: What to send.
-            expected: The reply that is right; None: what was sent. Over TCP as many bytes are
-                waited for as it has.
-            takes_any: Any reply is right. Over TCP, whatever comes first, 64 KiB at most.
+            data: The bytes to send.
+            expected: The correct reply. None, the default: the same as `data`. Over TCP, as many
+                bytes are read as it has.
+            takes_any: Accepts any reply. Over TCP: the bytes that come first, 64 KiB at most. By
+                default False. Excludes `expected`.
 
         Raises:
-            ValueError: both `expected` and `takes_any`.
+            ValueError: both `expected` and `takes_any` are set.
         """
+        _check_exchange("data", data, expected, takes_any)
         with self._turn:
             reply = self._native.request(
                 data, self._timeout, expected=expected, takes_any=takes_any
@@ -100,7 +121,7 @@ class Client(Generic[_Native]):
         return Reply(*reply)
 
     async def request_async(self, data: Buffer) -> bytes:
-        """`request` on a thread; cancelling does not end it, its timeout does."""
+        """`request` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
         import asyncio
 
         return await asyncio.to_thread(self.request, data)
@@ -108,13 +129,13 @@ class Client(Generic[_Native]):
     async def exchange_async(
         self, data: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """`exchange` on a thread; cancelling does not end it, its timeout does."""
+        """`exchange` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
         import asyncio
 
         return await asyncio.to_thread(self.exchange, data, expected=expected, takes_any=takes_any)
 
     def close(self) -> None:
-        """Closes the socket; a wait in another thread ends. Does nothing the second time."""
+        """Closes the socket and ends waits in other threads. Does nothing the second time."""
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -153,26 +174,28 @@ class Client(Generic[_Native]):
 
 @explained(sockets.UdpClientOptions)
 class UdpClient(Client[_rsecho.UdpClient]):
-    """Sends datagrams to one peer and receives from it alone.
+    """Sends datagrams to one server, and receives only from it.
 
-    `request` waits for one datagram. Echo has no numbers by which a reply says what it
-    answers, so whatever came before the request is dropped first; a late reply that comes
-    during the wait cannot be told from the right one. `exchange` says whether it is equal.
+    `request` waits for one datagram. The echo protocol does not number its messages, so datagrams
+    that arrived earlier are dropped before the request is sent. A late reply to an earlier request
+    that arrives during the wait is taken for the reply; `exchange` compares the bytes.
 
     Args:
-        host: A name or a numeric address; a name's IPv4 address before its IPv6 address.
-        port: The server's.
-        timeout: Seconds to wait in each call; None: for ever.
-        family: 4 or 6 for that family of addresses only.
+        host: Name or numeric address of the server. If a name has addresses of both kinds, the IPv4
+            address is used.
+        port: Port of the server.
+        timeout: Seconds that each call waits, 0 or more. By default 1. None: no limit.
+        family: 4 or 6: uses only addresses of that IP version. 0, the default: either.
         **options: See `UdpClientOptions`.
 
     Raises:
-        ConnectionRefusedError: from any call: the peer's host says nobody listens (ICMP).
-        TimeoutError: nothing came back.
+        ConnectionRefusedError: from any call: the host reports that nothing listens there (ICMP).
+        TimeoutError: no reply arrived in time.
         OSError: with ENETUNREACH, EHOSTUNREACH, EMSGSIZE and so on in `errno`;
-            socket.gaierror for a name that does not resolve.
-        ValueError: an argument that can never work.
-        StateError: after `close`.
+            socket.gaierror if the name does not resolve.
+        TypeError: a keyword is unknown, or its value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
+        StateError: the client is closed.
     """
 
     def __init__(
@@ -184,26 +207,28 @@ class UdpClient(Client[_rsecho.UdpClient]):
         family: Literal[0, 4, 6] = 0,
         **options: Unpack[UdpClientOptions],
     ) -> None:
+        _check_peer(host, port, timeout, family)
         native_options = sockets.options(options, sockets.UdpClientOptions, self)
         native = _rsecho.UdpClient(host, port, native_options, family=family)
         super().__init__(native, timeout)
 
     def send(self, data: Buffer) -> None:
-        """Sends one datagram."""
+        """Sends one datagram without waiting for a reply."""
+        _options.check_type("data", data, "Buffer")
         self._native.send(data, self._timeout)
 
     def receive(self) -> bytes:
-        """Waits for one datagram."""
+        """Waits for one datagram and returns it."""
         return self._native.receive(self._timeout)
 
     async def send_async(self, data: Buffer) -> None:
-        """`send` on a thread."""
+        """`send` for asyncio, on a thread."""
         import asyncio
 
         await asyncio.to_thread(self.send, data)
 
     async def receive_async(self) -> bytes:
-        """`receive` on a thread; cancelling does not end it, its timeout does."""
+        """`receive` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
         import asyncio
 
         return await asyncio.to_thread(self.receive)
@@ -211,26 +236,26 @@ class UdpClient(Client[_rsecho.UdpClient]):
 
 @explained(sockets.TcpClientOptions)
 class TcpClient(Client[_rsecho.TcpClient]):
-    """One connection to a server.
+    """One TCP connection to a server.
 
-    Connecting tries every address of the name in turn, within `timeout` in all. After that
-    `timeout` is one without progress: a large transfer takes as long as it moves. `request`
-    reads as many bytes back as it sends, both at once, so that data of any size gets
-    through.
+    Connecting tries all addresses of the name, one after the other, within `timeout`. After that,
+    `timeout` limits the time without progress: a large transfer may take longer while it moves.
+    `request` reads as many bytes as it sends; it sends and reads at the same time, so data of any
+    size gets through.
 
     Args:
-        host: A name or a numeric address.
-        port: The server's.
-        timeout: Seconds, as above; None: for ever.
-        family: 4 or 6 for that family of addresses only.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        timeout: Seconds, as above, 0 or more. By default 1. None: no limit.
+        family: 4 or 6: uses only addresses of that IP version. 0, the default: either.
         **options: See `TcpClientOptions`.
 
     Raises:
-        ConnectionRefusedError: nobody listens there.
-        ConnectionResetError, BrokenPipeError: the peer dropped the connection.
-        TimeoutError: no answer, or nothing moved.
-        EndOfStreamError: the peer ended the stream before all that was wanted had come.
-        OSError, ValueError, StateError: as for `UdpClient`.
+        ConnectionRefusedError: nothing listens there.
+        ConnectionResetError, BrokenPipeError: the server dropped the connection.
+        TimeoutError: no answer, or no progress.
+        EndOfStreamError: the server ended the stream before all expected bytes had arrived.
+        OSError, TypeError, ValueError, StateError: as for `UdpClient`.
     """
 
     def __init__(
@@ -242,33 +267,38 @@ class TcpClient(Client[_rsecho.TcpClient]):
         family: Literal[0, 4, 6] = 0,
         **options: Unpack[TcpClientOptions],
     ) -> None:
+        _check_peer(host, port, timeout, family)
         native_options = sockets.options(options, sockets.TcpClientOptions, self)
         native = _rsecho.TcpClient(host, port, native_options, family=family, timeout=timeout)
         super().__init__(native, timeout)
 
     def send_all(self, data: Buffer) -> None:
         """Sends all of `data`."""
+        _options.check_type("data", data, "Buffer")
         self._native.send_all(data, self._timeout)
 
     def receive(self, max_bytes: int = 65_536) -> bytes:
-        """Waits for some bytes, `max_bytes` (and 1 MiB) at most; empty: the peer has ended
-        the stream."""
+        """Waits for data and returns it: 1 byte to `max_bytes`, never more than 1 MiB. Returns
+        nothing at the end of the stream."""
+        _options.check_type("max_bytes", max_bytes, "int")
         return self._native.receive(max_bytes, self._timeout)
 
     def receive_exactly(self, count: int) -> bytes:
-        """Waits for `count` bytes."""
+        """Waits for `count` bytes and returns them."""
+        _options.check_type("count", count, "int")
         return self._native.receive_exactly(count, self._timeout)
 
     def exchange_line(
         self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """Sends `line` and a newline, and waits for a line, which the reply has without its
-        newline. Otherwise as `exchange`; what follows the line can be received.
+        """Sends `line` and a newline, and waits for one line, which is returned without its
+        newline. The arguments are those of `exchange`. Bytes after the line can be received later.
 
         Raises:
             EndOfStreamError: the stream ended before the newline.
-            OSError: with EMSGSIZE: no newline came within 64 MiB more than `line` has.
+            OSError: EMSGSIZE: the reply is 64 MiB longer than `line` and still has no newline.
         """
+        _check_exchange("line", line, expected, takes_any)
         with self._turn:
             reply = self._native.request_line(
                 line, self._timeout, expected=expected, takes_any=takes_any
@@ -276,12 +306,11 @@ class TcpClient(Client[_rsecho.TcpClient]):
         return Reply(*reply)
 
     def finish(self) -> None:
-        """Tells the peer that nothing more will be sent; what it still sends can be
-        received."""
+        """Ends the sending direction (shutdown). What the server still sends can be received."""
         self._native.finish()
 
     async def send_all_async(self, data: Buffer) -> None:
-        """`send_all` on a thread."""
+        """`send_all` for asyncio, on a thread."""
         import asyncio
 
         await asyncio.to_thread(self.send_all, data)
@@ -289,7 +318,8 @@ class TcpClient(Client[_rsecho.TcpClient]):
     async def exchange_line_async(
         self, line: Buffer, *, expected: Buffer | None = None, takes_any: bool = False
     ) -> Reply:
-        """`exchange_line` on a thread; cancelling does not end it, its timeout does."""
+        """`exchange_line` for asyncio, on a thread. Cancelling does not end it; its timeout
+        does."""
         import asyncio
 
         return await asyncio.to_thread(
@@ -297,13 +327,14 @@ class TcpClient(Client[_rsecho.TcpClient]):
         )
 
     async def receive_async(self, max_bytes: int = 65_536) -> bytes:
-        """`receive` on a thread; cancelling does not end it, its timeout does."""
+        """`receive` for asyncio, on a thread. Cancelling does not end it; its timeout does."""
         import asyncio
 
         return await asyncio.to_thread(self.receive, max_bytes)
 
     async def receive_exactly_async(self, count: int) -> bytes:
-        """`receive_exactly` on a thread; cancelling does not end it, its timeout does."""
+        """`receive_exactly` for asyncio, on a thread. Cancelling does not end it; its timeout
+        does."""
         import asyncio
 
         return await asyncio.to_thread(self.receive_exactly, count)

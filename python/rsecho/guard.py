@@ -1,77 +1,121 @@
-"""Whom servers do not answer."""
+"""Which sources a server does not answer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from rsecho import _rsecho
+from rsecho import _options, _rsecho
+from rsecho._explained import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Network, IPv6Network
-    from typing import TypeAlias
-
-    Network: TypeAlias = str | IPv4Network | IPv6Network
-    """CIDR notation (RFC 4632), as in "192.0.2.0/24"."""
-    Rate: TypeAlias = float | tuple[float, int]
-    """So many a second, and so many at once."""
+    from typing import Any, Literal
 
 __all__ = ["Guard"]
 
+# The rules that only servers of one protocol can obey.
+RULES_OF = {
+    "udp": frozenset(
+        {
+            "answer_service_ports",
+            "loop_guard",
+            "rate_per_source",
+            "rate_total",
+            "max_amplification",
+        }
+    ),
+    "tcp": frozenset({"connections_per_source", "connection_rate_per_source"}),
+}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@explained(_options.GuardOptions)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Guard:
-    """The protections of a server. One that names none has all defaults: `Guard()`.
+    """The protections of a server: `UdpServer(guard=Guard(rate_per_source=100))`.
 
-    Each datagram that is not answered is counted in `UdpStats.dropped`, by the reason in
-    brackets; each connection that is not taken in, in the field of `TcpStats` in brackets.
-    A source is an IPv4 address or an IPv6 /64; IPv4 within IPv6 is IPv4.
+    `Guard()` has the defaults, as has a server without a guard. A source is an IPv4 address or
+    an IPv6 /64. IPv4-mapped IPv6 addresses count as IPv4. "On loopback" means sources in
+    127.0.0.0/8 and ::1, which nobody outside this machine can forge.
+
+    A datagram that is not answered is counted in `UdpStats.dropped`, under the reason that is
+    given in brackets. A connection that is refused is accepted and closed at once: its client
+    sees an end of stream, or a reset if it has sent something. It is counted in the field of
+    `TcpStats` that is given in brackets.
+
+    A server refuses a rule that it cannot obey, such as `rate_per_source` on a `TcpServer`. A
+    guard for both protocols is divided by `only`.
+
+    Args:
+        **options: See `rsecho.sockets.GuardOptions`.
 
     Raises:
-        ValueError: a rule that can never work.
+        ValueError: a value that can never work, such as a rate of 0 or the network
+            "10.0.0.1/24".
+        TypeError: a value of the wrong type.
     """
 
-    allow: Iterable[Network] = ()
-    """Only these networks may ask; none: anyone. [`denied`; `denied_connections`]"""
-    deny: Iterable[Network] = ()
-    """These may not, even where `allow` names them. [`denied`; `denied_connections`]"""
+    allow: Iterable[str | IPv4Network | IPv6Network] = ()
+    deny: Iterable[str | IPv4Network | IPv6Network] = ()
     answer_service_ports: bool = False
-    """UDP: answer also to source ports below 1024, 2049 and 11211 off loopback: forged, they
-    are those of servers that answer back (CVE-2024-2169). [`service_port`]"""
     loop_guard: bool = True
-    """UDP: end what goes round and round between this server and another one. Each reply has a
-    smaller hop limit than its request, 120 at most, so between two of these servers nothing
-    goes round more than 64 times. An echo of another kind is bounded off loopback: of
-    datagrams whose bytes their sender was sent before, one in 65,536 is not answered, and one
-    in 64 of those beyond 10,000 a second. docs/guards.md has the bounds.
-    [`echo_loop`, `repeated`]"""
-    rate_per_source: Rate | None = None
-    """UDP: datagrams a second from one source that are answered, or a pair of that and how
-    many at once: by default a tenth of it, at least 5. [`rate_limited`]"""
-    rate_total: Rate | None = None
-    """UDP: the same for all sources together. When that is not enough for all, those who are
-    known (have come back for 4 to 9 seconds, while it was) come first, then those who have come
-    back, and each pace at which sources return has a sixteenth of it for itself: a flood of
-    forged sources has one or few. [`rate_limited_total`]"""
+    rate_per_source: float | tuple[float, int] | None = None
+    rate_total: float | tuple[float, int] | None = None
     max_amplification: float | None = None
-    """UDP: how many times the bytes of a request on the wire its reply may be. By default 3
-    (RFC 9000 §8.1), and anything for sources on loopback. An echo is 1. [`amplification`]"""
     connections_per_source: int | None = None
-    """TCP: connections from one source at a time, 0 for any number. By default 4096, and any
-    number for sources on loopback. [`refused_by_source`]"""
+    connection_rate_per_source: float | tuple[float, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("allow", "deny"):
-            networks = getattr(self, name)
-            if isinstance(networks, str):
-                raise TypeError(f"{name} is a list of networks, not one: write [{networks!r}]")
-            object.__setattr__(self, name, tuple(map(str, networks)))
+            object.__setattr__(self, name, _networks(name, getattr(self, name)))
         native(self)
+
+    def only(self, protocol: Literal["udp", "tcp"]) -> Guard:
+        """This guard without the rules of the other protocol, which get their defaults.
+
+        So one guard serves both: `UdpServer(guard=both.only("udp"))` and
+        `TcpServer(guard=both.only("tcp"))`. `allow` and `deny` hold for both protocols.
+
+        Raises:
+            ValueError: `protocol` is neither "udp" nor "tcp".
+        """
+        if protocol not in RULES_OF:
+            raise ValueError(f"cannot take only({protocol!r}) of a guard: it is 'udp' or 'tcp'")
+        others = [rules for name, rules in RULES_OF.items() if name != protocol]
+        defaults: dict[str, Any] = {
+            each.name: each.default for each in fields(self) if each.name in others[0]
+        }
+        return replace(self, **defaults)
+
+    def __repr__(self) -> str:
+        """What is not the default."""
+        told = [
+            f"{each.name}={value!r}"
+            for each in fields(self)
+            if (value := getattr(self, each.name)) != each.default
+        ]
+        return f"Guard({', '.join(told)})"
+
+
+def _networks(name: str, given: object) -> tuple[str, ...]:
+    # A network of `ipaddress` can be iterated over as well: by its addresses, all of them.
+    if isinstance(given, str | bytes) or hasattr(given, "max_prefixlen"):
+        raise TypeError(
+            f"cannot set {name}={str(given)!r}: it is a list of networks; write [{str(given)!r}]"
+        )
+    try:
+        return tuple(map(str, given))  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(
+            f"cannot set {name}={given!r}: it is a list of networks, as in ['192.0.2.0/24']"
+        ) from None
 
 
 def native(guard: Guard | None) -> _rsecho.GuardPolicy:
     """What the native servers take; None is all defaults."""
     if guard is None:
         return _rsecho.GuardPolicy()
+    if not isinstance(guard, Guard):
+        raise TypeError(f"cannot use guard={guard!r}: it is a rsecho.Guard, or None")
     return _rsecho.GuardPolicy(**{each.name: getattr(guard, each.name) for each in fields(guard)})

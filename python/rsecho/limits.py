@@ -1,4 +1,4 @@
-"""The kernel's ceilings, each with the sysctl that holds it."""
+"""Limits of the kernel for sockets, each with its sysctl."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ __all__ = ["KernelLimit", "KernelLimits", "kernel_limits"]
 
 @dataclass(frozen=True, slots=True)
 class KernelLimit:
-    """One number, or a few, that the kernel holds."""
+    """One limit of the kernel: its values, its sysctl, its meaning."""
 
     values: tuple[int, ...]
-    """One value, or what the sysctl holds in its order: least, default and most for TCP's
-    buffers, first and last for ports."""
+    """The values of the sysctl, in its order. TCP buffers: minimum, default and maximum. Ports:
+    first and last. Others: one value."""
     sysctl: str
-    """The name to change it by, with `sysctl -w`."""
+    """Name of the sysctl, to change it with `sysctl -w`."""
     meaning: str
-    """What it bounds."""
+    """What it limits."""
 
     @property
     def value(self) -> int:
-        """The last of the values: the ceiling."""
+        """The last of the values, which is the maximum."""
         return self.values[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class KernelLimits:
-    """What the kernel allows; None for what this system (or its namespace) has not."""
+    """Limits of the kernel for sockets. None: this system, or its network namespace, lacks it."""
 
     udp_recv_buffer_max_bytes: KernelLimit | None
     udp_send_buffer_max_bytes: KernelLimit | None
@@ -43,13 +43,13 @@ class KernelLimits:
     ephemeral_ports: KernelLimit | None
 
     def to_dict(self) -> dict[str, dict[str, object]]:
-        """Plain data, without what is not there."""
+        """The same as dicts, without limits that are None."""
         limits = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: asdict(limit) for name, limit in limits if limit is not None}
 
 
 def kernel_limits() -> KernelLimits:
-    """What the kernel allows sockets now, and where to change it."""
+    """The current limits of the kernel for sockets, each with the sysctl that changes it."""
     found = {
         name: KernelLimit(tuple(values), sysctl, meaning) if sysctl and values else None
         for name, sysctl, values, meaning in _rsecho.kernel_limits()

@@ -9,14 +9,24 @@ Three loggers, silent until the program configures logging:
 * `rsecho.records`: decoded records at INFO, data of the wrong length at WARNING.
 
 `LogRecord.created` is when the event happened, not when it was written. Each record carries
-its parts as attributes: `time_ns`, `event`, `server`, and, where it has them, `peer`,
-`length`, `payload`, `reason`, `fields`.
+its parts as attributes, which `JsonFormatter` writes as fields: `time_ns`, `event`, `server`, and,
+where it has them, `peer`, `length` (bytes of a datagram), `payload`, `reason`, `fields` (of a
+record). Beside them:
+
+* `listening`: `engine`. `buffer`, and `option` for one of which the kernel gave something else:
+  `option`, `requested_bytes`, `effective_bytes`, `ceiling_bytes` (without `_bytes` where the option
+  is not a buffer), `sysctl`.
+* `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
+  `closed` by reason.
+* `closed` (a connection): `received_bytes`, `sent_bytes`.
+* Lines that are written once per second at most: `left_out_lines`, how many like it were not
+  written since the last one. `lost`: `count`, events that came faster than logging took them.
 
 Whatever is in a payload or in an exception's text, a record is one line, and none of its
 characters steers a terminal: what does not print is escaped before a formatter sees it, in
 messages and in tracebacks. Each line of a traceback has a mark before it (`    | `), so none
 passes for a record. A formatter that formats exceptions itself (`formatException`) has to do
-that itself; `TextFormatter` and `JsonFormatter` do so for every record, whoever logged it.
+that itself; `TextFormatter` and `JsonFormatter` do so for the records of every logger.
 """
 
 from __future__ import annotations
@@ -35,7 +45,7 @@ __all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
 def flush_logs(timeout: float = 5.0) -> bool:
     """Waits until what has happened so far in any server has been handed to `logging`.
 
-    Events reach it a moment after they happen; this is for whoever looks for their lines.
+    Events reach it a moment after they happen; call this before you look for their lines.
     False when that took longer than `timeout` seconds, or when called by a handler or an
     `on_record`, which would wait for itself.
     """
@@ -47,7 +57,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class TextFormatter(logging.Formatter):
-    r"""One line a record, for people.
+    r"""One line per record, for people.
 
     What does not print is escaped, in whatever the record's message is made of. The lines of a
     traceback follow, each behind `    | `.

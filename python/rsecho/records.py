@@ -1,9 +1,9 @@
-"""Records that servers with a layout were sent."""
+"""Records that a server has received and decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsecho.layout import RecordLayout
@@ -13,22 +13,22 @@ __all__ = ["Record"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record that came to a server."""
+    """One record that a server has received."""
 
     time_ns: int
-    """When, in nanoseconds since 1970."""
+    """Time of arrival, in nanoseconds since 1970."""
     server: str
-    """Which server, as in `udp://127.0.0.1:9999`."""
+    """Address of the server, as in `udp://127.0.0.1:9999`."""
     peer: tuple[str, int]
-    """Who sent it."""
+    """Host and port of the sender."""
     data: bytes
-    """The record as it came."""
+    """The bytes of the record."""
     layout: RecordLayout
-    """The layout by which it was decoded."""
+    """The layout that decoded it."""
     values: tuple[bool | int | float | bytes, ...]
     """The decoded values, in the layout's order."""
 
     @property
-    def fields(self) -> dict[str, bool | int | float | bytes]:
-        """The values by name."""
+    def fields(self) -> dict[str, Any]:
+        """The values by the names of the layout: bool, int, float or bytes."""
         return dict(zip(self.layout.names, self.values, strict=True))

@@ -1,13 +1,15 @@
-"""What a server answers, where that is not what came: names, callables, coroutine functions.
+"""Responders: what a server answers instead of the request itself.
 
-A callable is asked with `(data, peer)` and returns the reply, or None for none. It runs on the
-server's own thread, for a whole batch at a time, with the GIL held; a coroutine function runs on
-the event loop in which the server was started. What either raises costs that one request: it is
-counted, logged with its traceback, and answered with `error_reply` if there is one.
+A responder is a name, a callable or a coroutine function. A callable is called with `(data, peer)`
+and returns the reply, or None for no reply. It runs on a worker thread of the server, with the GIL
+held for a whole batch of requests. A coroutine function runs on the event loop in which the server
+was started. An exception affects only its own request, which is counted, logged with the traceback,
+and answered with `error_reply` if that is set.
 
 A callable may fork (`os.fork`, `multiprocessing`) and run programs (`subprocess`). A forked child
-ends where it would go on in the server: with the status of its `sys.exit()`, or, where it raises or
-returns, with status 1 and a traceback or a line on standard error. What it returned goes nowhere.
+exits at the point where it would continue in the server: with the status of `sys.exit()`; if it
+raises or returns, with status 1 and a traceback or a line on standard error. Its return value is
+not sent.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     OnRequest: TypeAlias = (
         Callable[[bytes, "Peer"], Answer] | Callable[[bytes, "Peer"], Awaitable[Answer]]
     )
-    Fields: TypeAlias = dict[str, bool | int | float | bytes]
+    # Any: a dict is invariant, and a function of `dict[str, object]` takes this as well.
+    Fields: TypeAlias = dict[str, Any]
     OnFields: TypeAlias = (
         Callable[[Fields, "Peer"], Answer] | Callable[[Fields, "Peer"], Awaitable[Answer]]
     )
@@ -47,10 +50,10 @@ _MOST_AT_A_TIME = 10_000
 
 
 class Peer(NamedTuple):
-    """Who asked: an address as `socket` has it."""
+    """Address of a client, as the pair (host, port) of the `socket` module."""
 
     host: str
-    """Numeric; of a link-local address with its interface, as in `fe80::1%eth0`."""
+    """Numeric address; a link-local one includes its interface, as in `fe80::1%eth0`."""
     port: int
 
 
@@ -153,6 +156,19 @@ class Loop:
             raise
 
 
+class GivesLater:
+    """A callable of (data, peer) that may return a `_rsecho.Later`."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[bytes, Peer], Any]) -> None:
+        self.function = function
+
+    def __call__(self, data: bytes, peer: Peer) -> Any:
+        """Asks it."""
+        return self.function(data, peer)
+
+
 class Setup:
     """`responder=` and what belongs to it, made ready for a server."""
 
@@ -179,24 +195,10 @@ class Setup:
                 self.native = _rsecho.Responder.named(responder, upper=upper)
         elif callable(responder):
             function = responder
-        elif responder is not None:
-            raise TypeError(
-                f"cannot answer with {responder!r}: a responder is a name such as 'upper' or "
-                "'prefix=Echo: ', or a callable of (data, peer)"
-            )
         elif upper:
             self.native = _rsecho.Responder.named("echo", upper=True)
-        if error_reply is not None and not isinstance(error_reply, bytes | bytearray):
-            kind = type(error_reply).__name__
-            raise TypeError(f"cannot set error_reply to {kind}: it is bytes, or None for silence")
         if function is None:
-            if error_reply is not None:
-                raise ValueError("cannot set error_reply: only a callable responder has one")
-            if takes_fields:
-                raise ValueError("cannot hand fields to a built-in responder: give a callable")
             return
-        if upper:
-            raise ValueError("cannot set upper for a callable: let it return upper case")
         self.is_callable = True
         if takes_fields:
             function = _of_fields(function, layout)
@@ -204,7 +206,10 @@ class Setup:
             self.loop = Loop(function, self.failures, error_reply)
             self.native = _rsecho.Responder.deferred(self.loop.dispatch, self.failures, error_reply)
         else:
-            self.native = _rsecho.Responder.callable(function, self.failures, error_reply)
+            gives_later = isinstance(function, GivesLater)
+            self.native = _rsecho.Responder.callable(
+                function, self.failures, error_reply, gives_later=gives_later
+            )
 
 
 def load_callable(path: str) -> Callable[..., Any]:
@@ -258,7 +263,10 @@ def _is_coroutine_function(function: Callable[..., Any]) -> bool:
 
 def _of_fields(function: Callable[..., Any], layout: RecordLayout | None) -> Callable[..., Any]:
     if layout is None:
-        raise ValueError("cannot hand fields to the responder: give their layout as unpack=")
+        raise ValueError(
+            "cannot set responder_takes='fields': the fields are those of a record layout, and "
+            "none is set; give it as unpack="
+        )
     names, unpack = layout.names, layout.unpack
 
     def decode(data: bytes) -> Fields:

@@ -1,7 +1,7 @@
 """Echo servers for UDP and TCP.
 
-A server is bound when it is made and answers once started; its workers are native threads
-that never wait for Python.
+Creating a server binds its socket; starting it starts its workers, native threads that do not need
+the GIL.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from rsecho import _lifecycle, _options, _policy, _rsecho, _servers, responders, sockets, stats
+from rsecho import (
+    _lifecycle,
+    _options,
+    _policy,
+    _rsecho,
+    _rules,
+    _servers,
+    responders,
+    sockets,
+    stats,
+)
 from rsecho import guard as guards
-from rsecho._errors import ServerError, StopTimeoutError
+from rsecho._errors import FormatError, ServerError, StopTimeoutError
 from rsecho._explained import explained
 from rsecho._options import Engine, Wait
 from rsecho.layout import RecordLayout
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, Self, Unpack
 
-    from rsecho._options import OnRecord, ServerOptions
+    from rsecho._options import ServerOptions
     from rsecho.sockets import OptionReport, TcpServerOptions, UdpServerOptions
     from rsecho.stats import TcpStats, UdpStats
 
@@ -45,21 +55,24 @@ class StopReason:
     """Why a server has ended."""
 
     name: Literal["stopped", "idle", "empty", "failed", "panicked"]
-    """It was told to; nothing came for `idle_timeout`; an empty datagram came and
-    `stop_on_empty` was on; a system call that serving needs failed; native code panicked."""
+    """"stopped": stop was requested. "idle": no datagram arrived for `idle_timeout`. "empty": an
+    empty datagram arrived, with `stop_on_empty`. "failed": a system call failed. "panicked": a bug
+    in native code."""
     detail: str
-    """The same in a sentence, with the error where there was one."""
+    """The same as a sentence, with the error if there was one."""
 
     @property
     def is_healthy(self) -> bool:
-        """True unless something went wrong."""
+        """False for "failed" and "panicked"."""
         return self.name not in ("failed", "panicked")
 
 
 class Server(ABC):
-    """What UDP and TCP servers have in common. Not made itself."""
+    """Common base of `UdpServer` and `TcpServer`; use one of these."""
 
     _native: _rsecho.Server
+    # As `_rules` calls it.
+    _protocol: str
 
     def __init__(
         self,
@@ -70,15 +83,22 @@ class Server(ABC):
         known: type,
     ) -> None:
         _options.check(options, known, self)
+        for name, value, kind in (
+            ("host", host, "str"),
+            ("port", port, "int"),
+            ("sock", sock, "HasFileno | int | None"),
+        ):
+            _options.check_type(name, value, kind)
         given: dict[str, Any] = dict(options)
+        _rules.check({**given, "sock": sock}, _rules.SERVER, self._protocol)
         self._on_record = given.pop("on_record", None)
-        self._layout = layout = _layout(given.pop("unpack", None), self._on_record)
+        self._layout = layout = _layout(given.pop("unpack", None))
         self._setup = setup = responders.Setup(
             given.pop("responder", None),
             upper=given.pop("upper", False),
             error_reply=given.pop("error_reply", None),
             layout=layout,
-            takes_fields=_takes_fields(given.pop("responder_takes", "bytes")),
+            takes_fields=given.pop("responder_takes", "bytes") == "fields",
         )
         self._log_payload_bytes = _payload_bytes(given.pop("log_payload_bytes", 128))
         given |= {
@@ -106,46 +126,47 @@ class Server(ABC):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, two items for IPv6 as well; a link-local host keeps its interface,
-        as in `fe80::1%eth0`."""
+        """Host and port. Two items for IPv6 as well; a link-local host includes its interface, as
+        in `fe80::1%eth0`."""
         return self._native.address
 
     @property
     def url(self) -> str:
-        """As in `udp://127.0.0.1:9999`, by which log lines name it."""
+        """The address as log lines show it, as in `udp://127.0.0.1:9999`."""
         return self._native.name
 
     @property
     def engine(self) -> str:
-        """The engine that really runs: UDP has `batch` and `portable`, TCP `epoll` and
-        `portable`."""
+        """The engine in use: "batch" or "portable" for UDP, "epoll" or "portable" for TCP."""
         return self._native.engine
 
     @property
     def socket_report(self) -> dict[str, OptionReport]:
-        """For each socket option, what was asked for and what the kernel gave."""
+        """For each socket option, by keyword: the requested value and the one that the kernel
+        set."""
         return sockets.report(self._native.socket_report)
 
     @property
     def needs_loop(self) -> bool:
-        """True where its responder is a coroutine function: it is started within a running event
+        """True if the responder is a coroutine function: then `start` needs a running event
         loop."""
         return self._setup.loop is not None
 
     @property
     def is_running(self) -> bool:
-        """True between start and end."""
+        """True from start until the server has ended."""
         return self._native.is_running
 
     @abstractmethod
     def stats(self) -> UdpStats | TcpStats:
-        """What it has counted so far, all of one moment."""
+        """All counters, read at one moment."""
 
     def start(self) -> None:
-        """Starts the workers and returns.
+        """Starts the workers and returns at once.
 
         Raises:
-            StateError: it was started before, or belongs to another process.
+            StateError: it was started before, belongs to another process, or needs an event loop
+                and none is running here.
         """
         from rsecho import _pump
 
@@ -166,45 +187,56 @@ class Server(ABC):
         self._native.set_access(self._log_payload_bytes if is_wanted else None)
 
     def impair(self, spec: str = "", *, record: int = 0, replay: str | None = None) -> str:
-        """Impairs this from now on, and nothing else; "" for nothing.
+        """Replaces the current impairment; an empty string removes it.
 
-        UDP: netem's terms, as `tc qdisc add … netem` takes them, of replies or, behind `in`, of
-        what comes: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
+        UDP: in the words of `tc qdisc add … netem`, for replies or, after `in`, for incoming
+        datagrams: "delay 50ms 10ms distribution normal", "loss gemodel 1% 10%", "duplicate 1%",
         "corrupt 0.1%", "delay 9ms reorder 25% gap 5", "rate 1mbit", "limit 100", "truncate 5%",
-        "seed 7", "in loss 20%; out delay 10ms". TCP: Toxiproxy's, as in "latency 100 jitter 20",
-        "bandwidth 64", "slicer 64", "limit_data 1000", "reset_peer 500", "timeout 1000",
-        "slow_close 100", "half_close", "accept_hang", "refuse".
+        "seed 7", "in loss 20%; out delay 10ms".
+        TCP: in the words of Toxiproxy, as in "latency 100 jitter 20", "bandwidth 64", "slicer 64",
+        "limit_data 1000", "reset_peer 500", "timeout 1000", "slow_close 100", "half_close",
+        "accept_hang", "refuse".
 
-        A datagram that is sent after this has returned meets the new impairment; what an earlier
-        one holds back goes on its way at once. What becomes of a datagram depends on the seed,
-        its flow and its number in that, and on nothing else; flows are numbered from 0 as they
-        first appear.
+        Datagrams sent after this has returned meet the new impairment; datagrams that the old one
+        delays are sent at once. What happens to a datagram depends only on the seed, on its flow
+        and on its number within the flow. Flows are numbered from 0, in the order in which they
+        appear.
 
         Args:
-            spec: What to do to it.
-            record: UDP: so many decisions are kept for `impairment_trace`, at most 2**20.
-            replay: UDP: a trace whose decisions are repeated; of `spec` then only `rate`,
-                `slot` and `limit` count.
+            spec: The impairment; docs/impair.md has all words.
+            record: UDP only: the number of decisions to keep for `impairment_trace`, at most 2**20.
+                By default 0. Excludes `replay`.
+            replay: UDP only: a trace whose decisions are repeated. Of `spec`, only `rate`, `slot`
+                and `limit` are used then.
 
         Returns:
-            What is in force now, with the seed that repeats it.
+            The impairment that is now in force, with the seed that repeats it.
 
         Raises:
-            ValueError: a text that is not in the grammar, or that this protocol cannot do.
+            ValueError: `spec` is not in the grammar, or has words that this protocol lacks.
         """
+        _options.check_type("spec", spec, "str")
+        _options.check_type("record", record, "int")
+        _options.check_type("replay", replay, "str | None")
+        if replay is not None and record:
+            raise ValueError(
+                f"cannot set record={record} with replay=: a replay repeats decisions and makes "
+                "none; leave one of them out"
+            )
         return self._native.impair(spec, record, replay)
 
     @property
     def impairment(self) -> str:
-        """What impairs it now, with the seed that repeats it; "" for nothing."""
+        """The current impairment, with the seed that repeats it; empty if there is none."""
         return self._native.impairment
 
     def impairment_trace(self) -> str:
-        """What was decided since the last `impair(…, record=…)`, as JSON lines that `replay` takes.
+        """The decisions since the last `impair(…, record=…)`, as JSON lines for `replay`.
 
-        The first line names the schema, each other one is a decision: `direction`, `flow`, `index`,
-        `copy` (of a duplicated datagram), `lost`, `duplicates`, `delay_ns`, `corrupt_bit`,
-        `truncate_to`, `reordered`. Decisions beyond `record` are left out, with a warning.
+        The first line names the schema. Each further line is one decision: `direction`, `flow`,
+        `index`, `copy` (number of a duplicate), `lost`, `duplicates`, `delay_ns`, `corrupt_bit`,
+        `truncate_to`, `reordered`. If there were more than `record` of them, a RuntimeWarning says
+        how many are missing.
         """
         text, left_out = self._native.impairment_trace()
         if left_out:
@@ -216,22 +248,26 @@ class Server(ABC):
         return text
 
     def stop(self, drain_timeout: float = _DRAIN) -> None:
-        """Answers what has come already, for `drain_timeout` seconds at most, and ends.
+        """Stops the server: answers the requests that have arrived, then ends. Waits for the end.
 
-        Waits for that. Does nothing the second time. Ctrl-C ends it at once. Two places cannot
-        wait: its own responder, which it lets return first; and the thread of the event loop on
-        which its coroutine function runs, where it ends at once, without answers that could not
-        come meanwhile (`async with` waits for them).
+        A second call does nothing. Ctrl-C ends the server at once. In two places it cannot wait: in
+        its own responder, which returns first; and on the thread of the event loop that runs its
+        coroutine function, where the server ends at once without the answers still missing
+        (`async with` waits for them).
 
-        A call of the responder that has begun when that time is over may end; none begins after
-        it. What was asked and is not answered then is counted: as `dropped["stopped"]` (UDP),
+        After `drain_timeout` no further call of the responder begins; one that runs may finish.
+        Requests that are not answered by then are counted: as `dropped["stopped"]` (UDP) or
         `abandoned_requests` (TCP).
 
+        Args:
+            drain_timeout: Seconds for answering what has arrived, 0 or more. By default 5.
+
         Raises:
-            StopTimeoutError: the responder has not returned a second after that time. The server
-                still runs (`is_running`), and ends as soon as it returns: `wait` for that.
-            StateError: in a child after fork: the server is the parent's.
+            StopTimeoutError: the responder has not returned one second after that time. The server
+                still runs (`is_running`), and ends when the responder returns: use `wait`.
+            StateError: in a forked child; the server belongs to the parent.
         """
+        _options.check_type("drain_timeout", drain_timeout, "float")
         try:
             self._native.stop(self._drain_here(drain_timeout))
         except StopTimeoutError:
@@ -239,8 +275,8 @@ class Server(ABC):
             raise
 
     def close(self) -> None:
-        """Stops, within 5 seconds, and frees the port. Does nothing the second time, nor after a
-        fork.
+        """Stops the server within 5 seconds and frees the port. Does nothing the second time, or in
+        a forked child.
 
         Raises:
             StopTimeoutError: as for `stop`.
@@ -266,13 +302,20 @@ class Server(ABC):
     @overload
     def wait(self, timeout: float) -> StopReason | None: ...
     def wait(self, timeout: float | None = None) -> StopReason | None:
-        """Waits until the server has ended and returns why; None: not within `timeout`.
+        """Waits until the server has ended, and returns the reason.
 
-        A failure is returned as well (see `StopReason.is_healthy`), not raised.
+        A failure is returned, too (see `StopReason.is_healthy`), not raised.
+
+        Args:
+            timeout: Seconds to wait, 0 or more. None, the default: no limit.
+
+        Returns:
+            Why it has ended; None if it still runs after `timeout`.
 
         Raises:
             StateError: it was never started, or belongs to another process.
         """
+        _options.check_type("timeout", timeout, "float | None")
         finish = self._native.wait(timeout)
         return None if finish is None else StopReason(*finish)
 
@@ -281,10 +324,11 @@ class Server(ABC):
     @overload
     async def wait_async(self, timeout: float) -> StopReason | None: ...
     async def wait_async(self, timeout: float | None = None) -> StopReason | None:
-        """`wait` for asyncio; can be cancelled, and takes no thread of the loop's executor."""
+        """`wait` for asyncio. It can be cancelled, and does not use the executor of the event
+        loop."""
         from rsecho import _aio
 
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _options.deadline(timeout)
 
         def look() -> StopReason | None:
             left = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
@@ -296,12 +340,12 @@ class Server(ABC):
         return await _aio.poll(look, is_over)
 
     def serve_forever(self) -> StopReason:
-        """Starts if need be, and waits until the server has ended; returns why.
+        """Starts the server unless it runs, waits until it has ended, and returns the reason.
 
-        Ctrl-C stops it, drained, and raises KeyboardInterrupt, as in `socketserver`.
+        Ctrl-C stops it as `stop` does, and raises KeyboardInterrupt, as in `socketserver`.
 
         Raises:
-            ServerError: it ended because it could not serve any more.
+            ServerError: it ended because of an error.
         """
         self._start_once()
         try:
@@ -318,7 +362,7 @@ class Server(ABC):
             self.start()
 
     def __enter__(self) -> Self:
-        """Starts it, unless it was."""
+        """Starts the server, unless it is started."""
         self._start_once()
         return self
 
@@ -328,12 +372,12 @@ class Server(ABC):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Closes it. A `StopTimeoutError` is a note (PEP 678) of the error that ended the block,
-        if one did."""
+        """Closes the server. If the block ended with an error, a `StopTimeoutError` becomes a note
+        (PEP 678) of that error."""
         self._close_after(error)
 
     async def __aenter__(self) -> Self:
-        """Starts it, unless it was."""
+        """Starts the server, unless it is started."""
         return self.__enter__()
 
     async def __aexit__(
@@ -342,7 +386,7 @@ class Server(ABC):
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        """Closes it as `with` does, while the loop goes on."""
+        """As `__exit__`, without blocking the event loop."""
         import asyncio
 
         await asyncio.to_thread(self._close_after, error)
@@ -387,20 +431,22 @@ class UdpServer(Server):
     """Answers each datagram with its own bytes (RFC 862).
 
     Args:
-        host: A name or a numeric address; "" for all interfaces. A name's IPv4 address is
-            taken before its IPv6 address.
-        port: 0 picks a free one.
-        sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and
-            `port`. It is duplicated: the caller's own stays open and is the caller's to close.
-            Whether that blocks does not matter; once it is shut down, the server has failed;
-            once it is connected, the server answers that peer only, and says so.
+        host: Name or numeric address to bind; "" for all IPv4 interfaces. If a name has addresses
+            of both kinds, the IPv4 address is used. By default "localhost".
+        port: Port to bind; 0, the default, picks a free one.
+        sock: A bound UDP socket, or its descriptor, to serve on instead of `host` and `port`. It is
+            duplicated; the caller closes the original. It may block or not. If it is shut down, the
+            server fails; if it is connected, the server answers that peer only, and logs that.
         **options: See `rsecho.sockets.UdpServerOptions`.
 
     Raises:
         OSError: the address cannot be bound, or the kernel refuses an option; its subclass
             says which (PermissionError, socket.gaierror, …).
-        ValueError: an argument that can never work.
+        TypeError: a keyword is unknown, or its value has another type.
+        ValueError: a value is out of range, or would have no effect with the other keywords.
     """
+
+    _protocol = _rules.UDP
 
     def __init__(
         self,
@@ -418,27 +464,28 @@ class UdpServer(Server):
         return _rsecho.Server.udp(given, _lifecycle.pump().queue)
 
     def stats(self) -> UdpStats:
-        """What it has counted so far, all of one moment."""
+        """All counters, read at one moment."""
         return stats.build(stats.UdpStats, self.engine, "dropped", self._native.stats())
 
 
 @explained(_options.TcpServerOptions)
 class TcpServer(Server):
-    """Sends each connection its own bytes back (RFC 862).
+    """Sends the bytes of each connection back (RFC 862).
 
-    Listens, and so lets connections wait, from the moment it is made.
+    It listens as soon as it is created; connections wait until it is started.
 
     Args:
         host: As for `UdpServer`.
-        port: 0 picks a free one.
-        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. It
-            is made non-blocking, and is so again where its owner makes it blocking.
+        port: As for `UdpServer`.
+        sock: A bound TCP socket, listening or not, or its descriptor; as for `UdpServer`. The
+            server makes it non-blocking, and does so again if its owner makes it blocking.
         **options: See `rsecho.sockets.TcpServerOptions`.
 
     Raises:
-        OSError: as for `UdpServer`.
-        ValueError: an argument that can never work.
+        OSError, TypeError, ValueError: as for `UdpServer`.
     """
+
+    _protocol = _rules.TCP
 
     def __init__(
         self,
@@ -455,46 +502,48 @@ class TcpServer(Server):
         return _rsecho.Server.tcp(given, _lifecycle.pump().queue)
 
     def stats(self) -> TcpStats:
-        """What it has counted so far, all of one moment."""
+        """All counters, read at one moment."""
         return stats.build(stats.TcpStats, self.engine, "closed", self._native.stats())
 
 
 def _framing(framing: str | None, setup: responders.Setup, layout: RecordLayout | None) -> str:
-    if setup.native is None and framing is not None:
-        raise ValueError(f"cannot set framing={framing!r}: plain echo has no requests")
     if framing is None:
         framing = "lines" if not setup.is_callable else "chunks" if layout is None else "records"
-    if framing == "records":
-        if layout is None:
-            raise ValueError("cannot cut into records: give their layout as unpack=")
+    if framing == "records" and layout is not None:
         return f"records={layout.size}"
     return framing
 
 
-def _takes_fields(what: str) -> bool:
-    if what not in ("bytes", "fields"):
-        raise ValueError(f"cannot set responder_takes={what!r}: it is 'bytes' or 'fields'")
-    return what == "fields"
-
-
-def _layout(unpack: RecordLayout | str | None, on_record: OnRecord | None) -> RecordLayout | None:
+def _layout(unpack: RecordLayout | str | None) -> RecordLayout | None:
     if unpack is None:
-        if on_record is not None:
-            raise ValueError("cannot call on_record without records: give their layout as unpack=")
         return None
-    return unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    try:
+        layout = unpack if isinstance(unpack, RecordLayout) else RecordLayout(unpack)
+    except FormatError as error:
+        raise FormatError(f"cannot use unpack=: {error}") from None
+    if layout.size == 0:
+        raise ValueError(
+            f"cannot set unpack={layout.format!r}: its records have no bytes; add a field, as in "
+            "'!I'"
+        )
+    return layout
 
 
 def _descriptor(sock: HasFileno | int | None, host: str, port: int) -> int | None:
     if sock is None:
         return None
     if (host, port) != ("localhost", 0):
-        raise ValueError("cannot bind an address and serve on sock= too: give one of them")
+        raise ValueError(
+            f"cannot set host={host!r} and port={port} with sock=: that socket has its address "
+            "already; leave host and port out, or sock"
+        )
     return sock if isinstance(sock, int) else sock.fileno()
 
 
 def _payload_bytes(log_payload_bytes: int) -> int:
     # A longer datagram does not exist.
     if not 0 <= log_payload_bytes <= 65_535:
-        raise ValueError(f"cannot log {log_payload_bytes} bytes of a payload: 0 to 65535 can be")
+        raise ValueError(
+            f"cannot set log_payload_bytes={log_payload_bytes}: a payload has 0 to 65535 bytes"
+        )
     return log_payload_bytes

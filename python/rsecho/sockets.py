@@ -1,12 +1,13 @@
-"""What sockets are asked to be, and what became of it."""
+"""Keywords that set socket options, and the report about their effect."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsecho import _rsecho
+from rsecho import _rsecho, _rules
 from rsecho._options import (
+    GuardOptions,
     ReceiverOptions,
     TcpClientOptions,
     TcpServerOptions,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "GuardOptions",
     "OptionReport",
     "ReceiverOptions",
     "TcpClientOptions",
@@ -42,29 +44,30 @@ _ROOMY_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class OptionReport:
-    """One option of one socket: what was asked for, and what the kernel made of it."""
+    """One option of one socket: the requested value, and the one that the kernel set."""
 
     name: str
     """The keyword that sets it, as in `recv_buffer_bytes`."""
     option: str
     """The kernel's name, as in `SO_RCVBUF`."""
     requested: _Value | None
-    """What was asked for; None: nothing, the system's default stands. Times in seconds."""
+    """The requested value, times in seconds. None: not set, the system's default applies."""
     effective: _Value | None
-    """What the kernel says it is; None: it does not say."""
+    """The value that the kernel reports; None: it reports none."""
     ceiling: int | None
-    """The most that the kernel takes."""
+    """The maximum that the kernel accepts; None: no limit is known."""
     sysctl: str | None
-    """The sysctl that holds the ceiling."""
+    """The sysctl that sets this maximum."""
     warning: str | None
-    """What differs, why, and the way out, in one line."""
+    """How the values differ, why, and what to do, in one line; None: they agree."""
     severity: Literal["notice", "warning"] | None
-    """How much that matters."""
+    """Importance of the warning."""
 
 
 def options(keywords: Mapping[str, object], known: type, owner: object) -> _rsecho.SocketOptions:
     """The native options of a client."""
     check(keywords, known, owner)
+    _rules.check(keywords, _rules.CLIENT)
     return _rsecho.SocketOptions(**keywords)
 
 

@@ -1,9 +1,11 @@
-"""What servers count."""
+"""Counters of servers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
+
+from rsecho._brief import brief
 
 __all__ = ["TcpStats", "UdpStats"]
 
@@ -17,7 +19,7 @@ def _level() -> int:
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class UdpStats:
     """A UDP server's counters at one moment.
 
@@ -26,51 +28,53 @@ class UdpStats:
     """
 
     engine: str = ""
-    """The engine that really ran."""
+    """The engine in use."""
     received_packets: int = 0
     received_bytes: int = 0
     sent_packets: int = 0
     sent_bytes: int = 0
     truncated_packets: int = 0
-    """Datagrams longer than `max_datagram_bytes`."""
+    """Datagrams that were longer than `max_datagram_bytes`."""
     records: int = 0
-    """Datagrams that were a record of the layout."""
+    """Datagrams that were decoded as a record."""
     unfit_records: int = 0
-    """Datagrams of another length than the layout's."""
+    """Datagrams whose length is not that of a record."""
     receive_timeouts: int = 0
     """Receives that ended by `recv_timeout`."""
     error_replies: int = 0
-    """Replies that are an error; they are among `sent_packets`."""
+    """Error replies; `sent_packets` includes them."""
     duplicated_packets: int = 0
-    """Datagrams that an impairment made more of."""
+    """Datagrams that an impairment added by duplication."""
     corrupted_packets: int = 0
     """Datagrams in which an impairment changed a bit."""
     delayed_packets: int = 0
-    """Datagrams that an impairment held back."""
+    """Datagrams that an impairment delayed."""
     consumed_packets: int = 0
-    """Datagrams that a protocol took in without answering each: packets of large messages."""
+    """Packets of large messages that were received; not each has a reply."""
     produced_packets: int = 0
-    """Datagrams that a protocol sent by itself: packets of large messages."""
+    """Packets of large messages that were sent other than as a reply."""
     received_transfers: int = 0
-    """Large messages that came whole."""
+    """Large messages that were received completely."""
     sent_transfers: int = 0
-    """Large messages that were pulled, and arrived."""
+    """Large messages that a client fetched completely."""
     failed_transfers: int = 0
-    """Large messages that did not arrive, either way."""
+    """Large messages that failed, in either direction."""
     conflicting_packets: int = 0
-    """Packets of large messages with other bytes than those that were there: the first win."""
+    """Packets of large messages whose bytes contradict earlier ones; the earlier ones are kept."""
     pending_packets: int = _level()
-    """Datagrams that are held back, or whose answer is being made."""
+    """Datagrams that are delayed now, or whose answer is being made."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Datagrams that were not answered, by reason."""
     kernel_drops: int | None = None
-    """Datagrams the kernel dropped before the server saw them (a full receive buffer); None
-    where it does not say."""
+    """Datagrams that the kernel dropped because the receive buffer was full; None if the kernel
+    does not say."""
     more: dict[str, int] = field(default_factory=dict)
-    """Counters that have no field here."""
+    """Counters of the native half that have no field here."""
+
+    __repr__ = brief
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TcpStats:
     """A TCP server's counters at one moment.
 
@@ -80,53 +84,57 @@ class TcpStats:
     """
 
     engine: str = ""
-    """The engine that really ran."""
+    """The engine in use."""
     accepted_connections: int = 0
     active_connections: int = _level()
     refused_connections: int = 0
-    """Connections that were closed at once, since no descriptor was left."""
+    """Connections closed at once because no file descriptor was left."""
     denied_connections: int = 0
-    """Connections that were closed at once, since their source may not connect."""
+    """Connections closed at once because the guard denies their source."""
     refused_by_source: int = 0
-    """Connections that were closed at once, since their source had as many as it may."""
+    """Connections closed at once because their source had reached its limit."""
+    refused_by_rate: int = 0
+    """Connections closed at once because their source had opened too many per second."""
     accept_errors: int = 0
-    """Failures of accept(2) other than that."""
+    """Other failures of accept(2)."""
     received_bytes: int = 0
     sent_bytes: int = 0
     discarded_bytes: int = 0
-    """Bytes that came and could not be sent back before their connection ended."""
+    """Bytes received but not sent back before their connection ended."""
     pending_bytes: int = _level()
-    """Bytes that have come and are still to be sent back."""
+    """Bytes received that are still to be sent back."""
     records: int = 0
-    """Records of the layout that came."""
+    """Records that were decoded."""
     unfit_records: int = 0
     """Streams that ended within a record."""
     consumed_bytes: int = 0
-    """Bytes that were requests to a responder."""
+    """Bytes of requests to a responder."""
     produced_bytes: int = 0
-    """Bytes of its replies."""
+    """Bytes of replies from a responder."""
     requests: int = 0
-    """Requests to a responder: lines, records, or what was read."""
+    """Requests to a responder: lines, records or chunks (see `framing`)."""
     replies: int = 0
     error_replies: int = 0
     silent_requests: int = 0
-    """Requests that were not to be answered."""
+    """Requests to which the responder gave no reply."""
     failed_replies: int = 0
-    """Requests on which the responder failed."""
+    """Requests for which the responder raised."""
     abandoned_requests: int = 0
-    """Requests whose connection ended before their answer came, or that were not asked any more
-    when the server stopped."""
+    """Requests whose connection ended before the answer, or that were still unanswered when the
+    server stopped."""
     pending_requests: int = _level()
     """Requests whose answer is being made."""
     closed: dict[str, int] = field(default_factory=dict)
     """Connections that ended, by reason: `peer` ended its stream, `reset` it; `idle`, `stalled`,
-    `expired` and `slow` ran out of time; `stopped` with the server; `finished` had all been
-    said; `impaired` on purpose; `error`, the network's or the system's."""
+    `expired` and `slow` ran out of time; `stopped` with the server; `finished` after the
+    last reply; `impaired` by an impairment; `error` of the network or the system."""
     kernel_drops: int | None = None
-    """Connections the kernel dropped before the server saw them (a full backlog); None where
-    it does not say."""
+    """Connections that the kernel dropped because the backlog was full; None if the kernel does not
+    say."""
     more: dict[str, int] = field(default_factory=dict)
-    """Counters that have no field here."""
+    """Counters of the native half that have no field here."""
+
+    __repr__ = brief
 
 
 _Stats = TypeVar("_Stats", UdpStats, TcpStats)

@@ -1,4 +1,5 @@
-"""Large messages over UDP: a message of any length arrives whole and once, or fails and says why.
+"""Large messages over UDP: a message of any length arrives complete and once, or fails and says
+why.
 
     with Receiver("127.0.0.1", 9999, directory="in") as receiver:
         for message in receiver:
@@ -8,10 +9,11 @@
     send(b"a long text, kept in memory there", "127.0.0.1", 9999)
     data = fetch("photo.raw", "127.0.0.1", 9999).data
 
-What is said on the wire, and how it gets through loss, is in docs/transfer.md. A `UdpServer` does
-the same beside its echo, with `transfer=Policy(…)`, and so does `rsecho serve --transfer DIR`.
+docs/transfer.md describes the protocol, and how it recovers from loss. A `UdpServer` receives
+messages as well, in addition to its echo, with `transfer=Policy(…)`.
 
-A file goes on where it stopped when it is sent or fetched again, whichever side was interrupted.
+If a transfer of a file is interrupted on either side, sending or fetching it again continues where
+it stopped.
 """
 
 from __future__ import annotations
@@ -66,21 +68,23 @@ def send(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> Sent:
-    """Sends one message; returns once the receiver has it whole. See `Client.send`.
+    """Sends one message; returns when the receiver has all of it. See `Client.send`.
 
     Args:
-        source: bytes or another buffer, which is not copied; a file by its `pathlib.Path`; or a
-            file opened with mode "rb", a pipe, or what else has `read`.
-        host: The receiver's.
-        port: The receiver's.
-        name: What it is called there; "": nothing. None: a path by its last component, anything
-            else nothing.
-        replace: May take the place of what has that name there.
-        progress: Called with the bytes that are done, and those that there are or None.
+        source: bytes or another buffer, which is not copied and must not change meanwhile; a
+            file as `pathlib.Path`; or an object with `read`, such as a file opened with mode "rb"
+            or a pipe, which is read to its end.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        name: Name of the message at the receiver; "": no name. None: the last component of a path;
+            otherwise no name.
+        replace: Asks the receiver to replace a file of that name. By default False.
+        progress: Called with the number of bytes done and the total (None: not known), at most ten
+            times per second and once at the end. An exception from it ends the transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
 
     Raises:
-        TransferError, OSError, ValueError: as for `Client`.
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     with Client(host, port, **options) as client:
         return client.send(source, name=name, replace=replace, progress=progress)
@@ -98,21 +102,22 @@ def fetch(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> Fetched:
-    """Fetches what has this name there. See `Client.fetch`.
+    """Fetches a file from a server by its name. See `Client.fetch`.
 
     Args:
-        name: Its name, with "/" between its components.
-        host: The server's.
-        port: The server's.
-        to: The file that it becomes, or a directory that is there, for its last component in it.
-            None: memory.
-        overwrite: May take the place of that file.
-        max_message_bytes: The longest that is taken into memory.
-        progress: Called with the bytes that are done, and those that there are or None.
+        name: Name of the file on the server, with "/" between its components.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        to: File to write, or an existing directory, in which the file gets the last component of
+            `name`. None: the data is returned in memory.
+        overwrite: Allows replacing that file. By default False. Needs `to`.
+        max_message_bytes: Longest message accepted in memory, in bytes. By default 16 MiB.
+        progress: Called with the number of bytes done and the total (None: not known), at most ten
+            times per second and once at the end. An exception from it ends the transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
 
     Raises:
-        TransferError, OSError, ValueError: as for `Client`.
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     with Client(host, port, **options) as client:
         return client.fetch(
@@ -133,17 +138,18 @@ def echo(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> bytes:
-    """Sends a message to a server that echoes them, and returns what comes back.
+    """Sends a message to a server that echoes messages, and returns what comes back.
 
     Args:
-        data: bytes or another buffer, which is not copied.
-        host: The server's.
-        port: The server's.
-        progress: Called with the bytes that are done, and those that there are or None.
+        data: bytes or another buffer, which is not copied and must not change meanwhile.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        progress: Called with the number of bytes done and the total (None: not known), at most ten
+            times per second and once at the end. An exception from it ends the transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
 
     Raises:
-        TransferError, OSError, ValueError: as for `Client`.
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     with Client(host, port, **options) as client:
         return client.echo(data, progress=progress)
@@ -169,10 +175,24 @@ async def send_async(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> Sent:
-    """`send` for asyncio; can be cancelled. `progress` is called on the event loop.
+    """`send` for asyncio. Cancelling ends the transfer.
 
     Args:
+        source: bytes or another buffer, which is not copied and must not change meanwhile; a
+            file as `pathlib.Path`; or an object with `read`, such as a file opened with mode "rb"
+            or a pipe, which is read to its end.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        name: Name of the message at the receiver; "": no name. None: the last component of a path;
+            otherwise no name.
+        replace: Asks the receiver to replace a file of that name. By default False.
+        progress: Called on the event loop with the number of bytes done and the total (None: not
+            known), at most ten times per second and once at the end. An exception from it ends the
+            transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
+
+    Raises:
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     async with await _client(host, port, options) as client:
         return await client.send_async(source, name=name, replace=replace, progress=progress)
@@ -190,10 +210,23 @@ async def fetch_async(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> Fetched:
-    """`fetch` for asyncio; can be cancelled. `progress` is called on the event loop.
+    """`fetch` for asyncio. Cancelling ends the transfer.
 
     Args:
+        name: Name of the file on the server, with "/" between its components.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        to: File to write, or an existing directory, in which the file gets the last component of
+            `name`. None: the data is returned in memory.
+        overwrite: Allows replacing that file. By default False. Needs `to`.
+        max_message_bytes: Longest message accepted in memory, in bytes. By default 16 MiB.
+        progress: Called on the event loop with the number of bytes done and the total (None: not
+            known), at most ten times per second and once at the end. An exception from it ends the
+            transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
+
+    Raises:
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     async with await _client(host, port, options) as client:
         return await client.fetch_async(
@@ -214,10 +247,19 @@ async def echo_async(
     progress: Progress | None = None,
     **options: Unpack[TransferClientOptions],
 ) -> bytes:
-    """`echo` for asyncio; can be cancelled. `progress` is called on the event loop.
+    """`echo` for asyncio. Cancelling ends the transfer.
 
     Args:
+        data: bytes or another buffer, which is not copied and must not change meanwhile.
+        host: Name or numeric address of the server.
+        port: Port of the server.
+        progress: Called on the event loop with the number of bytes done and the total (None: not
+            known), at most ten times per second and once at the end. An exception from it ends the
+            transfer.
         **options: See `rsecho.sockets.TransferClientOptions`.
+
+    Raises:
+        TransferError, OSError, TypeError, ValueError: as for `Client`.
     """
     async with await _client(host, port, options) as client:
         return await client.echo_async(data, progress=progress)

@@ -2,7 +2,7 @@
 //!
 //! A worker opens its block when a batch has come and commits when the batch is answered; a
 //! reader that comes in between waits for the commit. So a reader at any moment finds
-//! received = answered + Σ dropped, exactly, and whoever has got a reply finds it counted.
+//! received = answered + Σ dropped, exactly, and a client that has a reply finds it counted.
 //! No lock and no read-modify-write: one writer, and a sequence number around its stores
 //! (a seqlock) that tells a reader to look again.
 

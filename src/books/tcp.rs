@@ -1,4 +1,4 @@
-//! What a TCP worker counts: all of it, with its names.
+//! All counters of a TCP worker, with their names.
 //!
 //! All counters only grow; what goes both ways is the difference of two, so that
 //! accepted = active + Σ reasons and received = sent + discarded + pending hold exactly.
@@ -21,6 +21,7 @@ counted! {
         Refused: "refused_connections",
         Denied: "denied_connections",
         RefusedBySource: "refused_by_source",
+        RefusedByRate: "refused_by_rate",
         AcceptErrors: "accept_errors",
         Records: "records",
         UnfitRecords: "unfit_records",
@@ -45,15 +46,15 @@ counted! {
         Reset: "reset",
         /// Nothing moved for the idle timeout.
         Idle: "idle",
-        /// The peer took nothing for the send timeout.
+        /// The peer read nothing for the send timeout.
         Stalled: "stalled",
-        /// It had lived as long as a connection may.
+        /// It reached the longest lifetime of a connection.
         Expired: "expired",
-        /// Too little came over it.
+        /// It received less than the minimum rate.
         Slow: "slow",
         /// The server stopped.
         Stopped: "stopped",
-        /// The server had said all that it would: RFC 867, RFC 868, an error that ends it.
+        /// The server had sent all that it had to say: RFC 867, RFC 868, an error that ends it.
         Finished: "finished",
         /// An impairment ended it.
         Impaired: "impaired",

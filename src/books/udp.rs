@@ -1,4 +1,4 @@
-//! What a UDP worker counts: all of it, with its names.
+//! All counters of a UDP worker, with their names.
 //!
 //! Law, at any moment:
 //! received + duplicated + produced = sent + Σ dropped + consumed + pending.
@@ -62,34 +62,34 @@ counted! {
         Merged: "merged",
         /// The socket did not say to which of its addresses it was sent, as it had been told to.
         DestinationUnknown: "destination_unknown",
-        /// The source is on no `allow` list, or on the `deny` list.
+        /// The source is not on the `allow` list, or is on the `deny` list.
         Denied: "denied",
         /// The source port is one of a service that answers whatever it gets.
         ServicePort: "service_port",
-        /// It went round and round between this server and another one.
+        /// It circulated between this server and another one.
         EchoLoop: "echo_loop",
-        /// Its source was sent the same bytes before, and has sent back so much of that by now that
-        /// it may be an echo.
+        /// It repeats a reply to its source, which has done so often enough that it may be an
+        /// echo.
         Repeated: "repeated",
         /// The source has used up its rate.
         RateLimited: "rate_limited",
         /// All sources together have used up their rate.
         RateLimitedTotal: "rate_limited_total",
-        /// The reply would be so much longer than the request that a forger could use it.
+        /// The reply would be much longer than the request, so a forger could use it as an amplifier.
         Amplification: "amplification",
-        /// Broadcasts are answered less often than that.
+        /// Broadcasts come more often than they may be answered.
         BroadcastLimited: "broadcast_limited",
-        /// It is an error reply, which is not answered with an error.
+        /// It is an error reply itself, which is not answered with an error.
         ErrorReply: "error_reply",
-        /// The responder did not want to answer.
+        /// The responder chose not to answer.
         NoReply: "no_reply",
         /// The responder failed.
         ResponderFailed: "responder_failed",
-        /// A packet of a transfer that is none: its checksum, version or a length is wrong.
+        /// A bad packet of a transfer: its checksum, version or a length is wrong.
         TransferMalformed: "transfer_malformed",
-        /// Of a transfer that is not known here.
+        /// A packet of an unknown transfer.
         TransferUnknown: "transfer_unknown",
-        /// A limit on open transfers or their memory.
+        /// A limit on open transfers or their memory was reached.
         TransferLimit: "transfer_limit",
         /// An impairment lost it.
         ImpairLost: "impair_lost",

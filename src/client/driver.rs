@@ -37,11 +37,11 @@ enum Way {
     Batch(Mutex<Direct<engine::Batch>>),
 }
 
-/// Runs protocols over one socket, each on the thread that asks for it. Threads that do so at
-/// once share what comes; none waits for another.
+/// Runs protocols over one socket, each on its caller's thread. Threads that run protocols at
+/// the same time share the received datagrams, and do not wait for each other.
 ///
-/// Unlike a server, which goes on, its caller is told of every error of the socket, such as
-/// that nothing listens there (ICMP).
+/// Unlike a server, it returns every socket error to its caller, for example that nothing listens
+/// at the peer (ICMP).
 pub struct Driver {
     // Declared before the socket, whose descriptor it uses.
     way: Way,
@@ -57,7 +57,7 @@ pub struct Driver {
 
 impl Driver {
     /// Resolves `host`, IPv4 first, and connects. Nothing is sent, so a server need not be
-    /// there yet. What others send is never seen; what is sent goes to [`Driver::to_peer`].
+    /// there yet. It receives only from the peer; sends use [`Driver::to_peer`].
     ///
     /// # Errors
     ///
@@ -68,12 +68,12 @@ impl Driver {
         Ok(Self::new(bound, format!("udp://{peer}"), peer))
     }
 
-    /// Takes an address, port 0 for any free one, and hears whoever sends there. It has no peer:
+    /// Binds an address (port 0: any free one) and receives from every sender. It has no peer, so
     /// each send needs its address.
     ///
     /// # Errors
     ///
-    /// An option that the kernel refuses, an address that is taken or not this machine's.
+    /// An option that the kernel refuses; an address that is in use, or not this machine's.
     pub fn bind(address: SocketAddr, options: &SocketOptions) -> Result<Self> {
         let bound = socket::bind_udp(address, options)?;
         let name = format!("udp://{}", bound.address);
@@ -99,13 +99,13 @@ impl Driver {
         }
     }
 
-    /// The same by another engine. It starts with `portable`, which is all that a datagram
-    /// now and then needs; `batch` (Linux, the default there) is for many, and the only one that
-    /// sends and receives trains as such.
+    /// Uses another engine. The default is `portable`, which suffices for an occasional datagram.
+    /// `batch` (Linux, the choice of `auto` there) is for many datagrams, and the only one that sends
+    /// and receives trains.
     ///
     /// # Errors
     ///
-    /// An engine that this system lacks. What the kernel refuses of it is in [`Driver::report`].
+    /// An engine that this system lacks. [`Driver::report`] shows what the kernel refuses of it.
     pub fn with_engine(mut self, choice: EngineChoice) -> Result<Self> {
         let fd = self.socket.as_raw_fd();
         let is_portable = engine::chosen(choice)? == PORTABLE;
@@ -125,7 +125,7 @@ impl Driver {
         Ok(self)
     }
 
-    /// The engine that it runs by, as in `batch`.
+    /// The engine that it uses, such as `batch`.
     pub fn engine(&self) -> &'static str {
         match self.way {
             Way::Portable(_) => PORTABLE,
@@ -134,29 +134,29 @@ impl Driver {
         }
     }
 
-    /// What each socket option was to be and is, and what has become of trains by now.
+    /// Each socket option as requested and as granted, and whether trains work.
     pub fn report(&self) -> SocketReport {
         let mut report = self.ends.report.clone();
         report.options.extend(self.offload.report());
         report
     }
 
-    /// Who talks to whom.
+    /// Both addresses.
     pub fn ends(&self) -> &Ends {
         &self.ends
     }
 
-    /// How to send to the peer to whom it is connected.
+    /// The destination that stands for the connected peer.
     pub fn to_peer() -> Transmit {
         Transmit::to(RawAddress::empty())
     }
 
-    /// From now on receives say when the kernel received (`Received::kernel_ns`), and protocols are
-    /// told when each send left ([`Protocol::on_sent`]). Linux only (SO_TIMESTAMPING).
+    /// From now on receives report the kernel's receive time (`Received::kernel_ns`), and protocols get
+    /// the time at which each send left ([`Protocol::on_sent`]). Linux only (SO_TIMESTAMPING).
     ///
     /// # Errors
     ///
-    /// Where the system does not report times.
+    /// The system does not report times.
     pub fn report_times(&self) -> Result<()> {
         let fd = self.socket.as_raw_fd();
         let done = timestamps::report_times(fd);
@@ -165,15 +165,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Runs `protocol` until `is_done` says so and all is sent.
+    /// Runs `protocol` until `is_done` returns true and all is sent.
     ///
-    /// While the send buffer has no room, nothing is received. The question of `patience` is asked
-    /// also where traffic never pauses; it is how another thread ends a run.
+    /// While the send buffer has no room, nothing is received. `patience` is asked even if traffic
+    /// never pauses, so another thread can end a run.
     ///
     /// # Errors
     ///
-    /// The socket's, but for those that the protocol tolerates: refused by the peer's host (of an
-    /// earlier datagram), no route, too long. A timeout when the time of `patience` is over; a
+    /// Socket errors that the protocol does not tolerate: the peer's host refused an earlier
+    /// datagram, no route, too long. A timeout when the time of `patience` is over; a
     /// state error when the caller gave up.
     pub fn run<P: Protocol + ?Sized>(
         &self,
@@ -217,7 +217,7 @@ impl Driver {
         }
     }
 
-    /// Drops what has come so far, and the errors that reading clears.
+    /// Drops the received datagrams, and the errors that reading clears.
     pub fn drop_received(&self) {
         match &self.way {
             Way::Portable(direct) => running::drop_received(direct),
@@ -226,35 +226,35 @@ impl Driver {
         }
     }
 
-    /// The time by which its protocols live.
+    /// The current time on its protocols' clock.
     pub(super) fn now_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// The MTU of the route to its peer, IP and UDP headers included, as the kernel has it now;
-    /// `None` for one that is not connected, and where the system does not say.
+    /// The kernel's current MTU of the route to its peer, IP and UDP headers included;
+    /// `None` if it is not connected, or the system does not say.
     pub fn path_mtu(&self) -> Option<u32> {
         socket::path_mtu(&self.socket)
     }
 
-    /// How much may be received and not yet read: what SO_RCVBUF really is. The kernel's own
-    /// memory for each datagram counts as well.
+    /// The real size of the receive buffer (SO_RCVBUF), which also holds the kernel's own memory for
+    /// each datagram.
     pub fn recv_buffer_bytes(&self) -> usize {
         self.socket.recv_buffer_size().unwrap_or_default()
     }
 
-    /// What is received and not yet read; `None` where the system does not say (Linux does).
+    /// Data received and not yet read; `None` if the system does not say (Linux does).
     pub fn receive_queue(&self) -> Option<ReceiveQueue> {
         socket::receive_queue(&self.socket)
     }
 
-    /// From now on nothing that is sent may be cut on its way (DF), whatever the kernel has heard
-    /// of the path: what is longer than the interface's MTU is EMSGSIZE, what is longer than a
-    /// link's behind it is lost. Linux only.
+    /// Forbids fragments from now on (DF), whatever the kernel has learnt about the path: a datagram
+    /// longer than the interface's MTU fails with EMSGSIZE, one longer than the MTU of a later link is
+    /// lost. Linux only.
     ///
     /// # Errors
     ///
-    /// Where the system cannot forbid it.
+    /// The system cannot forbid it.
     pub fn forbid_fragments(&self) -> Result<()> {
         let done = socket::forbid_fragments(&self.socket);
         done.map_err(|error| Error::system("forbid fragments on", &self.ends.name, &error))

@@ -1,4 +1,4 @@
-//! Clients that ask an echo server: small, blocking, and never deaf to their caller.
+//! Clients of an echo server: small and blocking; their caller can cancel every wait.
 //!
 //! Imports run one way: `udp → driver → {running → patience, ends}`, `tcp → {patience, ends}`;
 //! `expectation` stands alone.

@@ -11,8 +11,8 @@ use crate::sys::{self, Ready};
 /// The longest sleep without asking the caller whether to go on: Ctrl-C feels immediate.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// A time limit and a question, asked at least ten times a second during a call: is the
-/// caller's interest gone?
+/// A time limit, and a function that is called at least ten times per second during a call: it
+/// returns true if the caller gives up.
 pub struct Patience<'a> {
     start: Instant,
     asked_at: Cell<Instant>,
@@ -37,7 +37,7 @@ pub(super) enum Until {
 }
 
 impl<'a> Patience<'a> {
-    /// From now on for `limit` (`None`: for ever), unless `is_cancelled` says true.
+    /// Waits from now on for `limit` (`None`: for ever), or until `is_cancelled` returns true.
     pub fn new(limit: Option<Duration>, is_cancelled: &'a (dyn Fn() -> bool + 'a)) -> Self {
         let now = Instant::now();
         Self {

@@ -1,8 +1,8 @@
 //! THE LOOP of a client's driver: receive → protocol → send, until it is done.
 //!
 //! Rules, kept for every batch: one question to the clock for each of the protocol's calls and one
-//! for the caller's patience; no allocation, log call or formatting. The socket is looked at between
-//! two slices of whoever always has something to do.
+//! for the caller's patience; no allocation, log call or formatting. The socket is checked between
+//! two slices of a protocol that is always busy.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::socket::{self, SocketOptions};
 use crate::sys::stream::{Moved, Stream};
 
-/// A connection whose waits are [`Patience`]'s.
+/// A TCP connection with time limits (see [`Patience`]).
 ///
-/// Once connected, a time limit is one without progress: a large transfer takes as long as
-/// it moves. A request sends and receives at the same time: a peer that cannot send its
-/// reply stops reading, so whoever sends everything first waits for ever. What follows a
-/// reply stays for the next call.
+/// Once connected, a time limit counts only time without progress, so a large transfer may take
+/// longer. A request sends and receives at the same time: a peer that cannot send its
+/// reply stops reading, so sending everything first could wait for ever. Bytes after a
+/// reply stay for the next call.
 #[derive(Debug)]
 pub struct TcpClient {
     stream: Stream,
@@ -113,7 +113,7 @@ impl TcpClient {
         })
     }
 
-    /// Who talks to whom.
+    /// Both addresses.
     pub fn ends(&self) -> &Ends {
         &self.ends
     }
@@ -128,7 +128,7 @@ impl TcpClient {
         Ok(())
     }
 
-    /// Takes what has come into `room`; 0: the peer has ended the stream.
+    /// Receives up to `room.len()` bytes into `room`; 0: the peer has ended the stream.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl TcpClient {
         Ok(self.request_any(&[], room, patience)?.0)
     }
 
-    /// Fills `room`.
+    /// Receives until `room` is full.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl TcpClient {
         Ok(())
     }
 
-    /// Sends all of `data` and fills `reply`. Says how long it took.
+    /// Sends all of `data` and receives until `reply` is full. Returns the time.
     ///
     /// # Errors
     ///
@@ -171,9 +171,8 @@ impl TcpClient {
         })
     }
 
-    /// Sends all of `data` and takes whatever comes back, as far as there is `room`, until
-    /// there is something and all is sent. Says how many bytes came, 0 when the peer ended the
-    /// stream, and how long it took.
+    /// Sends all of `data`, and receives into `room` until all is sent and something has been
+    /// received. Returns the number of received bytes (0: the peer ended the stream) and the time.
     ///
     /// # Errors
     ///
@@ -198,8 +197,8 @@ impl TcpClient {
         Ok((received, rtt))
     }
 
-    /// Sends `line` and a newline, and receives a line, which is returned without its newline.
-    /// Says how long it took.
+    /// Sends `line` and a newline, and receives a line, which is returned without its newline,
+    /// with the time.
     ///
     /// # Errors
     ///
@@ -221,7 +220,7 @@ impl TcpClient {
         Ok((reply, rtt))
     }
 
-    /// Tells the peer that nothing more will be sent; what it still sends can be received.
+    /// Ends the stream to the peer (SHUT_WR). Receiving is still possible.
     ///
     /// # Errors
     ///
@@ -310,7 +309,8 @@ impl TcpClient {
     fn too_long(&self, longest: usize) -> Error {
         let error = io::Error::from_raw_os_error(libc::EMSGSIZE);
         self.refused(&error)
-            .or(format!("the reply has no newline within {longest} bytes"))
+            .because(format!("the reply has no line end within {longest} bytes"))
+            .or("is its server one that answers in lines?")
     }
 }
 

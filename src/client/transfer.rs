@@ -20,10 +20,10 @@ use crate::transfer::store::{Name, Source, Storage};
 use crate::transfer::wire::Cookie;
 use crate::transfer::{Failure, Reason, longest_payload};
 
-/// What is asked of the kernel unless the user says otherwise; it gives what its ceiling allows.
+/// The default buffer size to request; the kernel grants what its ceiling allows.
 const BUFFER_BYTES: usize = 4 << 20;
 
-/// Of a path of which nothing is known: Ethernet.
+/// The assumed MTU of an unknown path: Ethernet's.
 const UNKNOWN_MTU: u32 = 1_500;
 
 /// How long the other side is told of the end that somebody made.
@@ -53,15 +53,15 @@ impl From<Failure> for Failed {
 /// How a message is sent or fetched.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// None: a message; to fetch: an echo.
+    /// None: a message without a name; when fetching, an echo.
     pub name: Name,
-    /// May take the place of what has the name there.
+    /// True: may replace a file that has the name there.
     pub replaces: bool,
-    /// All told, at most so long; `None`: as long as there is progress.
+    /// The longest time in total; `None`: as long as there is progress.
     pub timeout: Option<Duration>,
-    /// Without progress at most so long.
+    /// The longest time without progress.
     pub progress_timeout: Duration,
-    /// No faster; `None`: as fast as it goes.
+    /// The maximum speed; `None`: unlimited.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -77,22 +77,22 @@ impl Default for Terms {
     }
 }
 
-/// What is asked ten times a second and at the end: bytes that have arrived, of how many; true: it
-/// is to be given up.
+/// Called ten times per second and at the end with the bytes that have arrived and their total;
+/// returns true to give up.
 pub type Watch<'a> = dyn Fn(u64, Option<u64>) -> bool + 'a;
 
 /// A message that arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Moved {
-    /// The transfer's id, by which an echo of it is fetched.
+    /// The transfer's id, which fetches its echo.
     pub id: u64,
-    /// How it went.
+    /// The statistics of the transfer.
     pub figures: Figures,
-    /// From the first packet to the last.
+    /// The time from the first packet to the last.
     pub duration: Duration,
 }
 
-/// A connected UDP socket over which large messages go and come, one at a time.
+/// A connected UDP socket that sends and fetches large messages, one at a time.
 #[derive(Debug)]
 pub struct TransferClient {
     driver: Driver,
@@ -126,17 +126,17 @@ impl TransferClient {
         })
     }
 
-    /// Who talks to whom.
+    /// Both addresses.
     pub fn ends(&self) -> &Ends {
         self.driver.ends()
     }
 
-    /// The engine that it runs by.
+    /// The engine that it uses.
     pub fn engine(&self) -> &'static str {
         self.driver.engine()
     }
 
-    /// What each socket option was to be and is.
+    /// What each socket option was requested and granted.
     pub fn report(&self) -> SocketReport {
         self.driver.report()
     }
@@ -145,7 +145,7 @@ impl TransferClient {
         self.driver.now_ns()
     }
 
-    /// Sends a message; returns once the receiver has all of it, checked and kept.
+    /// Sends a message; returns once the receiver has verified and stored all of it.
     ///
     /// # Errors
     ///
@@ -185,8 +185,8 @@ impl TransferClient {
         })
     }
 
-    /// Fetches what has this name there, into what `storage` opens for it; without a name, what was
-    /// sent from here as `echo`.
+    /// Fetches the message with this name into the place that `storage` opens for it; without a name,
+    /// the message that was sent from here as `echo`.
     ///
     /// # Errors
     ///
@@ -315,11 +315,11 @@ impl Protocol for Watched {
 }
 
 impl TransferClient {
-    /// Sends a message in the tutorial's format. That it was sent says nothing of its arrival.
+    /// Sends a message in the tutorial's format, which cannot report whether it arrived.
     ///
     /// # Errors
     ///
-    /// A message that the format cannot say: of nothing, of unknown length. The socket's.
+    /// A message that the format cannot represent (empty, or of unknown length); the socket's errors.
     pub fn send_plain(
         &self,
         source: Box<dyn Source>,

@@ -11,19 +11,19 @@ use crate::error::Result;
 use crate::proto::Exchange;
 use crate::socket::SocketOptions;
 
-/// A connected UDP socket: what others send it never sees, what the network refuses (ICMP)
-/// it reports. One thread may send while another receives.
+/// A connected UDP socket: it receives only from its peer, and reports ICMP errors. One thread may
+/// send while another receives.
 #[derive(Debug)]
 pub struct UdpClient(Driver);
 
-/// What came back for a request.
+/// The reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The datagram.
     pub data: Vec<u8>,
-    /// From before the request was sent until the reply was here.
+    /// The time from before the send until after the receive.
     pub rtt: Duration,
-    /// It is what was expected.
+    /// True: it equals the expected data.
     pub is_right: bool,
 }
 
@@ -38,7 +38,7 @@ impl UdpClient {
         Driver::connect(host, port, family, options).map(Self)
     }
 
-    /// Who talks to whom.
+    /// Both addresses.
     pub fn ends(&self) -> &Ends {
         self.0.ends()
     }
@@ -47,8 +47,8 @@ impl UdpClient {
     ///
     /// # Errors
     ///
-    /// Refused by the peer's host (of an earlier datagram), no route, too long, no room in
-    /// time.
+    /// The peer's host refused an earlier datagram; no route; the datagram is too long; no room in
+    /// the send buffer in time.
     pub fn send(&self, data: &[u8], patience: Patience<'_>) -> Result<()> {
         self.run(Exchange::send(Driver::to_peer(), data), patience)?;
         Ok(())
@@ -58,18 +58,18 @@ impl UdpClient {
     ///
     /// # Errors
     ///
-    /// Refused by the peer's host, nothing in time.
+    /// The peer's host refused a datagram; none arrived in time.
     pub fn receive(&self, patience: Patience<'_>) -> Result<Vec<u8>> {
         let received = self.run(Exchange::receive(Driver::to_peer()), patience)?;
         Ok(received.0)
     }
 
-    /// Drops what has come already, sends one datagram and takes the next one as its reply,
-    /// whether that is the expected one or not.
+    /// Drops datagrams that have arrived already, sends one, and takes the next one as its reply,
+    /// whether it is the expected one or not.
     ///
-    /// Echo has no numbers by which a reply says what it answers. What came before the
-    /// request cannot be its reply and is dropped; a late reply that comes during the wait
-    /// cannot be told from the right one.
+    /// Echo has no numbers that say which request a reply answers. Datagrams that arrived before
+    /// the request cannot be its reply and are dropped. A late reply to an earlier request that
+    /// arrives during the wait cannot be distinguished from the right one.
     ///
     /// # Errors
     ///

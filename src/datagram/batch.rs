@@ -1,21 +1,21 @@
-//! What came: the datagrams of one receive, where the kernel put them, or copies that were
-//! held back.
+//! Received datagrams: those of one receive, where the kernel put them, or copies that were
+//! delayed.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Received, Transmit};
 use crate::books::DropReason;
 
-/// What one receive brought into one slot, and what is to become of it.
+/// The message of one slot, and the decision about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
-    /// What came.
+    /// The received message.
     pub came: Received,
-    /// So many of its first bytes are to be answered; `None`: nothing is.
+    /// How many of its bytes are to be answered, from the first on; `None`: none.
     pub admitted_bytes: Option<usize>,
-    /// Why the rest is not.
+    /// Why the rest is not answered.
     pub dropped: Option<DropReason>,
-    /// The hop limit that its replies are to have; 0: the socket's own.
+    /// The hop limit of its replies; 0: the socket's own.
     pub reply_hop_limit: u8,
 }
 
@@ -40,12 +40,12 @@ impl Message {
     }
 }
 
-/// A datagram that was held back.
+/// A delayed datagram.
 #[derive(Debug, Clone)]
 pub struct Copied {
     /// Its bytes.
     pub data: Vec<u8>,
-    /// How it came, as a message by itself.
+    /// Its message, as if it had come alone.
     pub message: Message,
 }
 
@@ -70,7 +70,7 @@ enum Content<'a> {
     Copies(&'a [Copied]),
 }
 
-/// Datagrams to be answered, in the order in which they came.
+/// Datagrams to be answered, in the order in which they were received.
 #[derive(Clone, Copy)]
 pub struct Batch<'a> {
     content: Content<'a>,
@@ -78,15 +78,15 @@ pub struct Batch<'a> {
     taken: usize,
 }
 
-/// One datagram, or several of one peer that came in one read (UDP_GRO) and have one length,
-/// but the last, which may be shorter.
+/// One datagram, or a train: several of one peer, received in one read (UDP_GRO), all of one length
+/// except the last, which may be shorter.
 #[derive(Debug, Clone, Copy)]
 pub struct Datagram<'a> {
-    /// How it came.
+    /// Its message.
     pub message: &'a Message,
     /// The bytes.
     pub data: &'a [u8],
-    /// The length of each but the last, where they are several; 0: it is one.
+    /// Of a train, the length of each but the last; 0 for a single datagram.
     pub segment_bytes: usize,
     place: Option<(u16, u32)>,
 }
@@ -94,7 +94,7 @@ pub struct Datagram<'a> {
 /// Where the bytes of what is sent lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In the slot into which they came, from this offset on.
+    /// In the slot that received them, from this offset on.
     Slot(u16, u32),
     /// In the outbox, from this offset on.
     Page(u32),
@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Without so many more of its datagrams.
+    /// The batch without its next `taken` datagrams.
     #[must_use]
     pub fn without(self, taken: usize) -> Self {
         Self {
@@ -196,12 +196,12 @@ impl<'a> Datagram<'a> {
         self.place.map(|(slot, offset)| Place::Slot(slot, offset))
     }
 
-    /// Who sent it; an address that is none where the kernel gave none.
+    /// The sender; an invalid address if the kernel gave none.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.message.came.source.to_std()
     }
 
-    /// The address that it was sent to, where the socket says.
+    /// The address that it was sent to, if the socket reports it.
     pub fn local_ip(&self) -> Option<IpAddr> {
         self.message.came.destination.ip()
     }

@@ -1,4 +1,4 @@
-//! Datagrams as protocols see them: what came ([`Batch`]) and what goes ([`Outbox`]). No I/O.
+//! Datagrams as protocols see them: received ([`Batch`]) and to be sent ([`Outbox`]). No I/O.
 
 mod batch;
 mod outbox;

@@ -1,4 +1,4 @@
-//! What goes: replies and what is sent unasked, and the count of what is not answered.
+//! Datagrams to send, replies and others, and the count of requests that are not answered.
 
 use super::{Datagram, Place, RawAddress, Slots, Transmit};
 use crate::books::DropReason;
@@ -8,13 +8,13 @@ use crate::guard::Policy;
 /// One send, or a train of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Whom it goes to.
+    /// Its destination.
     pub transmit: Transmit,
     /// Where its bytes lie.
     pub place: Place,
-    /// How many they are.
+    /// The number of bytes.
     pub length: usize,
-    /// The length of each of its datagrams but the last, where they are several; else 0.
+    /// Of a train, the length of each datagram but the last; else 0.
     pub segment_bytes: usize,
     /// Why it was not sent, or not all of it.
     pub failed: Option<DropReason>,
@@ -56,13 +56,19 @@ const MAX_DATAGRAM_BYTES: usize = 65_527;
 const PAGE_BYTES: usize = 256 * 1024;
 const PAGE_ENTRIES: usize = 1024;
 
-/// Where a reply goes that is made later than its batch, and how long its request was.
+/// What each datagram of several costs on the wire beside its bytes: UDP's header and that of IPv6,
+/// which is the longer one.
+const HEADER_BYTES: usize = 48;
+
+/// The destination of a reply that is made after its batch, and the length of its request.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
-    /// Whom the reply goes to.
+    /// The destination of the reply.
     pub transmit: Transmit,
     /// The bytes of the request.
     pub request_bytes: usize,
+    /// The bytes that it was answered with already, with their headers.
+    pub replied_bytes: usize,
 }
 
 impl From<&Datagram<'_>> for Asker {
@@ -70,11 +76,12 @@ impl From<&Datagram<'_>> for Asker {
         Self {
             transmit: datagram.message.reply(),
             request_bytes: datagram.data.len(),
+            replied_bytes: 0,
         }
     }
 }
 
-/// What goes, in the order in which it was put in.
+/// Datagrams to send, in order.
 #[derive(Default)]
 pub struct Outbox {
     entries: Vec<Entry>,
@@ -86,7 +93,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// One that lets replies be as long as this policy says.
+    /// An outbox whose replies are limited by this policy.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -100,7 +107,7 @@ impl Outbox {
         self.copies = copies;
     }
 
-    /// The same bytes back to their sender, from where they lie.
+    /// Sends the datagram back to its sender, from where its bytes lie.
     #[inline]
     pub fn echo(&mut self, datagram: &Datagram<'_>) {
         if self.copies > 1 && !self.may_reply(&datagram.into(), datagram.data.len()) {
@@ -119,7 +126,7 @@ impl Outbox {
         });
     }
 
-    /// Other bytes back to who asked, unless they are too many for that.
+    /// Sends other bytes to the sender of a request, unless the amplification guard forbids it.
     pub fn reply(&mut self, asker: &Asker, data: &[u8]) {
         let peer = &asker.transmit.to;
         if data.len() > MAX_DATAGRAM_BYTES {
@@ -131,8 +138,17 @@ impl Outbox {
         self.push(asker.transmit, data);
     }
 
+    /// Sends one of several replies; the request stays open. It is counted as produced, because the
+    /// last reply counts as the request's.
+    pub fn reply_more(&mut self, asker: &mut Asker, data: &[u8]) {
+        self.tally.add(Count::ProducedPackets, 1);
+        self.reply(asker, data);
+        asker.replied_bytes += data.len() + HEADER_BYTES;
+    }
+
     fn may_reply(&self, asker: &Asker, reply_bytes: usize) -> bool {
         let request_bytes = asker.request_bytes;
+        let reply_bytes = reply_bytes.saturating_add(asker.replied_bytes);
         let allows = |ip| {
             self.policy
                 .allows_reply(ip, request_bytes, reply_bytes, self.copies)
@@ -140,14 +156,14 @@ impl Outbox {
         asker.transmit.to.ip().is_some_and(allows)
     }
 
-    /// A datagram that is nobody's reply.
+    /// Sends a datagram that is not a reply.
     pub fn send(&mut self, transmit: Transmit, data: &[u8]) {
         self.tally.add(Count::ProducedPackets, 1);
         self.push(transmit, data);
     }
 
-    /// A train of datagrams that are nobody's replies: `write` appends them, each of
-    /// `segment_bytes` but the last, which may be shorter. Nothing is sent where it appends nothing.
+    /// Sends a train of datagrams that are not replies. `write` appends them, each of
+    /// `segment_bytes` except the last, which may be shorter. If it appends nothing, nothing is sent.
     pub fn send_train(
         &mut self,
         transmit: Transmit,
@@ -171,7 +187,7 @@ impl Outbox {
         });
     }
 
-    /// Counts a datagram as taken in: it is not answered by itself.
+    /// Counts a datagram as consumed: it gets no reply of its own.
     pub fn consume(&mut self, _: &Datagram<'_>) {
         self.tally.add(Count::ConsumedPackets, 1);
     }
@@ -198,7 +214,7 @@ impl Outbox {
         self.tally.drop(reason, packets, peer);
     }
 
-    /// Counts an entry as an error reply, too.
+    /// Also counts the entry as an error reply.
     pub fn count_error_reply(&mut self) {
         self.tally.add(Count::ErrorReplies, 1);
     }
@@ -208,12 +224,12 @@ impl Outbox {
         self.page.len() >= PAGE_BYTES || self.entries.len() >= PAGE_ENTRIES
     }
 
-    /// Whether there is nothing to be sent.
+    /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What is to be sent.
+    /// The datagrams to send.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -265,5 +281,36 @@ impl Outbox {
             self.page.clear();
             self.page.shrink_to(2 * PAGE_BYTES);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    /// How many replies of so many bytes each a request of 100 bytes from there may have.
+    fn replies(peer: &str, length: usize) -> usize {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let mut asker = Asker {
+            transmit: Transmit::to(RawAddress::from(peer)),
+            request_bytes: 100,
+            replied_bytes: 0,
+        };
+        let mut out = Outbox::new(Policy::default());
+        for _ in 0..50 {
+            out.reply_more(&mut asker, &vec![0; length]);
+        }
+        assert_eq!(out.tally.count(Count::ProducedPackets), 50);
+        out.entries().len()
+    }
+
+    #[test]
+    fn several_replies_together_amplify_no_more_than_one() {
+        assert_eq!(replies("127.0.0.1:4000", 100), 50);
+        // Three times 128 bytes on the wire, of which each takes 128, or 148 where it counts.
+        assert_eq!(replies("192.0.2.1:4000", 100), 2);
+        assert_eq!(replies("[2001:db8::1]:4000", 100), 3);
+        assert!(replies("192.0.2.1:4000", 0) <= 10);
     }
 }

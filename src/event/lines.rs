@@ -98,6 +98,7 @@ impl<T: Default> Cell<T> {
             level: line.level,
             name: line.name,
             text: line.text,
+            parts: vec![("left_out_lines", left_out.into())],
         };
         self.observer.event(time_ns, what)
     }

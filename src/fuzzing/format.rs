@@ -5,8 +5,8 @@ use crate::unpack::{Code, Layout, MAX_FIELDS, MAX_RECORD_BYTES, Value};
 /// Records longer than this are only refused, not decoded: a fuzzer lives by many tries.
 const DECODED_BYTES: usize = 1 << 12;
 
-/// A format's length (2 bytes), the format, and a record's bytes; whatever is no UTF-8 in
-/// the format, is no format.
+/// A format's length (2 bytes), the format, and a record's bytes; a format that is not
+/// UTF-8 is skipped.
 pub fn format_and_record(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let length = usize::from(u16::from_le_bytes(*length));

@@ -1,4 +1,4 @@
-//! Who may ask at all: `allow` and `deny`, networks in CIDR notation.
+//! Which sources are answered at all: `allow` and `deny`, networks in CIDR notation.
 //!
 //! An IPv4-mapped IPv6 address (what a dual-stack socket reports for an IPv4 peer) is judged
 //! as the IPv4 address that it is, and a network of such addresses as the IPv4 network.
@@ -31,7 +31,7 @@ impl Network {
         if prefix > most {
             let family = if most == 32 { "IPv4" } else { "IPv6" };
             let subject = format!("network {address}/{prefix}");
-            let rule = format!("a prefix of {family} has 0 to {most} bits");
+            let rule = format!("an {family} prefix has 0 to {most} bits");
             return Err(Error::argument("use", subject, rule));
         }
         let address = match address {
@@ -47,8 +47,8 @@ impl Network {
         Ok(Self { address, prefix })
     }
 
-    /// True for an address of this network. Both are taken as they are: see [`Network::new`]
-    /// for IPv4 within IPv6.
+    /// True for an address of this network. IPv4-mapped addresses are not converted here, but in
+    /// [`Network::new`].
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
@@ -81,8 +81,8 @@ fn bits(address: IpAddr) -> u8 {
 impl FromStr for Network {
     type Err = Error;
 
-    /// `192.0.2.0/24`, `2001:db8::/32`, or an address alone, which is a network of one.
-    /// Bits beyond the prefix are cleared, as `ip route` and packet filters do.
+    /// `192.0.2.0/24`, `2001:db8::/32`, or an address alone, which is a network of one. Bits
+    /// beyond the prefix are refused: `10.0.0.1/24` may mean one address or 256.
     fn from_str(text: &str) -> Result<Self> {
         let malformed = |reason: &str| {
             Error::argument("use", format!("network {text:?}"), reason)
@@ -102,7 +102,15 @@ impl FromStr for Network {
                 .map_err(|_| malformed("a prefix has 0 to 32 bits, or 128 with IPv6"))?,
             Some(_) => return Err(malformed("a prefix is a number of bits")),
         };
-        Self::new(address, prefix)
+        let network = Self::new(address, prefix)
+            .map_err(|_| malformed("a prefix has 0 to 32 bits, or 128 with IPv6"))?;
+        let whole = Self::new(address, bits(address))?;
+        if whole.address != network.address {
+            let way_out = format!("write {network}, or {} for that address", whole.address);
+            let reason = format!("bits are set behind its prefix /{}", network.prefix);
+            return Err(Error::argument("use", format!("network {text:?}"), reason).or(way_out));
+        }
+        Ok(network)
     }
 }
 
@@ -120,7 +128,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// `None` where everybody may ask.
+    /// `None` where all sources are answered.
     pub(crate) fn new(allow: &[Network], deny: &[Network]) -> Option<Self> {
         if allow.is_empty() && deny.is_empty() {
             return None;
@@ -131,8 +139,8 @@ impl Access {
         })
     }
 
-    /// Whether this plain address may ask: on the first list, if there is one, and not on
-    /// the second.
+    /// Whether this plain address is answered: `allow` names it or is empty, and `deny` does not
+    /// name it.
     pub(crate) fn admits(&self, ip: IpAddr) -> bool {
         !self.deny.contains(ip) && self.allow.as_ref().is_none_or(|allow| allow.contains(ip))
     }
@@ -197,13 +205,13 @@ mod tests {
     fn reads_what_people_write_and_says_it_plainly() {
         for (text, wanted) in [
             ("192.0.2.0/24", "192.0.2.0/24"),
-            ("192.0.2.77/24", "192.0.2.0/24"),
             ("192.0.2.1", "192.0.2.1/32"),
             ("0.0.0.0/0", "0.0.0.0/0"),
-            ("2001:DB8::1/32", "2001:db8::/32"),
+            ("2001:DB8::/32", "2001:db8::/32"),
             ("::1", "::1/128"),
             ("::/0", "::/0"),
-            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("10.0.0.1/32", "10.0.0.1/32"),
             ("::ffff:10.1.2.3", "10.1.2.3/32"),
         ] {
             assert_eq!(network(text).to_string(), wanted);
@@ -229,6 +237,19 @@ mod tests {
         ] {
             let error = text.parse::<Network>().unwrap_err();
             assert!(error.is_argument(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bits_behind_the_prefix_are_refused_with_both_ways_out() {
+        for (text, network, address) in [
+            ("10.0.0.1/24", "10.0.0.0/24", "10.0.0.1"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8", "10.1.2.3"),
+            ("2001:db8::1/32", "2001:db8::/32", "2001:db8::1"),
+        ] {
+            let told = text.parse::<Network>().unwrap_err().to_string();
+            let way_out = format!("; write {network}, or {address} for that address");
+            assert!(told.ends_with(&way_out), "{told}");
         }
     }
 

@@ -1,24 +1,23 @@
 //! How much a reply may be, given the request.
 //!
-//! Whoever forges a source has us send to it; what goes there must be worth no forger's
-//! while. RFC 9000 §8.1 bounds it by three times what came, for as long as the source is
-//! not known to be real, which in UDP without a handshake is always. Echo itself is 1.0.
+//! A forger can have us send replies to the source that it claims. RFC 9000 §8.1 limits them to
+//! three times the bytes that came, as long as the source may be forged. In UDP without a handshake
+//! it always may be. The factor of an echo is 1.
 
 use std::net::IpAddr;
 
 use super::Policy;
 use crate::address::is_loopback;
 
-/// Off loopback, unless said otherwise.
+/// Beyond loopback, by default.
 const DEFAULT_MOST: f64 = 3.0;
 
-/// What IPv4 (RFC 791) or IPv6 (RFC 8200), and UDP (RFC 768), put before a datagram's bytes.
+/// Length of the headers of IPv4 (RFC 791) or IPv6 (RFC 8200), and of UDP (RFC 768).
 fn header_bytes(ip: IpAddr) -> usize {
     8 + if ip.is_ipv4() { 20 } else { 40 }
 }
 
-/// Whether `policy` lets a request of so many bytes from `source` (a plain address: IPv4 is
-/// not mapped) be answered with so many. Both are counted as they are on the wire.
+/// See [`Policy::allows_reply`].
 pub(super) fn allows(
     policy: &Policy,
     source: IpAddr,
@@ -26,7 +25,7 @@ pub(super) fn allows(
     reply_bytes: usize,
     copies: usize,
 ) -> bool {
-    // Nothing gained, nothing to count.
+    // An echo, or less.
     if reply_bytes <= request_bytes && copies <= 1 {
         return true;
     }

@@ -1,16 +1,16 @@
 //! Datagrams that go round and round between this server and another one, or another echo.
 //!
-//! One forged datagram is enough to start that (CVE-1999-0103, CVE-2024-2169). Two bounds hold
-//! for whatever goes round, and neither depends on telling a loop from a client:
+//! One forged datagram is enough to start that (CVE-1999-0103, CVE-2024-2169). Two bounds hold,
+//! and neither has to tell a loop from a client:
 //!
 //! 1. Each reply has a smaller hop limit than its request (`hops.rs`), so between two servers
-//!    that do this all ends within 64 rounds, on loopback as well.
-//! 2. An echo that does not protect itself starts with a hop limit of its own, and so does
-//!    what a router rewrites. Off loopback, of datagrams that a peer was sent before only so
-//!    many are answered (`repeats.rs`).
+//!    that do this a loop ends within 64 rounds, on loopback as well.
+//! 2. An echo that does not protect itself starts each datagram with a hop limit of its own, and
+//!    some routers rewrite hop limits. So beyond loopback a few of the datagrams that repeat a reply
+//!    are not answered (`repeats.rs`).
 //!
 //! Rule 1: memory is bounded by constants, whatever comes.
-//! Rule 2: time is handed in, and is asked for only where somebody repeats what it was sent.
+//! Rule 2: the time is handed in, and is asked for only where a peer repeats a reply.
 
 use super::hops::{self, Terms};
 use super::peers::Peers;
@@ -22,10 +22,10 @@ use crate::sys::RawAddress;
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) source: &'a RawAddress,
-    /// With which it came; 0: the system does not say.
+    /// The hop limit with which it came; 0: the system does not say.
     pub(super) hop_limit: u8,
     pub(super) data: &'a [u8],
-    /// Where the bytes are several datagrams, the length of each but the last; else 0.
+    /// Length of each datagram but the last where the receive holds several; otherwise 0.
     pub(super) segment_bytes: usize,
 }
 
@@ -37,7 +37,28 @@ pub(super) struct Finding {
     /// How many of its datagrams are not to be answered.
     pub(super) left_out: u64,
     /// Why not.
-    pub(super) reason: Option<DropReason>,
+    pub(super) cause: Option<Cause>,
+}
+
+/// Why a datagram is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A reply needs a smaller hop limit, and there is none.
+    NoHopsLeft,
+    /// It repeats a reply, and its peer's hop limits vary: for a server whose replies may all
+    /// start with the same one (`hops.rs`, rule 4).
+    HopLimitsVary,
+    /// It repeats a reply: one of the few that are left out (`repeats.rs`).
+    Repeats,
+}
+
+impl Cause {
+    pub(super) fn reason(self) -> DropReason {
+        match self {
+            Cause::NoHopsLeft | Cause::HopLimitsVary => DropReason::EchoLoop,
+            Cause::Repeats => DropReason::Repeated,
+        }
+    }
 }
 
 impl Finding {
@@ -45,7 +66,7 @@ impl Finding {
         Self {
             reply_hop_limit,
             left_out: 0,
-            reason: None,
+            cause: None,
         }
     }
 }
@@ -58,7 +79,7 @@ pub(super) struct Loops {
     terms: [Terms; 2],
     own_hop_limits: [u8; 2],
     copies: usize,
-    /// What comes is what is sent back, unless told otherwise.
+    /// Replies are their request's own bytes.
     answers_alike: bool,
 }
 
@@ -75,8 +96,8 @@ impl Loops {
         }
     }
 
-    /// From now on a request has up to `copies` replies, which are its own bytes if `alike`;
-    /// if they are not, each is told: [`Loops::sent`].
+    /// From now on a request has up to `copies` replies. If `alike`, they are the request's own
+    /// bytes; otherwise each is told by [`Loops::sent`].
     pub(super) fn answers(&mut self, copies: usize, alike: bool) {
         (self.copies, self.answers_alike) = (copies, alike);
     }
@@ -91,12 +112,14 @@ impl Loops {
             .map(|own| Terms::new(own, copies, random));
     }
 
-    /// Looks at a receive of so many datagrams.
+    /// Looks at a receive of `datagrams`. `limit` says how many of them the rates let through; it is
+    /// called unless none of them is answered anyway.
     #[inline]
     pub(super) fn examine(
         &mut self,
         seen: &Seen<'_>,
         datagrams: u64,
+        limit: impl FnOnce() -> u64,
         mut now: impl FnMut() -> Millis,
     ) -> Finding {
         let (peer, forgotten) = self.peers.of(seen.source);
@@ -118,25 +141,23 @@ impl Loops {
         if repeats > 0 && is_new {
             peer.hops.forget();
         }
-        let ended = Finding {
+        let ended = |cause| Finding {
             reply_hop_limit: 0,
             left_out: datagrams,
-            reason: Some(DropReason::EchoLoop),
+            cause: Some(cause),
         };
         let finding = match seen.hop_limit {
             0 => Finding::answer(0),
             came => match peer.hops.answer(came, terms, &mut now) {
                 Some(left) => Finding::answer(left),
-                None => return ended,
+                None => return ended(Cause::NoHopsLeft),
             },
         };
-        if repeats == 0 {
-            return finding;
+        if repeats > 0 && terms.are_short() && peer.hops.are_varied() {
+            return ended(Cause::HopLimitsVary);
         }
-        if terms.are_short() && peer.hops.are_varied() {
-            return ended;
-        }
-        if peer.is_loopback {
+        let limited = limit();
+        if repeats == 0 || peer.is_loopback {
             return finding;
         }
         let allowance = if is_new {
@@ -144,19 +165,24 @@ impl Loops {
         } else {
             &mut peer.allowance
         };
-        let left_out = if self.copies > 1 {
-            allowance.take_copied(repeats, now())
-        } else {
-            allowance.take(repeats, now())
+        // At least as many as really are answered.
+        let answered = repeats.min(limited);
+        if answered < repeats && self.copies == 1 {
+            allowance.refused();
+        }
+        let left_out = match answered {
+            0 => 0,
+            _ if self.copies > 1 => allowance.take_copied(answered, now()),
+            _ => allowance.take(answered, now()),
         };
         Finding {
             left_out,
-            reason: (left_out > 0).then_some(DropReason::Repeated),
+            cause: (left_out > 0).then_some(Cause::Repeats),
             ..finding
         }
     }
 
-    /// Such bytes are sent to somebody, where they are not what came.
+    /// A reply with these bytes is sent, which are not those of its request.
     pub(super) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
         let is_short = self.terms.iter().any(Terms::are_short);
         if is_short || !to.ip().is_some_and(crate::address::is_loopback) {
@@ -166,7 +192,7 @@ impl Loops {
     }
 }
 
-/// What replies start with where nothing else is known.
+/// Hop limit of replies where nothing else is known.
 pub(super) const MOST: u8 = hops::MOST;
 
 fn datagrams_of<'a>(seen: &Seen<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {

@@ -29,6 +29,13 @@ fn address(text: &str) -> RawAddress {
     RawAddress::from(text.parse::<SocketAddr>().unwrap())
 }
 
+impl Loops {
+    /// Where no rate limit refuses anything.
+    fn look(&mut self, seen: &Seen<'_>, datagrams: u64, now: impl FnMut() -> Millis) -> Finding {
+        self.examine(seen, datagrams, || datagrams, now)
+    }
+}
+
 const A: usize = 0;
 
 /// How one of the two ends answers.
@@ -75,6 +82,8 @@ struct Network {
     addresses: [RawAddress; 2],
     routers: u8,
     rewrites: Option<u8>,
+    /// A rate limit refuses one in so many; 0: there is none.
+    refuses: u64,
     /// Losses in a thousand, and the round trip with its spread.
     loss: u64,
     delay_us: (u64, u64),
@@ -93,6 +102,7 @@ impl Network {
             addresses: [address("192.0.2.1:7"), address("198.51.100.2:7")],
             routers: 0,
             rewrites: None,
+            refuses: 0,
             loss: 0,
             delay_us: (100, 0),
             dice: Dice(seed),
@@ -173,8 +183,10 @@ impl Network {
                     data: &datagram.data,
                     segment_bytes: 0,
                 };
-                let finding = loops.examine(&seen, 1, || (self.now_us / 1000) as Millis);
-                if finding.left_out > 0 {
+                let is_refused = self.refuses > 0 && self.dice.roll(self.refuses) == 0;
+                let now = || (self.now_us / 1000) as Millis;
+                let finding = loops.examine(&seen, 1, || u64::from(!is_refused), now);
+                if finding.left_out > 0 || is_refused {
                     return;
                 }
                 (finding.reply_hop_limit, *copies)
@@ -360,13 +372,13 @@ proptest! {
                 if let Some(other) = others.get(dice.roll(200) as usize) {
                     let hop_limit = 1 + dice.roll(255) as u8;
                     let seen = Seen { source: other, hop_limit, data: b"forged", segment_bytes: 0 };
-                    loops.examine(&seen, 1, || number);
+                    loops.look(&seen, 1, || number);
                 }
             }
             let data = number.to_be_bytes();
             let seen = Seen { source: &client, hop_limit: own - routers, data: &data, segment_bytes: 0 };
-            let finding = loops.examine(&seen, 1, || number);
-            prop_assert_eq!(finding.reason, None);
+            let finding = loops.look(&seen, 1, || number);
+            prop_assert_eq!(finding.cause, None);
             prop_assert!(finding.reply_hop_limit > routers);
         }
     }
@@ -410,6 +422,34 @@ fn f17_whoever_starts_it_again_gets_no_more_for_each() {
     assert!(network.answered[A] <= 4 * u64::from(REPEATS));
 }
 
+#[test]
+fn f17_beyond_a_rate_limit_the_bound_is_the_same() {
+    // What the limit refuses ends: the count towards the next that is left out starts again.
+    for (refuses, seed) in [
+        (100, 1),
+        (20_000, 2),
+        (60_000, 3),
+        (60_000, 4),
+        (500_000, 5),
+    ] {
+        let mut network = Network::new([End::ours(), End::Plain(64)], seed);
+        network.refuses = refuses;
+        // Slower than the rate that has a rule of its own.
+        network.delay_us = (2_000, 100);
+        for number in 0..5 {
+            network.forge(A, 64, 20);
+            // The forger goes on, and does not wait for the end.
+            while network.answered[A] < 30_000 * (number + 1) && network.step() {}
+        }
+        network.end(1_000_000).unwrap();
+        let answered = network.answered[A];
+        assert!(
+            answered <= 5 * u64::from(REPEATS),
+            "1 in {refuses}: {answered}"
+        );
+    }
+}
+
 /// What a client gets back that asks the same each time, `window` at once.
 fn repeating(window: u64, per_ms: u64, ms: u32) -> (u64, u64) {
     let mut loops = Loops::new([64; 2]);
@@ -426,7 +466,7 @@ fn repeating(window: u64, per_ms: u64, ms: u32) -> (u64, u64) {
                     segment_bytes: 0,
                 };
                 asked += 1;
-                lost += loops.examine(&seen, 1, || now).left_out;
+                lost += loops.look(&seen, 1, || now).left_out;
             }
         }
     }
@@ -459,7 +499,7 @@ fn on_loopback_whoever_repeats_loses_nothing() {
             data: b"ping",
             segment_bytes: 0,
         };
-        let finding = loops.examine(&seen, 1, || panic!("nobody asks for the time"));
+        let finding = loops.look(&seen, 1, || panic!("nobody asks for the time"));
         assert_eq!(finding, Finding::answer(63));
     }
 }
@@ -479,7 +519,7 @@ fn each_datagram_of_a_train_counts() {
     let repeats = |loops: &mut Loops| {
         let mut asked = 0;
         loops.begin();
-        loops.examine(&seen, 11, || {
+        loops.look(&seen, 11, || {
             asked += 1;
             0
         });
@@ -513,7 +553,7 @@ fn what_is_sent_instead_is_what_counts() {
             data,
             segment_bytes: 0,
         };
-        loops.examine(&seen, 1, || {
+        loops.look(&seen, 1, || {
             times += 1;
             0
         });
@@ -547,7 +587,7 @@ fn crowd(others: u32, is_ours: bool, most: u64) -> (u64, usize) {
                 data: b"to all",
                 segment_bytes: 0,
             };
-            let finding = loops.examine(&seen, 1, now);
+            let finding = loops.look(&seen, 1, now);
             if finding.left_out > 0 {
                 continue;
             }
@@ -590,8 +630,8 @@ fn a_client_whose_datagrams_differ_in_their_middle_does_not_repeat_itself() {
             data: &data,
             segment_bytes: 0,
         };
-        let finding = loops.examine(&seen, 1, || number / 100);
-        assert_eq!(finding.reason, None, "{number}");
+        let finding = loops.look(&seen, 1, || number / 100);
+        assert_eq!(finding.cause, None, "{number}");
     }
 }
 
@@ -607,6 +647,6 @@ fn each_family_has_the_hop_limit_of_its_own() {
             data: b"",
             segment_bytes: 0,
         };
-        assert_eq!(loops.examine(&seen, 1, || 0), Finding::answer(wanted));
+        assert_eq!(loops.look(&seen, 1, || 0), Finding::answer(wanted));
     }
 }

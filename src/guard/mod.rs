@@ -1,4 +1,4 @@
-//! WHETHER to answer. One file a protection, one drop reason each.
+//! WHETHER to answer. One file per protection, each with its drop reason.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,14 @@ mod hops;
 mod loops;
 mod peers;
 mod ports;
+mod protocol;
 mod rates;
 mod repeats;
 pub(crate) mod sources;
 mod watch;
 
 pub(crate) use connections::{Connections, Refusal};
+pub use protocol::Protocol;
 pub(crate) use rates::Rates;
 pub(crate) use watch::Guard;
 
@@ -29,17 +31,18 @@ pub struct Network {
     pub prefix: u8,
 }
 
-/// So many a second on average, so many at once: a token bucket (RFC 2697).
+/// A limit of datagrams or connections per second on average, and of how many at once: a token
+/// bucket (RFC 2697).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Tokens a second, more than 0.
+    /// Tokens per second, more than 0.
     pub per_second: f64,
-    /// Tokens that an untouched bucket holds, at least 1.
+    /// Tokens in a full bucket, at least 1.
     pub burst: u32,
 }
 
-/// Who is counted as one: an IPv4 address, or an IPv6 /64, which is what one user has
-/// (RFC 6177). The family (0: nobody) and the bits.
+/// What is counted as one client: an IPv4 address or an IPv6 /64, which is what one user has
+/// (RFC 6177). The family (0: none) and the bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Source(u8, u64);
 
@@ -53,35 +56,39 @@ impl Source {
     }
 }
 
-/// Which protections a server has. Those that do not say otherwise are on by default.
+/// Which protections a server has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Only these may ask; empty: anyone. Off by default.
+    /// Only these networks are answered; empty, the default: all.
     pub allow: Vec<Network>,
-    /// These may not, even where `allow` names them. Off by default.
+    /// These networks are not answered, even where `allow` names them. Default: none.
     pub deny: Vec<Network>,
-    /// UDP: answers also to source ports below 1024, 2049 and 11211 off loopback, whose owner
-    /// may be a service that answers back (CVE-2024-2169).
+    /// UDP: also answers source ports below 1024, 2049 and 11211 beyond loopback. Services that
+    /// answer back have such ports (CVE-2024-2169). Default: off.
     pub answer_service_ports: bool,
-    /// UDP: ends what goes round and round between this server and another one. Replies have a
-    /// smaller hop limit than their requests, 120 at most; off loopback, of datagrams that a
-    /// peer was sent before, so many are answered as `docs/guards.md` says.
+    /// UDP: ends echo loops with other servers. Replies have a smaller hop limit than their
+    /// requests, at most 120; beyond loopback, a few of the datagrams that repeat a reply are not
+    /// answered: `docs/guards.md` says how many. Default: on.
     pub loop_guard: bool,
-    /// UDP: datagrams from one source, which is an IPv4 address or an IPv6 /64. Off by default.
+    /// UDP: datagrams that are answered per source, an IPv4 address or an IPv6 /64. Default: no
+    /// limit.
     pub rate_per_source: Option<Rate>,
-    /// UDP: datagrams from all sources together. Off by default.
+    /// UDP: datagrams that are answered in all. Default: no limit.
     pub rate_total: Option<Rate>,
-    /// UDP: how many times the bytes of a request on the wire a reply to it may be. By default
-    /// 3 (RFC 9000 §8.1), and for sources on loopback, which nobody outside can forge, any.
+    /// UDP: the longest reply, as a multiple of its request; both with their headers. Default: 3
+    /// (RFC 9000 §8.1), and no limit for sources on loopback, which nobody outside can forge.
     pub max_amplification: Option<f64>,
-    /// TCP: connections from one source at a time. `None`: [`Policy::CONNECTIONS_PER_SOURCE`]
-    /// off loopback, any number on it; 0: any number.
+    /// TCP: open connections per source; 0: no limit. `None`, the default:
+    /// [`Policy::CONNECTIONS_PER_SOURCE`] beyond loopback, no limit on it.
     pub connections_per_source: Option<usize>,
+    /// TCP: new connections per source. One beyond it is accepted and closed at once, as one
+    /// beyond `connections_per_source` is. Default: no limit.
+    pub connection_rate_per_source: Option<Rate>,
 }
 
 impl Policy {
-    /// Connections from one source off loopback, unless said otherwise: a load balancer's many
-    /// users may come from one address.
+    /// Connections per source beyond loopback by default. High, as a load balancer's users all
+    /// come from one address.
     pub const CONNECTIONS_PER_SOURCE: usize = 4096;
 
     /// Refuses what can never work.
@@ -94,25 +101,31 @@ impl Policy {
         for network in self.allow.iter().chain(&self.deny) {
             Network::new(network.address, network.prefix)?;
         }
-        if let Some(rate) = &self.rate_per_source {
-            rate.validate("rate_per_source")?;
-        }
-        if let Some(rate) = &self.rate_total {
-            rate.validate("rate_total")?;
+        for (name, rate) in [
+            ("rate_per_source", self.rate_per_source),
+            ("rate_total", self.rate_total),
+            (
+                "connection_rate_per_source",
+                self.connection_rate_per_source,
+            ),
+        ] {
+            rate.map_or(Ok(()), |rate| rate.validate(name))?;
         }
         match self.max_amplification {
             Some(most) if !(most >= 1.0 && most.is_finite()) => {
                 let subject = format!("max_amplification={most}");
-                let rule = "an echo is as long as its request, so it is 1 or more";
-                Err(Error::argument("set", subject, rule))
+                let rule = "it is a finite number, and at least 1, since an echo is as long as \
+                            its request";
+                let way_out = "leave it out for 3, or take 1e6 for no limit";
+                Err(Error::argument("set", subject, rule).or(way_out))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether a request of so many bytes from `source` (a plain address: IPv4 is not mapped)
-    /// may be answered with so many; both are counted as they are on the wire, with their
-    /// headers, the reply as often as it may go (see [`crate::impair`]). An echo always may.
+    /// Whether `max_amplification` allows `copies` replies of `reply_bytes` to a request of
+    /// `request_bytes` from `source`, which is a plain address: IPv4 is not mapped. Headers are
+    /// added to both. An echo is always allowed.
     pub fn allows_reply(
         &self,
         source: IpAddr,
@@ -135,6 +148,7 @@ impl Default for Policy {
             rate_total: None,
             max_amplification: None,
             connections_per_source: None,
+            connection_rate_per_source: None,
         }
     }
 }

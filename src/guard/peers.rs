@@ -1,11 +1,11 @@
-//! The peers that came of late, in a table that never grows.
+//! The peers that were seen last, in a table that never grows.
 //!
-//! Rule 1: an entry is one peer's, by its whole address: nobody is taken for somebody else.
-//! Rule 2: which peers meet in a set cannot be chosen: the hash has a random key.
-//! Rule 3: the peer that was longest away makes room, so whoever wants a peer forgotten has to
-//! send from about as many addresses as there are entries, within one round of that peer.
-//! Rule 4: what many peers send who take turns to be forgotten is bounded all together: what a
-//! new one repeats was sent to it before it was forgotten.
+//! Rule 1: an entry belongs to one peer, by its whole address, so peers are never mixed up.
+//! Rule 2: nobody can choose which peers share a set: the hash has a random key.
+//! Rule 3: the peer that was away longest makes room. To have a peer forgotten, a forger has to send
+//! from about as many addresses as there are entries, within one round of that peer.
+//! Rule 4: peers that take turns to be forgotten share one bound: a new peer that repeats a reply
+//! had an entry before.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -28,7 +28,7 @@ pub(super) struct Peer {
     /// On loopback nobody outside can forge a source.
     pub(super) is_loopback: bool,
     pub(super) is_v4: bool,
-    /// Nothing came of it since it has this entry.
+    /// Nothing has come from it since it got this entry.
     pub(super) is_new: bool,
     pub(super) hops: Hops,
     pub(super) allowance: Allowance,
@@ -54,7 +54,7 @@ pub(super) struct Peers {
     sets: Box<[[Peer; WAYS]]>,
     keys: [u64; 2],
     batch: u32,
-    /// What those have who were forgotten, all together.
+    /// The allowance of all peers that were forgotten.
     pub(super) forgotten: Allowance,
 }
 
@@ -76,7 +76,7 @@ impl Peers {
         self.batch = self.batch.wrapping_add(1);
     }
 
-    /// A number that nobody outside can foresee.
+    /// A number that cannot be guessed from outside.
     #[inline]
     pub(super) fn random(&self) -> u64 {
         // The constants of splitmix64: multiplied only once, its bits would change too seldom.
@@ -92,8 +92,8 @@ impl Peers {
         address.hash(self.keys) | 1
     }
 
-    /// The entry of a peer, which is a new one unless it came of late; and what those have
-    /// together who were forgotten.
+    /// The entry of a peer, a new one if it has none; and the allowance of those that were
+    /// forgotten.
     #[inline]
     pub(super) fn of(&mut self, address: &RawAddress) -> (&mut Peer, &mut Allowance) {
         let hash = self.hash(address);

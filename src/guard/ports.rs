@@ -1,9 +1,9 @@
 //! Source ports of services that answer whatever they get.
 //!
 //! A datagram with the forged source of a DNS, NTP or TFTP server is answered by that server,
-//! and its answer by us, for ever (CVE-2024-2169, VU#417980). Such services have ports below
-//! 1024; beyond those NFS and memcached do, which forgers like best. Clients ask from ports
-//! that the system picks (RFC 6335: 49152 and up, Linux 32768 and up), so they lose nothing.
+//! and its answer by us, for ever (CVE-2024-2169, VU#417980). Such services have ports below 1024,
+//! and NFS and memcached have 2049 and 11211. Clients lose nothing: the system picks their ports
+//! (RFC 6335: 49152 and up, Linux 32768 and up).
 
 use std::net::IpAddr;
 
@@ -12,14 +12,14 @@ use crate::address::is_loopback;
 /// NFS and memcached.
 const OTHERS: [u16; 2] = [2049, 11211];
 
-/// True for a port that is a service's, off loopback.
+/// True for a port that is a service's, unless it is on loopback.
 #[inline]
 pub(super) fn may_be_service(port: u16) -> bool {
     port < 1024 || OTHERS.contains(&port)
 }
 
-/// True where a datagram from there is not answered: nobody outside can forge a source on
-/// loopback, so there every port is answered.
+/// True where a datagram of this source is not answered. On loopback every port is answered, as
+/// nobody outside can forge a source there.
 pub(super) fn is_service(ip: IpAddr, port: u16) -> bool {
     may_be_service(port) && !is_loopback(ip)
 }

@@ -1,17 +1,17 @@
-//! Token buckets: one a source, and one over all. Shared by the workers, without a lock.
+//! Token buckets: one per source, and one for all. The workers share them without a lock.
 //!
 //! A bucket is one number, the time at which it will be full again: the generic cell rate
 //! algorithm (ITU-T I.371, "virtual scheduling"), which is a token bucket that never has to
 //! be refilled, and is changed by one compare-and-swap.
 //!
 //! Rule 1: the table never grows. It is made once, for 65,536 sources: 1 MiB.
-//! Rule 2: forged sources cost those nothing who were known before them, and a newcomer as
-//! little as can be (`rates/total.rs` says how little). A source that has come back within
-//! [`ACTIVE`] keeps its entry, one that is known for [`KNOWN_FOR`]; where a set of entries is
-//! full of such sources, newcomers take turns at the one seen longest ago.
-//! Rule 3: who shares an entry cannot be chosen: the hash has a random key, and an entry is
-//! found by all 64 bits of it.
-//! Rule 4: time is given, never asked for; what is refused takes no token from anybody.
+//! Rule 2: a flood of forged sources costs known sources nothing, and new ones as little as
+//! possible (`rates/total.rs` says how little). A source that has come back within [`ACTIVE`]
+//! keeps its entry; a known source keeps it for [`KNOWN_FOR`]. In a set that is full of such
+//! sources, new ones take turns at the entry that was seen longest ago.
+//! Rule 3: nobody can choose which sources share an entry: the hash has a random key, and an
+//! entry is found by all 64 bits of it.
+//! Rule 4: the time is handed in. What a bucket refuses takes no token, from no other bucket either.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -25,11 +25,11 @@ use total::{Seen, Total};
 
 mod total;
 
-/// Places for sources, each with so many entries: a cache line of them.
+/// Sets of entries, and entries per set: a cache line of them.
 const SETS: usize = 1 << 14;
 const WAYS: usize = 4;
 
-/// For how long a source that was seen is expected back.
+/// A source that was seen is expected back within this time.
 const ACTIVE: Duration = Duration::from_secs(2);
 
 /// Times are counted in eighths of a nanosecond, so that a token at the highest rate still
@@ -37,19 +37,19 @@ const ACTIVE: Duration = Duration::from_secs(2);
 const UNITS_PER_NS: u64 = 8;
 const ACTIVE_UNITS: u64 = ACTIVE.as_nanos() as u64 * UNITS_PER_NS;
 
-/// A source that was away for less has come back: 8.6 s.
+/// A source that was away for less than this (8.6 s) has come back.
 const BACK: u64 = 1 << 36;
 
 /// A source that comes back in three slots of time in a row, while the total has enough for all,
-/// is known: that takes 4.3 s to 8.6 s. A flood has not enough for all, so it makes none of its
-/// sources known.
+/// is known: that takes 4.3 s to 8.6 s. During a flood the total is not enough for all, so a flood
+/// makes none of its sources known.
 const SLOT_BITS: u32 = 35;
 
-/// It is forgotten when it was away for so long: 69 s.
+/// A known source is forgotten when it was away for this long: 69 s.
 const KNOWN_FOR: u64 = 1 << 39;
 
-/// The moment at which a table is made. Not 0, so that what is taken from a time never
-/// makes it negative: a bucket fills within less.
+/// The moment at which a table is made. It is larger than the time in which a bucket fills, so
+/// that a difference of times is never negative.
 const START: u64 = 1 << 60;
 
 /// A moment on a table's own clock.
@@ -57,45 +57,52 @@ const START: u64 = 1 << 60;
 pub(crate) struct Moment(u64);
 
 impl Rate {
-    /// The most that a rate may be: a token a nanosecond.
+    /// The highest rate: a token per nanosecond.
     pub const MOST_PER_SECOND: f64 = 1e9;
 
     /// A bucket fills within this many seconds (some three years).
     const MOST_SECONDS: f64 = 1e8;
 
-    /// `per_second` tokens a second, and `burst` at once: by default what comes in a tenth
-    /// of a second, and not below 5. Whether that can be is for [`super::Policy::validate`]
-    /// to say.
+    /// `per_second` tokens per second, and `burst` at once: by default a tenth of `per_second`,
+    /// at least 5. [`super::Policy::validate`] refuses what cannot be.
     pub fn new(per_second: f64, burst: Option<u32>) -> Self {
         let burst = burst.unwrap_or_else(|| (per_second / 10.0).ceil().max(5.0) as u32);
         Self { per_second, burst }
     }
 
-    /// Refuses what no bucket can be made of.
+    /// Refuses a rate of which no bucket can be made; `name` is the rule's.
     pub(crate) fn validate(&self, name: &str) -> Result<()> {
-        let refuse = |rule: &str| {
-            let subject = format!("{name} of {}:{}", self.per_second, self.burst);
-            Err(Error::argument("set", subject, rule))
+        let (rate, burst) = (self.per_second, self.burst);
+        let refuse = |subject: String, rule: &str, way_out: &str| {
+            Err(Error::argument("set", subject, rule).or(way_out))
         };
-        if !(self.per_second > 0.0 && self.per_second <= Self::MOST_PER_SECOND) {
-            return refuse("it is more than 0 a second, and at most 1000000000");
+        if !(rate > 0.0 && rate <= Self::MOST_PER_SECOND) {
+            let rule = "a rate is more than 0 per second, and at most 1000000000";
+            return refuse(format!("{name}={rate}"), rule, "leave it out for no limit");
         }
-        if self.burst == 0 {
-            return refuse("a burst is 1 or more: a bucket of nothing lets nothing through");
+        if burst == 0 {
+            let subject = format!("the burst of {name}=0");
+            return refuse(subject, "that lets nothing through", "take 1 or more");
         }
-        if f64::from(self.burst) / self.per_second > Self::MOST_SECONDS {
-            return refuse("such a burst would take years to fill");
+        if f64::from(burst) / rate > Self::MOST_SECONDS {
+            let rule = "a burst takes more than three years to come back at that rate";
+            let way_out = "take a higher rate, or a smaller burst";
+            return refuse(
+                format!("{name}={rate:e} with a burst of {burst}"),
+                rule,
+                way_out,
+            );
         }
         Ok(())
     }
 }
 
-/// What a bucket's numbers come to.
+/// A rate as times.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
-    /// From one token to the next.
+    /// Time from one token to the next.
     interval: u64,
-    /// For all tokens to come back.
+    /// Time in which all tokens come back.
     full: u64,
 }
 
@@ -205,7 +212,7 @@ impl Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag(u64);
 
-/// What of a receive may be answered.
+/// How much of a receive may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// How many of its datagrams.
@@ -215,7 +222,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// All of so many.
+    /// All of them.
     pub(crate) fn all(datagrams: u64) -> Self {
         Self {
             datagrams,
@@ -239,7 +246,7 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// For so many workers; `None` where neither is limited. The rates are valid.
+    /// For that many workers; `None` where neither is limited. The rates are valid.
     pub(crate) fn new(
         per_source: Option<Rate>,
         total: Option<Rate>,
@@ -274,7 +281,7 @@ impl Rates {
     }
 
     /// Takes a token for each of `wanted` datagrams that came at once from the source of this
-    /// tag; what there are no tokens for is not to be answered.
+    /// tag. Those without a token are not to be answered.
     #[inline]
     pub(crate) fn take(&self, tag: Tag, wanted: u64, now: Moment) -> Grant {
         let Tag(tag) = tag;
@@ -298,7 +305,7 @@ impl Rates {
         }
     }
 
-    fn tag(&self, source: Source) -> Tag {
+    pub(super) fn tag(&self, source: Source) -> Tag {
         Tag(self.keys.hash_one(source).max(BUSY + 1))
     }
 

@@ -1,35 +1,36 @@
-//! What a peer may have that sends back what it was sent.
+//! Repeats: datagrams that have the bytes of a reply that their sender got. How many of them are
+//! answered.
 //!
-//! An echo that does not protect itself sends what we answered, with a hop limit of its own:
-//! so does a client that asks the same again, and nothing but silence tells them apart. What
-//! tells them from everybody else is that their bytes were sent to them before. So only such
-//! datagrams are counted, and a few of them are left unanswered, which is all that ends a
-//! loop: each that is not answered goes round no more.
+//! An echo that does not protect itself sends our replies back, with a hop limit of its own. A
+//! client that asks the same again sends the same. They differ in one thing: a client goes on when
+//! it gets no answer, and a datagram that goes round ends there. So repeats are counted by peer, and
+//! a few of them are left unanswered.
 //!
-//! Rule 1: of a peer's repeats, one in [`REPEATS`] is not answered, so a forged datagram goes
-//! round so often at most.
-//! Rule 2: beyond [`PER_SECOND`], it is one in [`EXCESS`]: so what goes round too fast is soon
-//! less. A peer that goes on although more were left out than can go round at once sends by
-//! itself, and is left to rule 1, in proportion to what it lost.
-//! Rule 3: what was sent is remembered by a keyed digest, in a table of fixed size: of its start
-//! and end, and only where these are known, of all of it. So what never repeats costs little.
+//! Rule 1: of a peer's repeats, one in [`REPEATS`] is not answered, so a forged datagram makes at
+//! most that many rounds. One that a rate limit refuses counts as that one: a client beyond its
+//! rate limit loses nothing here.
+//! Rule 2: beyond [`PER_SECOND`], it is one in [`EXCESS`], so fast loops end sooner. A peer that
+//! goes on although more were left out than can go round at once is not a loop: only rule 1 holds for
+//! its next repeats, [`REPEATS`] for each that it lost.
+//! Rule 3: replies are remembered as keyed digests in a table of fixed size. The first digest is of
+//! the start and the end; only where that is known, one of all bytes is made. So datagrams that
+//! never repeat cost little.
 
-/// Of so many repeats one is not answered.
+/// One in this many repeats is not answered.
 pub(super) const REPEATS: u32 = 1 << 16;
 
-/// Repeats of a peer that are answered in a second on average, and at once.
+/// Repeats of a peer per second on average, and at once, before rule 2 holds.
 pub(super) const PER_SECOND: u32 = 10_000;
 const BURST: u32 = REPEATS;
 
-/// Of so many beyond that, one is not answered.
+/// One in this many beyond that is not answered.
 pub(super) const EXCESS: u32 = 64;
 
-/// More than go round at once: a peer of which so many were left out, and that is there all the
-/// same, sends by itself.
+/// More than can go round at once: a peer that goes on after this many were left out is no loop.
 const MANY: u16 = 1024;
 
-/// For how long none is answered of a peer that has used up its repeats, where replies are
-/// duplicated: longer than a round takes. What grows with each round is not ended by less.
+/// Where replies are duplicated, no repeat of a peer that has used up its number is answered for
+/// this time: longer than a round takes, as a loop that grows is not ended by less.
 const CLOSED_MS: u32 = 1_000;
 
 /// Milliseconds since some moment.
@@ -38,15 +39,15 @@ pub(super) type Millis = u32;
 /// One peer's repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
-    /// Answered since the last one that was not.
+    /// Repeats that were answered since the last one that was not.
     answered: u32,
-    /// What may still be answered at once, at `at_ms`.
+    /// Tokens of rule 2 that are left, at `at_ms`.
     tokens: u32,
     at_ms: Millis,
-    /// Beyond that, and how many of them were left out.
+    /// Repeats without a token, and how many of them were left out.
     excess: u32,
     left_out: u16,
-    /// Repeats for which it has shown that it sends by itself.
+    /// Repeats that rule 2 lets through, since the peer has shown that it is no loop.
     shown: u32,
     /// Since when none is answered; 0: they are.
     closed_ms: Millis,
@@ -67,7 +68,7 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Counts so many repeats that came at once; how many of them are not to be answered.
+    /// Counts repeats that came at once; how many of them are not to be answered.
     pub(super) fn take(&mut self, repeats: u64, now: Millis) -> u64 {
         let passed = now.wrapping_sub(self.at_ms);
         self.at_ms = now;
@@ -76,7 +77,7 @@ impl Allowance {
         (0..repeats).filter(|_| self.leaves_out()).count() as u64
     }
 
-    /// The same where each may have several replies, so that what goes round grows.
+    /// The same where each may have several replies, so that a loop grows.
     pub(super) fn take_copied(&mut self, repeats: u64, now: Millis) -> u64 {
         if self.closed_ms != 0 {
             if now.wrapping_sub(self.closed_ms) < CLOSED_MS {
@@ -92,9 +93,15 @@ impl Allowance {
         repeats - answered
     }
 
-    /// Another one is forgotten: what it had answered counts here.
+    /// Another peer is forgotten: what was answered of it counts here.
     pub(super) fn inherit(&mut self, other: &Self) {
         self.answered = (self.answered + other.answered).min(REPEATS - 1);
+    }
+
+    /// A rate limit refused a repeat. If it went round, it ends there, so the next one that rule 1
+    /// leaves out is [`REPEATS`] away.
+    pub(super) fn refused(&mut self) {
+        self.answered = 0;
     }
 
     fn leaves_out(&mut self) -> bool {
@@ -300,6 +307,16 @@ mod tests {
             beyond <= u64::from(MANY) + 6_000_000 / u64::from(REPEATS) + 1,
             "{beyond}"
         );
+    }
+
+    #[test]
+    fn a_client_that_goes_on_beyond_a_rate_limit_loses_no_more_than_that() {
+        let mut allowance = Allowance::default();
+        for now in 0..1_000_000 {
+            // One of 20 is answered.
+            assert_eq!(allowance.take(1, now), 0);
+            allowance.refused();
+        }
     }
 
     #[test]

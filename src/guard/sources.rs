@@ -15,7 +15,7 @@ use crate::sys::{self, RawAddress};
 pub(crate) struct Sources {
     own: SocketAddr,
     local: LocalAddresses,
-    /// What was sent to a broadcast or multicast address is answered as well.
+    /// Datagrams to a broadcast or multicast address are answered as well.
     answers_groups: bool,
 }
 
@@ -88,7 +88,7 @@ fn judge_address(ip: IpAddr, port: u16) -> Option<DropReason> {
     }
 }
 
-/// This machine's addresses, read again at most once a second.
+/// This machine's addresses, read at most once per second.
 #[derive(Default)]
 struct LocalAddresses {
     addresses: Vec<IpAddr>,

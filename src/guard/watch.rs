@@ -2,15 +2,15 @@
 //!
 //! Rule 1: with the defaults, a receive costs a comparison or two and a look into a small
 //! table. Nothing is locked or allocated, and no clock is read.
-//! Rule 2: what costs more happens while sources have limits, or where somebody off loopback
-//! repeats what it was sent.
+//! Rule 2: more than that costs a receive where rates are limited, or where a peer beyond loopback
+//! repeats a reply.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::access::Access;
-use super::loops::{Finding, Loops, MOST, Seen};
+use super::loops::{Cause, Finding, Loops, MOST, Seen};
 use super::rates::{Grant, Moment, Rates, Tags};
 use super::repeats::Millis;
 use super::{Policy, ports, repeats};
@@ -27,21 +27,29 @@ pub(crate) struct Guard {
     rates: Option<Arc<Rates>>,
     tags: Tags,
     ends_loops: bool,
-    /// Where loops are ended, from when hop limits are known.
+    /// Where loops are ended; made when the socket reports hop limits.
     loops: Option<Watch>,
-    /// Of this batch, where sources have limits: rule 2.
+    /// When this batch came, where rates are limited: rule 2.
     moment: Option<Moment>,
-    ended: Lines<Option<SocketAddr>>,
-    repeated: Lines<Option<SocketAddr>>,
+    ended: Lines<Option<Told>>,
+    repeated: Lines<Option<Told>>,
 }
 
-/// What ends loops, and the time that it needs.
+/// The last datagram that a line is about: who sent it, and why it was not answered.
+#[derive(Clone, Copy)]
+struct Told {
+    peer: Option<SocketAddr>,
+    cause: Cause,
+    hop_limit: u8,
+}
+
+/// Ends loops, and reads the clock for that.
 struct Watch {
     loops: Loops,
     clock: Clock,
 }
 
-/// The time, asked for at most once a batch.
+/// A clock that is read at most once per batch.
 struct Clock {
     start: Instant,
     now: Option<Millis>,
@@ -65,19 +73,19 @@ impl Guard {
             tags: Tags::new(),
             ends_loops: policy.loop_guard,
             loops: None,
-            ended: Lines::new(Arc::clone(&observer), ended),
-            repeated: Lines::new(observer, repeated),
+            ended: Lines::new(Arc::clone(&observer), line),
+            repeated: Lines::new(observer, line),
             moment: None,
         }
     }
 
-    /// Whether receives are to say with which hop limit they came.
+    /// Whether the socket has to report hop limits.
     pub(crate) fn needs_hop_limits(&self) -> bool {
         self.ends_loops
     }
 
-    /// They do, from now on, and the socket sends with these by IPv4 and by IPv6, as far as that
-    /// is known.
+    /// The socket reports hop limits from now on, and sends with these by IPv4 and by IPv6, as far
+    /// as that is known.
     pub(crate) fn watch(&mut self, own_hop_limits: [Option<u8>; 2]) {
         let own = own_hop_limits.map(|own| own.filter(|own| *own > 0).unwrap_or(MOST));
         self.loops = Some(Watch {
@@ -89,15 +97,15 @@ impl Guard {
         });
     }
 
-    /// From now on a request has up to `copies` replies. Unless all are its own bytes, sent
-    /// in its batch, whatever is sent is told: [`Guard::sent`].
+    /// From now on a request has up to `copies` replies. Unless `only_echoes` is true (all replies
+    /// are their request's bytes, sent in its batch), each reply is told by [`Guard::sent`].
     pub(crate) fn answers(&mut self, copies: usize, only_echoes: bool) {
         if let Some(watch) = &mut self.loops {
             watch.loops.answers(copies, only_echoes);
         }
     }
 
-    /// Such bytes are sent to somebody.
+    /// A reply with these bytes is sent.
     pub(crate) fn sent(&mut self, to: &RawAddress, data: &[u8]) {
         if let Some(watch) = &mut self.loops {
             watch.loops.sent(to, data);
@@ -116,7 +124,7 @@ impl Guard {
         }
     }
 
-    /// Why a datagram from there is not answered whatever it is; `None`: it may be.
+    /// Why datagrams of this source are never answered; `None`: they may be.
     #[inline]
     pub(crate) fn admit(&self, source: &RawAddress) -> Option<DropReason> {
         let port = source.port();
@@ -136,9 +144,11 @@ impl Guard {
         (is_low && ports::is_service(ip, port)).then_some(DropReason::ServicePort)
     }
 
-    /// How many of the `datagrams` of a receive are to be answered, and why not the others;
-    /// to be asked last, since they are counted against the limits. Also the hop limit of
-    /// their replies; 0: the socket's own. `data` are the receive's bytes.
+    /// How many of the `datagrams` of a receive may be answered, and why the others may not. Asked
+    /// last, since it counts them against the limits. Also the hop limit of their replies; 0: the
+    /// socket's own. `data` are the receive's bytes.
+    ///
+    /// Rates come before the loop guard's count of repeats: what a rate refuses goes round no more.
     #[inline]
     pub(crate) fn weigh(
         &mut self,
@@ -146,91 +156,95 @@ impl Guard {
         datagrams: u64,
         data: &[u8],
     ) -> (Grant, u8) {
-        let (mut grant, mut hop_limit) = (Grant::all(datagrams), 0);
-        if let Some(watch) = &mut self.loops {
-            let finding = watch.examine(received, datagrams, data);
-            hop_limit = finding.reply_hop_limit;
-            if let Some(reason) = finding.reason {
-                grant.datagrams -= finding.left_out;
-                grant.reason = Some(reason);
-                self.tell(reason, &received.source);
+        let mut grant = Grant::all(datagrams);
+        let mut limit = || {
+            if let (Some(rates), Some(moment)) = (&self.rates, self.moment)
+                && let Some(ip) = received.source.ip()
+            {
+                grant = rates.take(self.tags.of(rates, ip), datagrams, moment);
             }
-        }
-        if let Some(moment) = self.moment
-            && grant.datagrams > 0
-        {
-            grant = self.limit(grant, &received.source, moment);
-        }
-        (grant, hop_limit)
-    }
-
-    /// As many of these as their source has tokens for.
-    fn limit(&mut self, grant: Grant, source: &RawAddress, moment: Moment) -> Grant {
-        let (Some(rates), Some(ip)) = (&self.rates, source.ip()) else {
-            return grant;
+            grant.datagrams
         };
-        let tag = self.tags.of(rates, ip);
-        let limited = rates.take(tag, grant.datagrams, moment);
-        Grant {
-            reason: limited.reason.or(grant.reason),
-            ..limited
+        let Some(watch) = &mut self.loops else {
+            limit();
+            return (grant, 0);
+        };
+        let finding = watch.examine(received, datagrams, data, limit);
+        if let Some(cause) = finding.cause {
+            grant.datagrams -= finding.left_out;
+            grant.reason = grant.reason.or(Some(cause.reason()));
+            self.tell(cause, received);
         }
+        (grant, finding.reply_hop_limit)
     }
 
     #[cold]
-    fn tell(&self, reason: DropReason, source: &RawAddress) {
-        let lines = match reason {
-            DropReason::EchoLoop => &self.ended,
-            _ => &self.repeated,
+    fn tell(&self, cause: Cause, received: &Received) {
+        let lines = match cause {
+            Cause::NoHopsLeft | Cause::HopLimitsVary => &self.ended,
+            Cause::Repeats => &self.repeated,
         };
-        lines.add(Instant::now(), |last| *last = source.to_std());
+        let told = Told {
+            peer: received.source.to_std(),
+            cause,
+            hop_limit: received.hop_limit,
+        };
+        lines.add(Instant::now(), |last| *last = Some(told));
     }
 }
 
 impl Watch {
     #[inline]
-    fn examine(&mut self, received: &Received, datagrams: u64, data: &[u8]) -> Finding {
+    fn examine(
+        &mut self,
+        received: &Received,
+        datagrams: u64,
+        data: &[u8],
+        limit: impl FnOnce() -> u64,
+    ) -> Finding {
         let seen = Seen {
             source: &received.source,
             hop_limit: received.hop_limit,
             data,
             segment_bytes: received.segment_bytes,
         };
-        self.loops.examine(&seen, datagrams, || self.clock.now())
+        self.loops
+            .examine(&seen, datagrams, limit, || self.clock.now())
     }
 }
 
-fn ended(last: Option<SocketAddr>, server: &str, left_out: LeftOut) -> Line {
-    let peer = name(last);
-    line(
-        DropReason::EchoLoop,
-        format!(
-            "{server} ended an echo loop with {peer}: a datagram went round until nothing was left \
-             of its hop limit{left_out}"
+/// Says what happened, and accuses nobody: a client that repeats itself looks like an echo.
+fn line(last: Option<Told>, server: &str, left_out: LeftOut) -> Line {
+    let (peer, cause, hop_limit) = match last {
+        Some(Told {
+            peer: Some(peer),
+            cause,
+            hop_limit,
+        }) => (peer.to_string(), cause, hop_limit),
+        _ => ("an unknown peer".to_owned(), Cause::Repeats, 0),
+    };
+    let text = match cause {
+        Cause::NoHopsLeft => format!(
+            "{server} ended an echo loop with {peer}: its datagram came with hop limit {hop_limit}, \
+             which leaves none for a reply"
         ),
-    )
-}
-
-fn repeated(last: Option<SocketAddr>, server: &str, left_out: LeftOut) -> Line {
-    let peer = name(last);
-    let (repeats, per_second) = (repeats::REPEATS, repeats::PER_SECOND);
-    line(
-        DropReason::Repeated,
-        format!(
-            "{server} left a datagram of {peer} unanswered: it sends what it was sent, as an echo \
-             would, more than {repeats} times, or more than {per_second} times a second{left_out}"
+        Cause::HopLimitsVary => format!(
+            "{server} ended an echo loop with {peer}: its datagram repeats a reply, and its hop \
+             limits vary"
         ),
-    )
-}
-
-fn line(reason: DropReason, text: String) -> Line {
+        Cause::Repeats => {
+            let (repeats, per_second) = (repeats::REPEATS, repeats::PER_SECOND);
+            let excess = repeats::EXCESS;
+            format!(
+                "{server} did not answer a datagram of {peer} that repeats a reply: to end echo \
+                 loops, one in {repeats} of these is dropped, and one in {excess} beyond \
+                 {per_second} per second; a client loses no more than that"
+            )
+        }
+    };
     Line {
         level: Level::Warning,
-        name: reason.name(),
-        text,
+        name: cause.reason().name(),
+        text: format!("{text}{left_out}"),
     }
-}
-
-fn name(peer: Option<SocketAddr>) -> String {
-    peer.map_or_else(|| "nobody".to_owned(), |peer| peer.to_string())
 }

@@ -1,5 +1,5 @@
-//! One direction of one worker: what was decided is done, and what is held waits in the
-//! order of its time.
+//! One direction of one worker: it carries out the decisions, and queues delayed datagrams in the
+//! order of their time.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

@@ -2,11 +2,11 @@
 //!
 //! Datagrams take tc-netem(8)'s grammar and net/sched/sch_netem.c's meaning of it
 //! ([`DatagramImpairments`]), streams take Toxiproxy's names and units
-//! ([`StreamImpairments`]). What is decided for a datagram is a function of the seed, its
-//! flow, its number in the flow and the stage that asks: neither threads nor timing change
-//! it, and a [`Tape`] tells it or gives it back.
+//! ([`StreamImpairments`]). The decision about a datagram is a function of the seed, its
+//! flow, its number in the flow and the stage that asks. Threads and timing do not change
+//! it. A [`Tape`] records or replays decisions.
 //!
-//! docs/impair.md has all of both grammars, for users.
+//! docs/impair.md documents both grammars for users.
 
 use std::hash::{BuildHasher, RandomState};
 

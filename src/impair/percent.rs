@@ -13,7 +13,7 @@ impl Percent {
     /// Always.
     pub const ALWAYS: Self = Self(u32::MAX);
 
-    /// Of so many in a hundred; `None` where that is not from 0 to 100.
+    /// From a percentage; `None` where it is not from 0 to 100.
     pub fn new(percent: f64) -> Option<Self> {
         // As iproute2's set_percent() does. The cast is exact: the product is in range.
         (0.0..=100.0)

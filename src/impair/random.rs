@@ -1,7 +1,7 @@
 //! Draws that are a function of what they are for.
 //!
-//! A generator with a state would give each datagram what is next when its turn comes; here a
-//! draw is asked for by its number, so that it is the same whoever asks first.
+//! A generator with a state would hand out numbers in order of arrival. Here a draw is asked for by
+//! its number, so it does not depend on that order.
 
 use super::percent::Percent;
 

@@ -1,4 +1,4 @@
-//! A map that holds so many at most: for a new one it forgets the one longest unseen.
+//! A map of bounded size: when it is full, a new entry replaces the one longest unseen.
 
 use std::collections::HashMap;
 use std::hash::Hash;

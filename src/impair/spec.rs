@@ -17,8 +17,8 @@ pub const DEFAULT_LIMIT: u32 = 1000;
 /// * A correlated draw decides by its high bits. The kernel takes it modulo the jitter, and
 ///   what was correlated is lost in that.
 /// * `rate` and `slot` count payload bytes; headers come in by PACKETOVERHEAD.
-/// * A duplicate is no flow's next datagram: with `duplicate` or without, the n-th datagram
-///   meets the same.
+/// * A duplicate has no number in its flow: `duplicate` does not change what happens to the n-th
+///   datagram.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Netem {
     /// How long datagrams are held.
@@ -32,8 +32,8 @@ pub struct Netem {
     pub corrupt: Option<Chance>,
     /// Which overtake those that are held: they go at once. Needs a delay.
     pub reorder: Option<Chance>,
-    /// Of so many datagrams at most one overtakes: the first `gap` − 1 after one that did are
-    /// held in any case. Without it, as with 1, each may.
+    /// At most one in `gap` datagrams overtakes: the `gap` − 1 after one that did are delayed in
+    /// any case. Without it, as with 1, each may.
     pub gap: Option<u32>,
     /// How fast the line is.
     pub rate: Option<Rate>,
@@ -44,8 +44,8 @@ pub struct Netem {
     pub limit: Option<u32>,
     /// Which are cut short. Ours: tc has no such option.
     pub truncate: Option<Truncate>,
-    /// What the draws are made from: the same seed gives the same decisions. Without it
-    /// whoever runs the line chooses one ([`Netem::with_seed`]), or it is 0.
+    /// The start of all random numbers: the same seed gives the same decisions. Without it
+    /// the code that runs the line chooses one ([`Netem::with_seed`]), or it is 0.
     pub seed: Option<u64>,
 }
 
@@ -107,7 +107,7 @@ pub struct Chance {
 /// `rate RATE [PACKETOVERHEAD [CELLSIZE [CELLOVERHEAD]]]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate {
-    /// Bytes a second; 0: any number.
+    /// Bytes per second; 0: unlimited.
     pub bytes_per_second: u64,
     /// Bytes that each datagram has besides its payload; negative ones are taken off.
     pub packet_overhead: i32,
@@ -155,8 +155,8 @@ pub enum SlotDelay {
 pub struct Truncate {
     /// How probable it is.
     pub percent: Percent,
-    /// What is left: the first so many bytes (shorter datagrams stay as they are). `None`:
-    /// any number from none to all but one.
+    /// The length that remains (shorter datagrams do not change). `None`: a random length, from
+    /// none to all but one byte.
     pub bytes: Option<u32>,
 }
 

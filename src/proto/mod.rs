@@ -1,7 +1,7 @@
-//! What is done with datagrams: protocols, without I/O, the time handed in.
+//! Protocols: what is done with datagrams, without I/O, with the time passed in.
 //!
-//! A driver owns an endpoint and a protocol, and brings them together: the server's on a thread
-//! of its own, the client's on its caller's, [`simulated`] where there is no network at all.
+//! A driver owns an endpoint and a protocol, and connects them: the server's driver on its own
+//! thread, the client's on its caller's, and [`simulated`] without a network.
 //!
 //! ```text
 //! receive → on_batch ─┐                     deadline() or a wake-up → on_time ─┐
@@ -24,79 +24,81 @@ pub use exchange::Exchange;
 pub(crate) use impair::{Impaired, Lines};
 pub use respond::Responding;
 
-/// How far a protocol came.
+/// How far a protocol got with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
-    /// It is through with what it was given.
+    /// All of it.
     Done,
-    /// It took so many datagrams, and is to be called again, with the others, once what is in
-    /// the outbox is sent.
+    /// This many datagrams. Call it again with the others after sending the outbox.
     More(usize),
 }
 
-/// What a protocol waits for.
+/// What a protocol still waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pending {
-    /// Datagrams that it holds until their time has come: [`Protocol::deadline_ns`].
+    /// Datagrams that it delays until their time: [`Protocol::deadline_ns`].
     pub held: usize,
-    /// Datagrams whose answers were promised, and wake the driver when they come.
+    /// Datagrams with promised answers, which wake the driver when they are ready.
     pub promised: usize,
 }
 
-/// What is done with datagrams. One worker's, so it need not be shared.
+/// Decides what to do with datagrams. Each worker has its own, so it need not be `Sync`.
 ///
 /// Times are nanoseconds since the driver's start.
 pub trait Protocol: Send {
-    /// These came. Each is answered by the outbox, consumed or dropped there, held, or promised.
+    /// Handles received datagrams. It answers, consumes or drops each through the outbox, delays it, or
+    /// promises an answer.
     fn on_batch(&mut self, now_ns: u64, batch: &Batch<'_>, out: &mut Outbox) -> Progress;
 
-    /// When [`Protocol::on_time`] is to be called at the latest; `None`: not for the time's sake.
+    /// The latest time to call [`Protocol::on_time`]; `None`: no deadline.
     fn deadline_ns(&self) -> Option<u64> {
         None
     }
 
-    /// The deadline has come, the driver was woken, or a batch was served. Whoever has not
-    /// passed its deadline yet finds nothing to do.
+    /// Called when the deadline has come, the driver was woken, or a batch was served. Before its
+    /// deadline, a protocol finds nothing to do here.
     fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> Progress {
         let _ = (now_ns, out);
         Progress::Done
     }
 
-    /// When a send left, where the driver is told: see [`crate::client::Driver::report_times`].
+    /// Called with the time at which a send left, if the driver reports it: see
+    /// [`crate::client::Driver::report_times`].
     fn on_sent(&mut self, sent: Sent) {
         let _ = sent;
     }
 
-    /// Whether it goes on in spite of an error of the socket. A client's driver asks before it ends
-    /// with one; a server goes on by itself, and counts.
+    /// True: it continues in spite of this error of the socket. A client's driver asks before it
+    /// ends with the error; a server always continues, and counts it.
     ///
-    /// ECONNREFUSED: nothing listened at the peer when an earlier datagram came there; what is in
-    /// the outbox still goes. EMSGSIZE: a datagram, or each of a train, was longer than the path
-    /// takes, or the network said so of an earlier one. Of others (ENOBUFS: the device's queue is
-    /// full; EPERM: a packet filter; ENETUNREACH, EHOSTUNREACH: no route) what was to go is lost.
-    /// So it is asked once a datagram at most, and may send again only by its deadline.
+    /// ECONNREFUSED: nothing listened at the peer when an earlier datagram arrived; the outbox is
+    /// still sent. EMSGSIZE: a datagram, or each of a train, was longer than the path allows, or the
+    /// network said so about an earlier one. With other errors (ENOBUFS: the device's queue is
+    /// full; EPERM: a packet filter; ENETUNREACH, EHOSTUNREACH: no route) the datagram is lost.
+    /// So this is called at most once per datagram, and the protocol may send again only at its
+    /// deadline.
     fn tolerates(&mut self, error: &std::io::Error) -> bool {
         let _ = error;
         false
     }
 
-    /// Whether it needs the time, and [`Protocol::on_time`].
+    /// True: it needs the time, and [`Protocol::on_time`].
     fn is_timed(&self) -> bool {
         true
     }
 
-    /// Whether it runs code of a user's, who may ask for the statistics there, or not return.
+    /// True: it runs a user's code, which may read the statistics, or not return.
     fn calls_out(&self) -> bool {
         false
     }
 
-    /// Whether all that it sends is what came, to who sent it, within its batch.
+    /// True: it only sends received bytes back to their senders, within their batch.
     fn only_echoes(&self) -> bool {
         false
     }
 
-    /// What it waits for.
+    /// What it still waits for.
     fn pending(&self) -> Pending {
         Pending::default()
     }
@@ -107,7 +109,7 @@ pub trait Protocol: Send {
 pub struct MakeProtocol(std::sync::Arc<dyn Fn(usize) -> Box<dyn Protocol> + Send + Sync>);
 
 impl MakeProtocol {
-    /// From a function of the worker's number.
+    /// Makes it by a function of the worker's number.
     pub fn new(make: impl Fn(usize) -> Box<dyn Protocol> + Send + Sync + 'static) -> Self {
         Self(std::sync::Arc::new(make))
     }

@@ -94,7 +94,10 @@ impl Responding {
         out: &mut Outbox,
     ) {
         let reason = match outcome {
-            Outcome::Reply => return out.reply(&asker, reply),
+            Outcome::Reply | Outcome::More => return out.reply(&asker, reply),
+            Outcome::Close | Outcome::Reset if !reply.is_empty() => {
+                return out.reply(&asker, reply);
+            }
             Outcome::Error if is_error_reply(request) => DropReason::ErrorReply,
             Outcome::Error => {
                 out.count_error_reply();
@@ -104,7 +107,7 @@ impl Responding {
                 self.tickets.insert(ticket, asker);
                 return;
             }
-            Outcome::Silence => DropReason::NoReply,
+            Outcome::Silence | Outcome::Close | Outcome::Reset => DropReason::NoReply,
             Outcome::Failed => DropReason::ResponderFailed,
         };
         out.drop(reason, 1, &asker.transmit.to);
@@ -142,7 +145,11 @@ impl Protocol for Responding {
         self.late.extend(completions.take());
         while let Some((ticket, outcome, reply)) = self.late.pop_front() {
             // One that is not there any more was answered before: a ticket counts once.
-            if let Some(asker) = self.tickets.remove(&ticket) {
+            if outcome == Outcome::More {
+                if let Some(asker) = self.tickets.get_mut(&ticket) {
+                    out.reply_more(asker, &reply);
+                }
+            } else if let Some(asker) = self.tickets.remove(&ticket) {
                 // Whether the request was an error is known by whoever made the reply one.
                 self.take_up(outcome, &reply, b"", asker, out);
             }

@@ -3,7 +3,7 @@
 //!
 //! A thread that comes back for the GIL while the interpreter is torn down is ended by
 //! CPython (before 3.14) by unwinding it, which native code does not survive; pyo3 lets it
-//! hang instead, and with it whoever joins it. Only daemon threads are still there at that
+//! hang instead, together with the thread that joins it. Only daemon threads are still there at that
 //! point, so: [`shut_down`] makes their waits end with `SystemExit`, which ends a thread
 //! without a word, and lets none begin.
 

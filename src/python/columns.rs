@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyIterator, PyList, PySlice, PyString, PyTuple};
 
 use super::buffer::{Exported, export};
+use super::values::Whole;
 use crate::unpack::{self, Code, Layout, Value};
 
 /// Many records, as one column per field.
@@ -53,7 +54,7 @@ impl Columns {
                 .map(|index| self.column(index))
                 .ok_or_else(|| PyKeyError::new_err(key.clone().unbind()));
         }
-        let Ok(index) = key.extract::<isize>() else {
+        let Ok(index) = key.extract::<Whole>().map(Whole::index) else {
             return Err(PyTypeError::new_err(format!(
                 "cannot find a column by a key of type {}: pass a field's name or position",
                 key.get_type().name()?
@@ -181,7 +182,7 @@ impl Column {
             });
             return Ok(PyList::new(py, items)?.into_any());
         }
-        let index = key.extract::<isize>()?;
+        let index = key.extract::<Whole>()?.index();
         match position(index, length).and_then(|index| self.data.get(index)) {
             Some(value) => Decoded(value).into_pyobject(py),
             None => Err(PyIndexError::new_err(format!(

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::address::pair;
 use super::blocking::{SLICE, blocking};
 use super::values::{Seconds, checked};
-use crate::event::{DEFAULT_CAPACITY, Event, Level, Observer, Queue, What};
+use crate::event::{DEFAULT_CAPACITY, Event, Level, Observer, Part, Parts, Queue, What};
 use crate::throttle;
 
 // Python's signature shows literals only.
@@ -129,8 +129,14 @@ impl Throttle {
 fn tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyTuple>> {
     let (time, server) = (event.time_ns, &*event.server);
     match &event.what {
-        What::Notice { level, name, text } => {
-            ("notice", time, server, number(*level), *name, text).into_pyobject(py)
+        What::Notice {
+            level,
+            name,
+            text,
+            parts,
+        } => {
+            let parts = dict(py, parts)?;
+            ("notice", time, server, number(*level), *name, text, parts).into_pyobject(py)
         }
         What::Received {
             peer,
@@ -174,6 +180,24 @@ fn tuple<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyTuple>> {
             ("closed", time, server, pair(*peer), *why, received, sent).into_pyobject(py)
         }
     }
+}
+
+fn dict<'py>(py: Python<'py>, parts: &Parts) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, part) in parts {
+        match part {
+            Part::Text(text) => dict.set_item(name, text)?,
+            Part::Number(number) => dict.set_item(name, number)?,
+            Part::Counts(counts) => {
+                let by_name = PyDict::new(py);
+                for (name, count) in counts {
+                    by_name.set_item(name, count)?;
+                }
+                dict.set_item(name, by_name)?;
+            }
+        }
+    }
+    Ok(dict)
 }
 
 /// As in Python's logging.

@@ -58,9 +58,14 @@ impl<'py> Given<'py> {
         self.convert(name, |time: Seconds| time.to(name))
     }
 
-    /// Seconds, more than 0.
+    /// Seconds, more than 0; None: no limit.
     pub(super) fn positive_time(&self, name: &str) -> PyResult<Option<Duration>> {
-        self.convert(name, |time: Seconds| time.to_positive(name))
+        self.time_or(name, "None turns it off")
+    }
+
+    /// Seconds, more than 0; `way_out` is for those who gave 0.
+    pub(super) fn time_or(&self, name: &str, way_out: &str) -> PyResult<Option<Duration>> {
+        self.convert(name, |time: Seconds| time.to_positive(name, way_out))
     }
 
     /// A text in a grammar of this crate's.

@@ -13,6 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTu
 use super::buffer::{Input, copy_out};
 use super::columns::{Columns, Decoded, take};
 use super::errors::{format_error, record_error};
+use super::values::Whole;
 use crate::unpack::{
     Code, ColumnsBuilder, DataError, FormatError, Layout, MAX_FIELDS, MAX_FORMAT_BYTES, Slot, Value,
 };
@@ -100,17 +101,17 @@ impl RecordLayout {
     }
 
     /// Decodes one record that starts at `offset`.
-    #[pyo3(signature = (data, offset = 0))]
+    #[pyo3(signature = (data, offset = Whole::default()), text_signature = "($self, data, offset=0)")]
     fn unpack_from<'py>(
         &self,
         py: Python<'py>,
         data: &Bound<'py, PyAny>,
-        offset: isize,
+        offset: Whole,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let input = Input::get(data)?;
         let start = self
             .layout
-            .start_at(input.len(py), offset)
+            .start_at(input.len(py), offset.index())
             .map_err(|error| self.refuse(py, error))?;
         input.with(py, start, self.layout.size(), |record| {
             self.tuple(py, record)

@@ -1,4 +1,4 @@
-//! The only place that knows pyo3: thin wrappers, one file a capability.
+//! The only place that knows pyo3: thin wrappers, one file per capability.
 
 mod address;
 mod blocking;
@@ -39,7 +39,7 @@ mod native {
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
     #[pymodule_export]
-    use super::responder::{Answers, Responder, upper_case};
+    use super::responder::{Answers, Later, Responder, upper_case};
     #[pymodule_export]
     use super::server::{Server, figures};
     #[pymodule_export]
@@ -47,7 +47,7 @@ mod native {
     #[pymodule_export]
     use super::socket::{SocketOptions, kernel_limits};
     #[pymodule_export]
-    use super::transfer::{TransferClient, TransferPolicy};
+    use super::transfer::{TransferClient, TransferPolicy, check_terms};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

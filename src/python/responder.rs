@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
@@ -45,15 +45,22 @@ impl Responder {
         Ok(Self(choice.make()))
     }
 
-    /// `function(data, peer)` for each request; `report(error, peer)` where that raises.
+    /// `function(data, peer)` for each request; `report(error, peer)` where that raises. It may
+    /// return a [`Later`] where `gives_later`, which costs a wake-up per answer.
     #[staticmethod]
-    #[pyo3(signature = (function, report, error_reply, /))]
-    fn callable(function: Py<PyAny>, report: Py<PyAny>, error_reply: Option<Vec<u8>>) -> Self {
+    #[pyo3(signature = (function, report, error_reply, /, *, gives_later = false))]
+    fn callable(
+        function: Py<PyAny>,
+        report: Py<PyAny>,
+        error_reply: Option<Vec<u8>>,
+        gives_later: bool,
+    ) -> Self {
         let shared = Arc::new((function, report, error_reply));
         let make = MakeResponder::new(move |_| {
             Box::new(Callable {
                 shared: Arc::clone(&shared),
                 peers: Peers::default(),
+                tickets: gives_later.then(Tickets::default),
                 is_slow: true,
                 generation: fork::generation(),
             })
@@ -136,6 +143,8 @@ const CALLS_A_LOOK: usize = 4;
 struct Callable {
     shared: Shared,
     peers: Peers,
+    /// For answers that come later, where there may be any.
+    tickets: Option<Tickets>,
     /// Until it has shown to be quick.
     is_slow: bool,
     /// Of the process whose worker this is.
@@ -154,7 +163,10 @@ impl Respond for Callable {
                     let data = PyBytes::new(py, request.data);
                     let arguments = (data, peer).into_pyobject(py)?;
                     let answer = call(function.bind(py), &arguments)?;
-                    reply(&answer, replies)
+                    match &mut self.tickets {
+                        Some(tickets) => tickets.reply(&answer, replies),
+                        None => reply(&answer, replies),
+                    }
                 });
                 if fork::generation() != self.generation {
                     fork::end_child(py, answer.err());
@@ -176,6 +188,11 @@ impl Respond for Callable {
             // The interpreter is going away; the server is about to be told.
             requests.iter().for_each(|_| replies.end(Outcome::Failed));
         }
+    }
+
+    fn completions(&self) -> Option<Arc<Completions>> {
+        let tickets = self.tickets.as_ref()?;
+        Some(Arc::clone(&tickets.completions))
     }
 }
 
@@ -296,6 +313,109 @@ impl Deferred {
     }
 }
 
+/// The tickets that a worker gave to answers which come later.
+#[derive(Default)]
+struct Tickets {
+    completions: Arc<Completions>,
+    next: u64,
+}
+
+impl Tickets {
+    /// What a callable returned, as an answer or one that comes later.
+    fn reply(&mut self, answer: &Bound<'_, PyAny>, replies: &mut Replies) -> PyResult<()> {
+        let Ok(later) = answer.cast::<Later>() else {
+            return reply(answer, replies);
+        };
+        later.get().bind(&self.completions, self.next)?;
+        replies.end(Outcome::Later(self.next));
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// An answer that comes later, perhaps in parts: a responder returns it, and anybody says it, on
+/// any thread, before that or after.
+#[pyclass(frozen, module = "rsecho._rsecho")]
+pub(super) struct Later(Mutex<Said>);
+
+/// Where an answer goes.
+enum Said {
+    /// It was not returned yet: what was said by now.
+    Before(Vec<(Outcome, Vec<u8>)>),
+    To(Arc<Completions>, u64),
+}
+
+impl Later {
+    /// It answers the request of this ticket.
+    fn bind(&self, completions: &Arc<Completions>, ticket: u64) -> PyResult<()> {
+        let mut said = self.said();
+        let Said::Before(parts) = &*said else {
+            return Err(PyValueError::new_err(
+                "cannot answer two requests by one Later: return another",
+            ));
+        };
+        for (outcome, data) in parts {
+            completions.complete(ticket, *outcome, data);
+        }
+        *said = Said::To(Arc::clone(completions), ticket);
+        Ok(())
+    }
+
+    fn say(&self, outcome: Outcome, data: &[u8]) {
+        match &mut *self.said() {
+            Said::Before(parts) => parts.push((outcome, data.into())),
+            Said::To(completions, ticket) => completions.complete(*ticket, outcome, data),
+        }
+    }
+
+    /// Nothing of Python is called while this is held.
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Later {
+    #[new]
+    fn new() -> Self {
+        Self(Mutex::new(Said::Before(Vec::new())))
+    }
+
+    /// One reply, with more to come.
+    #[pyo3(signature = (data, /))]
+    fn more(&self, data: &[u8]) {
+        self.say(Outcome::More, data);
+    }
+
+    /// The last reply.
+    #[pyo3(signature = (data, /))]
+    fn reply(&self, data: &[u8]) {
+        self.say(Outcome::Reply, data);
+    }
+
+    /// No reply.
+    fn drop(&self) {
+        self.say(Outcome::Silence, b"");
+    }
+
+    /// The last reply, unless it is empty; then the server ends the connection.
+    #[pyo3(signature = (data, /))]
+    fn close(&self, data: &[u8]) {
+        self.say(Outcome::Close, data);
+    }
+
+    /// The last reply, unless it is empty; then the server resets the connection.
+    #[pyo3(signature = (data, /))]
+    fn reset(&self, data: &[u8]) {
+        self.say(Outcome::Reset, data);
+    }
+
+    /// It failed, and is not answered.
+    fn fail(&self) {
+        self.say(Outcome::Failed, b"");
+    }
+}
+
 /// Where a worker waits for late answers.
 #[pyclass(frozen, module = "rsecho._rsecho")]
 pub(super) struct Answers(Arc<Completions>);
@@ -305,6 +425,9 @@ impl Answers {
     /// Ends a request with what a responder may return.
     #[pyo3(signature = (ticket, answer, /))]
     fn reply(&self, ticket: u64, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(later) = answer.cast::<Later>() {
+            return later.get().bind(&self.0, ticket);
+        }
         let mut replies = Replies::default();
         reply(answer, &mut replies)?;
         let (outcome, data) = replies.get(0);

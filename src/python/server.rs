@@ -206,7 +206,7 @@ impl Server {
                 return Err(Error::state(
                     "read the statistics of",
                     self.0.name(),
-                    "it belongs to another process, before fork",
+                    "it belongs to the process that made it, and a fork does not copy it",
                 ));
             }
             Ok(self.0.stats())
@@ -240,7 +240,7 @@ impl Server {
     ) -> PyResult<Option<Py<PyTuple>>> {
         let timeout = checked(py, timeout.map(|t| t.to("timeout")).transpose())?;
         if self.0.is_foreign() {
-            let reason = "it belongs to another process, before fork";
+            let reason = "it belongs to the process that made it, and a fork does not copy it";
             let error = Error::state("take a message of", self.0.name(), reason);
             return checked(py, Err(error));
         }
@@ -386,11 +386,18 @@ fn listen(given: &Given<'_>) -> PyResult<Listen> {
 
 fn broadcast(given: &Given<'_>) -> PyResult<Option<Broadcast>> {
     let is_answered = given.flag("answer_broadcast")?;
+    let per_second = given.convert("broadcast_rate", |rate: f64| {
+        let is_rate = rate > 0.0 && rate.is_finite();
+        let rule = "it is a number of answers per second, more than 0";
+        is_rate
+            .then_some(rate)
+            .ok_or_else(|| Error::argument("set", format!("broadcast_rate={rate}"), rule))
+    })?;
     let broadcast = Broadcast {
         max_delay: given
             .time("broadcast_delay")?
             .unwrap_or(Duration::from_millis(100)),
-        per_second: given.take("broadcast_rate")?.unwrap_or(10.0),
+        per_second: per_second.unwrap_or(10.0),
     };
     Ok(is_answered.then_some(broadcast))
 }

@@ -13,7 +13,7 @@ use pyo3::types::PyTuple;
 use super::blocking::blocking;
 use super::calls::call;
 use super::values::{Seconds, checked};
-use crate::sys::signal::{Signals, end_process};
+use crate::sys::signal::{Signals, end_process, is_hang_up};
 use crate::sys::thread::block_signals;
 
 /// How long last words may take: who reads them may hang.
@@ -90,7 +90,15 @@ fn watch(signals: Signals, seen: &Seen, last_words: Py<PyAny>) {
         return;
     }
     seen.add();
-    let Ok(number) = signals.wait() else { return };
+    let number = loop {
+        match signals.wait() {
+            // A terminal that closes sends two within a millisecond, its shell's and the
+            // kernel's, and systemd one after SIGTERM (SendSIGHUP=): nobody insists by it.
+            Ok(number) if is_hang_up(number) => {}
+            Ok(number) => break number,
+            Err(_) => return,
+        }
+    };
     // Before the last words end anything: see `give_way`.
     seen.add();
     let (done, is_done) = mpsc::channel();

@@ -66,11 +66,14 @@ fn keep_alive_times(given: &Bound<'_, PyAny>) -> PyResult<Option<KeepAlive>> {
     }
     let (idle, interval, count): (Option<Seconds>, Option<Seconds>, Option<Whole>) =
         given.extract()?;
+    let system = "None takes the system's";
     let build = || {
         Ok(KeepAlive {
-            idle: idle.map(|t| t.to_positive("keep_alive idle")).transpose()?,
+            idle: idle
+                .map(|t| t.to_positive("keep_alive idle", system))
+                .transpose()?,
             interval: interval
-                .map(|t| t.to_positive("keep_alive interval"))
+                .map(|t| t.to_positive("keep_alive interval", system))
                 .transpose()?,
             count: count
                 .map(|n| n.to("keep_alive count", "it is a number of probes"))

@@ -71,6 +71,7 @@ pub(super) struct TransferPolicy(Wanted);
 
 const BYTES: &str = "a number of bytes is 1 or more";
 const POSITIVE: &str = "a limit is 1 or more";
+const LONG: &str = "for no limit in practice, take a large number";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[pymethods]
@@ -97,7 +98,7 @@ impl TransferPolicy {
                 .try_into()
                 .unwrap_or(u32::MAX),
             progress_timeout: given
-                .positive_time("progress_timeout")?
+                .time_or("progress_timeout", LONG)?
                 .unwrap_or(DEFAULT_TIMEOUT),
             bytes_per_second: positive(&given, "bytes_per_second", BYTES)?,
             takes: match given.take::<String>("takes")?.as_deref() {
@@ -110,6 +111,29 @@ impl TransferPolicy {
         checked(py, wanted.validate())?;
         Ok(Self(wanted))
     }
+}
+
+/// What a datagram of the plain wire carries behind its index of four bytes.
+const MOST_CHUNK_BYTES: u64 = 65_507 - 4;
+
+fn chunk_bytes(given: &Given<'_>) -> PyResult<Option<usize>> {
+    let rule = "a datagram carries 1 to 65503 bytes behind the index of a chunk";
+    let number: Option<u64> = given.number("chunk_bytes", rule)?;
+    let checked_number = match number {
+        Some(bytes) if !(1..=MOST_CHUNK_BYTES).contains(&bytes) => {
+            let subject = format!("chunk_bytes={bytes}");
+            Err(Error::argument("set", subject, rule))
+        }
+        number => Ok(number.and_then(|bytes| usize::try_from(bytes).ok())),
+    };
+    checked(given.py(), checked_number)
+}
+
+/// Refuses limits of transfers that can never work, before there is a transfer.
+#[pyfunction]
+#[pyo3(signature = (given, /))]
+pub(super) fn check_terms(py: Python<'_>, given: &Bound<'_, PyDict>) -> PyResult<()> {
+    Order::take(py, given, Vec::new()).map(|_| ())
 }
 
 /// A whole number of 1 or more.
@@ -128,7 +152,7 @@ fn is_plain(py: Python<'_>, wire: Option<&str>) -> PyResult<bool> {
         Some("plain") => Ok(true),
         Some(other) => {
             let subject = format!("wire={other:?}");
-            let error = Error::argument("speak", subject, "it is 'native' or 'plain'");
+            let error = Error::argument("set", subject, "it is 'native' or 'plain'");
             checked(py, Err(error))
         }
     }
@@ -455,12 +479,12 @@ impl Order {
                 replaces: given.flag("replaces")?,
                 timeout: given.positive_time("timeout")?,
                 progress_timeout: given
-                    .positive_time("progress_timeout")?
+                    .time_or("progress_timeout", LONG)?
                     .unwrap_or(DEFAULT_TIMEOUT),
-                bytes_per_second: positive(&given, "bytes_per_second", BYTES)?,
+                bytes_per_second: positive(&given, "rate", BYTES)?,
             },
             is_plain: is_plain(py, wire.as_deref())?,
-            chunk_bytes: given.number("chunk_bytes", BYTES)?,
+            chunk_bytes: chunk_bytes(&given)?,
             overwrites: given.flag("overwrites")?,
             max_message_bytes: positive(&given, "max_message_bytes", BYTES)?.unwrap_or(16 << 20),
         };

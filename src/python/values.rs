@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 use super::errors;
 use crate::address::Family;
@@ -13,25 +14,50 @@ use crate::server::{EngineChoice, Wait};
 
 /// An integer of any size, held to 64 bits: what does not fit there breaks every rule that
 /// is checked later, and is a ValueError by that rule's words.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Whole(i64);
 
 impl<'py> FromPyObject<'_, 'py> for Whole {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let refuse = || {
+            let text = format!("it is a whole number, not {}", shown(object));
+            Err(PyTypeError::new_err(text))
+        };
         match object.extract::<i64>() {
+            Ok(_) if object.is_instance_of::<PyBool>() => refuse(),
             Ok(number) => Ok(Self(number)),
             Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
                 let is_negative = object.lt(0)?;
                 Ok(Self(if is_negative { i64::MIN } else { i64::MAX }))
             }
+            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => refuse(),
             Err(error) => Err(error),
         }
     }
 }
 
+/// A value in an error: one line, however long or strange it is.
+pub(super) fn shown(object: Borrowed<'_, '_, PyAny>) -> String {
+    const MOST: usize = 60;
+    let Ok(text) = object.repr() else {
+        return "that".to_owned();
+    };
+    let text = text.to_string_lossy().replace(['\n', '\r'], " ");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 impl Whole {
+    /// This number as an index: one that does not fit lies beyond everything, on its side.
+    pub(super) fn index(self) -> isize {
+        let beyond = if self.0 < 0 { isize::MIN } else { isize::MAX };
+        isize::try_from(self.0).unwrap_or(beyond)
+    }
+
     /// This number as `T`, or an error that names it and states the `rule`.
     pub(super) fn to<T: TryFrom<i64>>(self, name: &str, rule: &str) -> Result<T> {
         T::try_from(self.0).map_err(|_| refuse(name, self.0, rule))
@@ -69,12 +95,10 @@ impl Seconds {
         Duration::try_from_secs_f64(self.0).map_err(|_| refuse(name, self.0, rule))
     }
 
-    /// The same, and more than zero.
-    pub(super) fn to_positive(self, name: &str) -> Result<Duration> {
+    /// The same, and more than zero; `way_out` is for whom 0 meant something.
+    pub(super) fn to_positive(self, name: &str, way_out: &str) -> Result<Duration> {
         match self.to(name)? {
-            Duration::ZERO => {
-                Err(refuse(name, 0, "it takes more than 0 seconds").or("None turns it off"))
-            }
+            Duration::ZERO => Err(refuse(name, 0, "it takes more than 0 seconds").or(way_out)),
             time => Ok(time),
         }
     }

@@ -6,7 +6,7 @@ use super::clock::{Precision, now_as_text};
 use super::{Outcome, Replies, Request, Respond};
 use crate::sys::clock::append_host_name;
 
-/// The error reply to what is no command.
+/// The error reply to anything that is not a command.
 pub const UNKNOWN_COMMAND: &[u8] = b"Unknown command";
 
 /// The responder `command`.

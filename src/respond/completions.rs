@@ -36,7 +36,8 @@ impl Completions {
         self.state().wake = Some(Box::new(wake));
     }
 
-    /// Ends a request that was given a ticket; a ticket counts once.
+    /// Ends a request that was given a ticket, or begins its answer ([`Outcome::More`]); a ticket
+    /// ends once.
     pub fn complete(&self, ticket: u64, outcome: Outcome, reply: &[u8]) {
         let mut state = self.state();
         state.waiting.push((ticket, outcome, reply.into()));

@@ -1,7 +1,7 @@
-//! WHAT to answer. One file an answer; none of them knows a socket.
+//! WHAT to answer. One file per answer; none of them knows a socket.
 //!
-//! A responder is asked with a whole batch, so that what it costs to get going (an
-//! interpreter to attach, a clock to read) is paid once for all of it. Plain echo is not
+//! A responder gets a whole batch, so a fixed cost (attaching to an interpreter, reading a clock) is
+//! paid once per batch. Plain echo is not
 //! here: it sends back the bytes where they lie (`proto/echo.rs`, `server/tcp/echo.rs`).
 
 use std::fmt;
@@ -34,46 +34,53 @@ pub use prefix::INVALID_ENCODING;
 #[cfg(feature = "python")]
 pub(crate) use upper::raise as upper_case;
 
-/// What was asked: a datagram, or of a stream a line, a record, or what was read.
+/// A request: a datagram, or a stream's line, record, or bytes of one read.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Its bytes; of a line without the line's end.
+    /// Its bytes; a line comes without its end.
     pub data: &'a [u8],
-    /// Whom the server sees.
+    /// The peer's address.
     pub peer: SocketAddr,
-    /// Which address was asked, and its port; the address is unspecified (0.0.0.0, ::) where
-    /// a socket that is bound to all addresses does not say.
+    /// The address and port that received it. The address is unspecified (0.0.0.0, ::) if a socket
+    /// bound to all addresses does not report it.
     pub local: SocketAddr,
 }
 
-/// What is to become of one request.
+/// The result of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It is answered.
     Reply,
-    /// It is answered with an error, which must not be the answer to an error.
+    /// It is answered with an error; the request must not be an error reply itself.
     Error,
-    /// It is not answered, and that is how it is meant (RFC 863).
+    /// It is intentionally not answered (RFC 863).
     Silence,
-    /// It is not answered because answering failed.
+    /// It is not answered, because the responder failed.
     Failed,
     /// It will be answered later, under this ticket, by [`Completions::complete`].
     Later(u64),
+    /// A late answer's first part; its ticket stays open for the rest.
+    More,
+    /// It is answered, if there are bytes; then the server ends the connection. A datagram has
+    /// none: it is only answered.
+    Close,
+    /// The same, with a reset (RST) instead of an orderly end.
+    Reset,
 }
 
 /// Answers requests.
 pub trait Respond: Send {
-    /// Says what is to become of each of `requests`, in their order, by one call a request
-    /// on `replies`: of all of them, or at least of the first. One that takes its time may
-    /// leave the rest, for which it is asked again; it does once [`Replies::is_over`].
+    /// Answers `requests` in order, by one call on `replies` for each: all of them, or at least the
+    /// first. A slow responder may leave the rest, and is called again for them; it must do so once
+    /// [`Replies::is_over`].
     fn respond(&mut self, requests: &[Request<'_>], replies: &mut Replies);
 
-    /// Where its late answers come in; `None` for one that gives no tickets.
+    /// The queue of its late answers; `None` if it gives no tickets.
     fn completions(&self) -> Option<Arc<Completions>> {
         None
     }
 
-    /// How it behaves on a connection; on a datagram there is one way only.
+    /// How it behaves on a connection. For datagrams it makes no difference.
     fn manner(&self) -> Manner {
         Manner::Answers
     }
@@ -84,15 +91,15 @@ pub trait Respond: Send {
 pub enum Manner {
     /// It answers requests, into which the stream is cut.
     Answers,
-    /// It says what it has to say as the connection comes, asked once with no data, and the
+    /// It answers as soon as a peer connects, asked once with no data, and the
     /// connection ends: RFC 867, RFC 868.
     Greets,
-    /// It takes what comes, however it comes: RFC 863.
+    /// It takes all bytes as they arrive: RFC 863.
     Listens,
 }
 
-/// True for what is an error reply itself, of this package's own: it is not answered with an
-/// error, or two servers would go on for ever telling each other that they did not understand.
+/// True if the data is one of this package's own error replies. These are not answered with an
+/// error, or two servers would send errors to each other for ever.
 pub fn is_error_reply(data: &[u8]) -> bool {
     data.starts_with(b"Error: ") || data.trim_ascii() == UNKNOWN_COMMAND
 }
@@ -104,11 +111,11 @@ pub struct MakeResponder {
     around: Option<Around>,
 }
 
-/// Runs a worker from its beginning to its end, with whatever its responder needs.
+/// Runs a worker from start to end, with what its responder needs.
 pub type Around = fn(&mut (dyn FnMut() + Send));
 
 impl MakeResponder {
-    /// From a function of the worker's number.
+    /// Makes it by a function of the worker's number.
     pub fn new(make: impl Fn(usize) -> Box<dyn Respond> + Send + Sync + 'static) -> Self {
         Self {
             make: Arc::new(make),
@@ -116,7 +123,7 @@ impl MakeResponder {
         }
     }
 
-    /// Its workers run within `around`, which calls what it is given once, on their threads.
+    /// Runs its workers inside `around`, which calls its argument once, on the worker's thread.
     #[must_use]
     pub fn around(mut self, around: Around) -> Self {
         self.around = Some(around);
@@ -148,7 +155,7 @@ impl fmt::Debug for MakeResponder {
 /// Memory that is kept from one batch to the next.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// The outcomes of a batch and the bytes of its replies, in memory that is used again.
+/// The outcomes of a batch and the bytes of its replies, in memory that is reused.
 #[derive(Debug, Default)]
 pub struct Replies {
     bytes: Vec<u8>,
@@ -165,13 +172,13 @@ impl Replies {
         self.outcomes.clear();
     }
 
-    /// Whose orders [`Replies::is_over`] looks at.
+    /// Sets the control that [`Replies::is_over`] checks.
     pub(crate) fn heed(&mut self, orders: Arc<Orders>) {
         self.orders = Some(orders);
     }
 
-    /// True once the server is to end now: what is not answered by then is not to be. Costs a
-    /// load as long as the server is not told to stop.
+    /// True once the server must end now: leave the remaining requests unanswered. Costs one
+    /// load while the server is not stopping.
     pub fn is_over(&self) -> bool {
         let orders = self.orders.as_ref();
         orders.is_some_and(|orders| orders.is_over())
@@ -210,7 +217,7 @@ impl Replies {
     }
 
     /// The outcome of a request and the bytes of its reply, which are none but for
-    /// [`Outcome::Reply`] and [`Outcome::Error`].
+    /// [`Outcome::Reply`], [`Outcome::Error`], [`Outcome::Close`] and [`Outcome::Reset`].
     pub fn get(&self, index: usize) -> (Outcome, &[u8]) {
         let start = index.checked_sub(1).map_or(0, |last| self.outcomes[last].1);
         let (outcome, end) = self.outcomes[index];

@@ -1,4 +1,4 @@
-//! Answers text with something before it, and what is no text with an error.
+//! Answers text with a prefix before it, and bytes that are not text with an error.
 
 use super::upper::raise;
 use super::{Replies, Request, Respond};

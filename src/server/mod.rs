@@ -1,4 +1,4 @@
-//! A server as a handle: bound when made, then started, stopped, waited for, asked.
+//! The handle of a server: it is bound when created; then start, stop, wait, statistics.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::address::{self, Family};
 use crate::books::Totals;
 use crate::error::{Error, Result};
-use crate::event::{Level, Observer, Queue};
+use crate::event::{self, Level, Observer, Part, Queue};
 use crate::impair::Tape;
-use crate::socket::{Adopted, Severity, SocketReport};
+use crate::socket::{self, Adopted, Severity, SocketReport};
 use crate::sys;
 use crate::worker::{self, Crew, Finish, LARGE_STACK_BYTES, STACK_BYTES, Task};
 
@@ -24,13 +24,13 @@ pub use crate::net::pace::Wait;
 /// Where a server listens.
 #[derive(Debug)]
 pub enum Listen {
-    /// A host and a port, 0 for any; of a name's addresses, IPv4 is taken first.
+    /// A host and a port; of a name's addresses, IPv4 comes first.
     At {
         /// A name or a numeric address; empty for all interfaces.
         host: String,
         /// The port; 0 picks a free one.
         port: u16,
-        /// Which family of addresses may be taken.
+        /// The allowed address families.
         family: Family,
     },
     /// A socket that was passed in (systemd's, a supervisor's, a test's).
@@ -38,7 +38,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// At a host and a port, of either family.
+    /// Listens at a host and a port, of either family.
     pub fn at(host: &str, port: u16) -> Self {
         Self::At {
             host: host.to_owned(),
@@ -48,7 +48,7 @@ impl Listen {
     }
 }
 
-/// What a server counts, as one moment saw it.
+/// A server's counters at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Plain counters by name.
@@ -86,18 +86,18 @@ impl Stats {
             .map_or(0, |(_, value)| *value)
     }
 
-    /// All reasons together.
+    /// The sum over all reasons.
     pub fn reasons_total(&self) -> u64 {
         self.reasons.iter().map(|(_, value)| value).sum()
     }
 }
 
-/// What a server is to impair from now on: see [`Server::impair`].
+/// A new impairment: see [`Server::impair`].
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// In the grammar of the server's protocol; empty: nothing.
+    /// The impairment in the grammar of the server's protocol; empty: none.
     pub spec: String,
-    /// UDP: where decisions are recorded, or where they are taken from instead of being drawn.
+    /// UDP: records decisions, or replays recorded ones instead of random ones.
     pub tape: Option<Arc<Tape>>,
 }
 
@@ -145,7 +145,7 @@ pub struct Server {
     descriptors: Vec<Descriptor>,
     observer: Arc<Observer>,
     stack_bytes: usize,
-    /// What it impairs now, as a user would write it.
+    /// The current impairment, as a user would write it.
     impaired: Mutex<String>,
     impair: Impair,
     guards: String,
@@ -161,21 +161,20 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// How long [`Server::stop`] waits, after the time that it was given, for calls of the
-    /// responder that had begun by then.
+    /// How much longer than its drain time [`Server::stop`] waits for running calls of the
+    /// responder.
     pub const GRACE: Duration = worker::GRACE;
 
-    /// Binds a UDP server; it answers once started.
+    /// Binds a UDP server. It answers after [`Server::start`].
     ///
     /// # Errors
     ///
-    /// An argument that cannot work, a name that does not resolve, an address that cannot
-    /// be bound.
+    /// An invalid argument, a name that does not resolve, an address that cannot be bound.
     pub fn udp(config: udp::Config, queue: Option<Arc<Queue>>) -> Result<Self> {
         udp::open(config, queue).map(Self::new)
     }
 
-    /// Binds a TCP server, which listens from now on and answers once started.
+    /// Binds a TCP server. It listens at once, and answers after [`Server::start`].
     ///
     /// # Errors
     ///
@@ -211,12 +210,12 @@ impl Server {
         }
     }
 
-    /// As in `udp://127.0.0.1:9999`, with the real port.
+    /// Its URL with the real port, such as `udp://127.0.0.1:9999`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its number in this process, by which its events name it.
+    /// Its number in this process, which its events carry.
     pub fn id(&self) -> u64 {
         self.observer.id()
     }
@@ -231,17 +230,17 @@ impl Server {
         self.engine
     }
 
-    /// What the socket was to get and what it got, as far as that is known by now: that the
-    /// kernel refuses to cut trains of datagrams, say, turns out when the first is sent.
+    /// The socket options as requested and as granted, as far as known: for example, the
+    /// kernel's refusal to cut trains of datagrams shows only when the first is sent.
     pub fn report(&self) -> SocketReport {
         (self.report)()
     }
 
-    /// Starts the workers and returns. Once only.
+    /// Starts the workers and returns. A server can be started once.
     ///
     /// # Errors
     ///
-    /// When it has been started already, after a fork, or without a thread to be had.
+    /// It was started already, this is a child after `fork`, or no thread can be created.
     pub fn start(&self) -> Result<()> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let tasks = std::mem::take(&mut *tasks);
@@ -259,12 +258,17 @@ impl Server {
 
     fn observe_start(&self) {
         let text = format!("listening on {} (engine {})", self.name, self.engine);
-        self.observer.notice(Level::Info, "listening", text);
+        let parts = vec![("engine", self.engine.into())];
+        self.observer
+            .notice_parts(Level::Info, "listening", text, parts);
         if self.name.starts_with("udp") && !address::is_loopback(self.address.ip()) {
-            let text = "answers UDP from beyond this machine: replies go to whatever source \
-                        address a datagram claims; bind 127.0.0.1 or ::1 unless you mean it";
-            self.observer
-                .notice(Level::Warning, "exposed", format!("{} {text}", self.name));
+            let text = format!(
+                "{} can be reached from other machines, and UDP source addresses can be forged: \
+                 a reply goes to the address that the request claims; bind 127.0.0.1 or ::1 to \
+                 serve this machine only",
+                self.name
+            );
+            self.observer.notice(Level::Warning, "exposed", text);
         }
         let spec = self.impairment();
         if !spec.is_empty() {
@@ -279,40 +283,43 @@ impl Server {
             if let Some(effective) = &option.effective
                 && option.name.ends_with("buffer_bytes")
             {
-                let ceiling = match (option.ceiling, option.sysctl) {
-                    (Some(ceiling), Some(sysctl)) => format!(", most {ceiling} by {sysctl}"),
-                    _ => String::new(),
-                };
-                let text = format!("{} is {effective} bytes{ceiling}", option.option);
-                self.observer.notice(Level::Info, "buffer", text);
+                let mut text = format!("{} {} is {effective} bytes", self.name, option.option);
+                if let (Some(ceiling), Some(sysctl)) = (option.ceiling, option.sysctl) {
+                    text += &format!("; {sysctl} allows {ceiling}");
+                }
+                self.observer
+                    .notice_parts(Level::Debug, "buffer", text, option_parts(option));
             }
             if let Some((severity, text)) = &option.warning {
                 let level = match severity {
                     Severity::Notice => Level::Info,
                     Severity::Warning => Level::Warning,
                 };
-                self.observer.notice(level, "option", text.clone());
+                let text = format!("{}: {text}", self.name);
+                self.observer
+                    .notice_parts(level, "option", text, option_parts(option));
             }
         }
     }
 
-    /// Answers what has come already, for `drain` at most, then ends; waits for that.
-    /// Does nothing on a server that has ended. Called by its own responder it does not wait.
+    /// Answers the requests that have already arrived, for at most `drain`, ends the server and
+    /// waits for its end. Does nothing if it has ended. Does not wait when its own responder calls
+    /// it.
     ///
-    /// A call of the responder that has begun by the deadline may end; none begins after it.
-    /// What was asked and is not answered then is counted, as `stopped` (UDP) or as abandoned.
+    /// No call of the responder begins after the deadline; a call that is running may finish.
+    /// Unanswered requests are counted, as `stopped` (UDP) or as abandoned.
     ///
     /// # Errors
     ///
-    /// When a worker is still in its responder [`Server::GRACE`] after the deadline
-    /// ([`Error::is_unfinished`]): the server runs on, and ends when that returns. In a child
+    /// A worker is still in its responder [`Server::GRACE`] after the deadline
+    /// ([`Error::is_unfinished`]): the server ends when that call returns. Or this is a child
     /// after `fork`.
     pub fn stop(&self, drain: Duration) -> Result<()> {
         self.stop_unless(drain, || false)
     }
 
-    /// As [`Server::stop`], but asks ten times a second whether the caller gives up. If so, the
-    /// workers are to end now, and those that are in no responder are waited for.
+    /// Like [`Server::stop`], but asks ten times per second whether the caller gives up. If so, the
+    /// workers end now; it waits for all that are not in their responder.
     ///
     /// # Errors
     ///
@@ -329,8 +336,8 @@ impl Server {
         stopped
     }
 
-    /// Has the server end now, and waits a moment: for all workers but those that stay in
-    /// their responder, whose names are returned. What dropping the server does.
+    /// Ends the server now, as dropping it does. Waits for all workers except those that stay in
+    /// their responder, and returns the names of these.
     ///
     /// # Errors
     ///
@@ -341,7 +348,7 @@ impl Server {
         dismissed
     }
 
-    /// The names of the workers that are in their responder now.
+    /// The names of the workers that are running their responder now.
     pub fn asking(&self) -> Vec<String> {
         self.crew.asking()
     }
@@ -352,25 +359,25 @@ impl Server {
         tasks.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Tells the workers to end and does not wait.
+    /// Tells the workers to end, and does not wait.
     ///
     /// # Errors
     ///
-    /// In a child after `fork` only.
+    /// This is a child after `fork`.
     pub fn request_stop(&self, drain: Duration) -> Result<()> {
         self.crew.request_stop(drain)
     }
 
-    /// Waits until the server has ended, for `timeout` at most; `None`: it still runs.
+    /// Waits until the server has ended, for at most `timeout`. Returns `None` if it still runs.
     ///
     /// # Errors
     ///
-    /// When it was never started, and in a child after `fork`.
+    /// It was never started, or this is a child after `fork`.
     pub fn wait(&self, timeout: Duration) -> Result<Option<Finish>> {
         self.crew.wait(timeout)
     }
 
-    /// True on the thread of one of its workers, where its responder runs.
+    /// True on a thread of its workers, such as in its responder.
     pub fn is_own_worker(&self) -> bool {
         self.crew.is_own_worker()
     }
@@ -385,24 +392,24 @@ impl Server {
         self.crew.finish()
     }
 
-    /// What it has counted so far, all counters of one moment.
+    /// Its counters, all at one moment.
     pub fn stats(&self) -> Stats {
         (self.stats)()
     }
 
-    /// Turns events for each datagram or connection on, with this many bytes of payload,
+    /// Switches events for each datagram or connection on, with up to this many bytes of payload,
     /// or off.
     pub fn set_access(&self, payload_bytes: Option<u32>) {
         self.observer.set_access(payload_bytes);
     }
 
-    /// Impairs this from now on: a datagram that is sent after this returned meets it, and so
-    /// does what comes over connections that are open. What an earlier impairment holds back
-    /// goes on its way. Returns what is in force now, with the seed that repeats it.
+    /// Replaces the current impairment. It applies to every datagram that is sent to the server after
+    /// this returned, and to new bytes of open connections. Data that the earlier impairment has
+    /// delayed keeps its time. Returns the impairment in force, with the seed that repeats it.
     ///
     /// # Errors
     ///
-    /// A text that is not in the grammar, or asks for what this protocol cannot do; and in a
+    /// The text is not in the grammar, or this protocol cannot do what it says; or this is a
     /// child after `fork`.
     pub fn impair(&self, change: &Change) -> Result<String> {
         self.crew.check_process("impair")?;
@@ -416,19 +423,19 @@ impl Server {
         Ok(text)
     }
 
-    /// What it impairs now, with the seed that repeats it; empty: nothing.
+    /// The current impairment, with the seed that repeats it; empty: none.
     pub fn impairment(&self) -> String {
         let text = self.impaired.lock();
         text.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True in a child after `fork`: this handle is dead there.
+    /// True in a child after `fork`, where this handle is dead.
     pub fn is_foreign(&self) -> bool {
         self.crew.is_foreign()
     }
 
-    /// To be called in the child right after `fork`: lets go of the parent's sockets, which
-    /// would otherwise keep the port taken for as long as the child lives.
+    /// Call this in the child right after `fork`: it releases the parent's sockets, which
+    /// would otherwise keep the port in use while the child lives.
     pub fn abandon(&self) {
         if self.is_foreign() {
             for fd in self
@@ -452,10 +459,34 @@ impl Drop for Server {
 
 fn impaired(name: &str, text: &str) -> String {
     if text.is_empty() {
-        format!("{name} is not impaired any more")
+        format!("{name} is no longer impaired")
     } else {
         format!("{name} is impaired: {text}")
     }
+}
+
+/// What a line about an option says, for programs. Only buffers are measured in bytes.
+fn option_parts(option: &socket::OptionReport) -> event::Parts {
+    let [requested, effective, ceiling] = if option.name.ends_with("buffer_bytes") {
+        ["requested_bytes", "effective_bytes", "ceiling_bytes"]
+    } else {
+        ["requested", "effective", "ceiling"]
+    };
+    let number = |value: &Option<socket::Value>| match value {
+        Some(socket::Value::Number(number)) => Some(*number),
+        _ => None,
+    };
+    let numbers = [
+        (requested, number(&option.requested)),
+        (effective, number(&option.effective)),
+        (ceiling, option.ceiling),
+    ];
+    let mut parts: event::Parts = vec![("option", option.option.into())];
+    for (name, value) in numbers {
+        parts.extend(value.map(|value| (name, value.into())));
+    }
+    parts.extend(option.sysctl.map(|sysctl| ("sysctl", sysctl.into())));
+    parts
 }
 
 fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
@@ -487,7 +518,14 @@ fn observe_finish(observer: &Observer, finish: &Finish, stats: &Stats) {
         observer.server(),
         totals.trim_end()
     );
-    observer.notice(level, "stopped", text);
+    let mut counters = stats.counters.clone();
+    counters.extend(stats.kernel_drops.map(|count| ("kernel_drops", count)));
+    let parts = vec![
+        ("reason", finish.name().into()),
+        ("counters", Part::Counts(counters)),
+        ("reasons", Part::Counts(stats.reasons.clone())),
+    ];
+    observer.notice_parts(level, "stopped", text, parts);
 }
 
 /// How a server is named: `udp://127.0.0.1:9999`, and for a link-local address with its
@@ -513,8 +551,9 @@ pub(crate) fn check_workers(workers: usize) -> Result<usize> {
     if (1..=MAX_WORKERS).contains(&workers) {
         return Ok(workers);
     }
-    let rule = format!("a server has 1 to {MAX_WORKERS} workers, one a CPU at most is useful");
-    Err(Error::argument("start", format!("{workers} workers"), rule))
+    let rule =
+        format!("a server has 1 to {MAX_WORKERS} workers; more than one per CPU do not help");
+    Err(Error::argument("set", format!("workers={workers}"), rule))
 }
 
 const MAX_WORKERS: usize = 1024;
@@ -525,12 +564,28 @@ pub(crate) fn check_cpus(cpus: &[usize]) -> Result<()> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
         Some(cpu) => Err(Error::argument(
-            "bind a worker to",
-            format!("CPU {cpu}"),
-            "this process may not use it",
+            "set",
+            format!("cpus={cpu}"),
+            "this process may not use that CPU",
         )
-        .or(format!("it may use {allowed:?}: see taskset(1)"))),
+        .or(format!("it may use {}: see taskset(1)", ranges(&allowed)))),
     }
+}
+
+/// Numbers in ascending order, as taskset(1) writes them: 0-3,8.
+fn ranges(numbers: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = |&(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// Binds the calling worker, the `index`th, to its CPU, if there are any to keep to.

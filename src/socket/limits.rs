@@ -3,17 +3,18 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// A number, or a few, that the kernel holds, and the name to change it by.
+/// One limit of the kernel, and the sysctl that changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// The name of the field, as in `udp_recv_buffer_max_bytes`.
     pub name: &'static str,
     /// The sysctl, as in `net.core.rmem_max`; `None` where the system has no such number.
     pub sysctl: Option<&'static str>,
-    /// Its values: one, or three for `tcp_rmem` and `tcp_wmem` (least, default, most).
-    /// Empty where it cannot be read: another system, or a network namespace that hides it.
+    /// Its values: one; three for `tcp_rmem` and `tcp_wmem` (smallest, first, largest); two for a
+    /// range of ports. Empty where it cannot be read: another system, or a network namespace that
+    /// hides it.
     pub values: Vec<u64>,
-    /// What it bounds.
+    /// What it limits.
     pub meaning: &'static str,
 }
 
@@ -23,42 +24,42 @@ const KNOWN: [(&str, &str, &str); 10] = [
     (
         "udp_recv_buffer_max_bytes",
         "net.core.rmem_max",
-        "most that SO_RCVBUF takes, before the kernel doubles it",
+        "largest SO_RCVBUF that setsockopt(2) takes, for UDP and TCP; the kernel doubles it",
     ),
     (
         "udp_send_buffer_max_bytes",
         "net.core.wmem_max",
-        "most that SO_SNDBUF takes, before the kernel doubles it",
+        "largest SO_SNDBUF that setsockopt(2) takes, for UDP and TCP; the kernel doubles it",
     ),
     (
         "udp_recv_buffer_default_bytes",
         "net.core.rmem_default",
-        "SO_RCVBUF of a new socket",
+        "receive buffer of a new UDP socket",
     ),
     (
         "udp_send_buffer_default_bytes",
         "net.core.wmem_default",
-        "SO_SNDBUF of a new socket",
+        "send buffer of a new UDP socket",
     ),
     (
         "tcp_recv_buffer_bytes",
         "net.ipv4.tcp_rmem",
-        "least, default and most that autotuning gives a TCP receive buffer",
+        "smallest, first and largest receive buffer that autotuning gives a TCP connection",
     ),
     (
         "tcp_send_buffer_bytes",
         "net.ipv4.tcp_wmem",
-        "least, default and most that autotuning gives a TCP send buffer",
+        "smallest, first and largest send buffer that autotuning gives a TCP connection",
     ),
     (
         "accept_queue_max",
         "net.core.somaxconn",
-        "most that listen(2) takes as backlog",
+        "largest backlog that listen(2) takes: connections that wait to be accepted",
     ),
     (
         "syn_queue_max",
         "net.ipv4.tcp_max_syn_backlog",
-        "half-open connections remembered per listener (without SYN cookies)",
+        "half-open connections per listener, where SYN cookies are off",
     ),
     (
         "unprivileged_port_start",
@@ -68,7 +69,7 @@ const KNOWN: [(&str, &str, &str); 10] = [
     (
         "ephemeral_ports",
         "net.ipv4.ip_local_port_range",
-        "first and last port that port 0 chooses from",
+        "first and last port that the kernel picks from for port 0",
     ),
 ];
 
@@ -98,12 +99,17 @@ fn read(name: &'static str, sysctl: &'static str, meaning: &'static str) -> Limi
 }
 
 fn values(sysctl: &str) -> Option<Vec<u64>> {
-    let path: PathBuf = ["/proc/sys", &sysctl.replace('.', "/")].iter().collect();
-    fs::read_to_string(path)
-        .ok()?
-        .split_whitespace()
+    words(sysctl)?
+        .iter()
         .map(|word| word.parse().ok())
         .collect()
+}
+
+/// What one sysctl holds, word by word; `None` where it cannot be read.
+pub(crate) fn words(sysctl: &str) -> Option<Vec<String>> {
+    let path: PathBuf = ["/proc/sys", &sysctl.replace('.', "/")].iter().collect();
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The first value of one sysctl; `None` where it cannot be read.

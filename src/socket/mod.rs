@@ -7,6 +7,7 @@ pub mod report;
 mod host;
 mod kernel;
 mod open;
+mod refusal;
 
 pub use crate::sys::option::ReceiveQueue;
 pub use host::host;

@@ -7,6 +7,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::limits;
 use super::options::{SocketOptions, Target};
+use super::refusal;
 use super::report::{OptionReport, Severity, SocketReport, Value};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -50,26 +51,44 @@ impl Adopted {
 pub fn adopt(fd: RawFd) -> Result<Adopted> {
     let subject = format!("descriptor {fd}");
     let fail = |error: &std::io::Error| Error::system("adopt", &subject, error);
-    let wrong = |reason: &str| Error::argument("adopt", &subject, reason);
+    let wrong =
+        |reason: &str, way_out: &str| Err(Error::argument("adopt", &subject, reason).or(way_out));
     if fd < 0 {
-        return Err(wrong(
-            "a descriptor is not negative (was the socket closed?)",
-        ));
+        return wrong(
+            "a descriptor is not negative",
+            "the socket was closed: pass one that is open",
+        );
     }
-    let borrowed = sys::borrow(fd).map_err(|error| fail(&error))?;
+    let borrowed = sys::borrow(fd).map_err(|error| fail(&error).or("pass one that is open"))?;
     let socket: Socket = duplicate(borrowed).map_err(|error| fail(&error))?;
-    let ty = socket.r#type().map_err(|error| fail(&error))?;
+    let ty = socket.r#type().map_err(|error| {
+        let is_other = error.raw_os_error() == Some(libc::ENOTSOCK);
+        match is_other {
+            true => fail(&error)
+                .because("it is not a socket but a file, pipe or terminal")
+                .or("pass a UDP or TCP socket that is bound"),
+            false => fail(&error),
+        }
+    })?;
     let address = local_address(&socket).map_err(|error| fail(&error))?;
     let Some(address) = address else {
-        return Err(wrong("it is neither an IPv4 nor an IPv6 socket"));
+        return wrong(
+            "it is neither an IPv4 nor an IPv6 socket (a UNIX socket, perhaps)",
+            "pass a UDP or TCP socket that is bound",
+        );
     };
     let is_stream = match ty {
         Type::STREAM => true,
         Type::DGRAM => false,
-        _ => return Err(wrong("it is neither a UDP nor a TCP socket")),
+        _ => {
+            return wrong(
+                "it is neither a UDP nor a TCP socket",
+                "pass one of SOCK_DGRAM or SOCK_STREAM",
+            );
+        }
     };
     if address.port() == 0 {
-        return Err(wrong("it is not bound to a port; bind it first"));
+        return wrong("it is not bound to a port", "bind it first");
     }
     Ok(Adopted {
         socket,
@@ -96,10 +115,10 @@ fn open(address: SocketAddr, ty: Type, subject: &str) -> Result<Socket> {
 /// A UDP socket, bound, with its report.
 pub(crate) fn bind_udp(address: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("udp://{address}");
-    check_scope(address, &subject)?;
+    check_scope("bind", address, &subject)?;
     let socket = open(address, Type::DGRAM, &subject)?;
     let report = options.apply(&socket, address.is_ipv6(), Target::Udp)?;
-    bind(&socket, address, &subject)?;
+    bind(&socket, address, options, &subject)?;
     finish_udp(socket, report, false, &subject)
 }
 
@@ -108,11 +127,10 @@ pub(crate) fn bind_udp(address: SocketAddr, options: &SocketOptions) -> Result<B
 pub(crate) fn adopt_udp(adopted: Adopted, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("udp://{}", adopted.address);
     if adopted.is_stream {
-        return Err(Error::argument(
-            "serve UDP on",
-            subject,
-            "it is a TCP socket",
-        ));
+        return Err(
+            Error::argument("serve UDP on", subject, "it is a TCP socket")
+                .or("pass a socket of SOCK_DGRAM, or serve TCP on it"),
+        );
     }
     let report = options.apply(&adopted.socket, adopted.address.is_ipv6(), Target::Udp)?;
     // A client that vanishes is no error of the server's, and must not take its buffer.
@@ -148,10 +166,10 @@ pub(crate) fn bind_tcp(
     backlog: Option<u32>,
 ) -> Result<Bound> {
     let subject = format!("tcp://{address}");
-    check_scope(address, &subject)?;
+    check_scope("bind", address, &subject)?;
     let socket = open(address, Type::STREAM, &subject)?;
     let mut report = options.apply(&socket, address.is_ipv6(), Target::TcpListener)?;
-    bind(&socket, address, &subject)?;
+    bind(&socket, address, options, &subject)?;
     report.add(listen(&socket, backlog, &subject)?);
     finish_tcp(socket, report, false, &subject)
 }
@@ -165,18 +183,18 @@ pub(crate) fn adopt_tcp(
 ) -> Result<Bound> {
     let subject = format!("tcp://{}", adopted.address);
     if !adopted.is_stream {
-        return Err(Error::argument(
-            "serve TCP on",
-            subject,
-            "it is a UDP socket",
-        ));
+        return Err(
+            Error::argument("serve TCP on", subject, "it is a UDP socket")
+                .or("pass a socket of SOCK_STREAM, or serve UDP on it"),
+        );
     }
     if adopted.socket.peer_addr().is_ok() {
         return Err(Error::argument(
             "serve TCP on",
             subject,
             "it is a connection, not a listener",
-        ));
+        )
+        .or("pass a socket that listens, or one that is only bound"));
     }
     let v6 = adopted.address.is_ipv6();
     let mut report = options.apply(&adopted.socket, v6, Target::TcpListener)?;
@@ -210,29 +228,64 @@ fn finish_tcp(
     })
 }
 
-fn bind(socket: &Socket, address: SocketAddr, subject: &str) -> Result<()> {
-    socket
-        .bind(&SockAddr::from(address))
-        .map_err(|error| Error::system("bind", subject, &error))
+fn bind(
+    socket: &Socket,
+    address: SocketAddr,
+    options: &SocketOptions,
+    subject: &str,
+) -> Result<()> {
+    socket.bind(&SockAddr::from(address)).map_err(|error| {
+        let asked = refusal::Asked {
+            is_ipv6_only: options.ipv6_only == Some(true),
+            shares_port: options.reuse_port == Some(true),
+        };
+        refusal::bind(address, &asked, subject, &error)
+    })
 }
 
 /// A link-local address means nothing without its interface (RFC 4007).
-fn check_scope(address: SocketAddr, subject: &str) -> Result<()> {
+fn check_scope(operation: &'static str, address: SocketAddr, subject: &str) -> Result<()> {
     match address {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Err(
-            Error::argument("bind", subject, "a link-local address needs its interface")
-                .or("write it as fe80::1%eth0"),
-        ),
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let reason = "a link-local address needs the name of its interface (RFC 4007)";
+            let way_out = format!(
+                "write it with one, as in {}%{}; {}",
+                v6.ip(),
+                refusal::an_interface(),
+                refusal::interfaces()
+            );
+            Err(Error::argument(operation, subject, reason).or(way_out))
+        }
         _ => Ok(()),
     }
 }
 
+/// What no peer has: a link-local address without its interface, or port 0.
+fn check_peer(peer: SocketAddr, subject: &str) -> Result<()> {
+    check_scope(CONNECT, peer, subject)?;
+    if peer.port() == 0 {
+        let reason = "no server listens on port 0, which stands for a free port where one is bound";
+        return Err(Error::argument(CONNECT, subject, reason).or("give the port of the server"));
+    }
+    Ok(())
+}
+
+const CONNECT: &str = "connect to";
+
 fn listen(socket: &Socket, backlog: Option<u32>, subject: &str) -> Result<OptionReport> {
     // The kernel takes the smaller of this and somaxconn, so the most is "all there is".
     let asked = backlog.map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX));
-    socket
-        .listen(asked)
-        .map_err(|error| Error::system("listen on", subject, &error))?;
+    socket.listen(asked).map_err(|error| {
+        let refused = Error::system("listen on", subject, &error);
+        match refused.errno() {
+            Some(libc::EINVAL) => refused
+                .because("it is or was a connection")
+                .or("pass a socket that is only bound"),
+            // Port 0 of a socket that shares it, or a race for a port: listen(2).
+            Some(libc::EADDRINUSE) => refused.or("take another port (0 picks a free one)"),
+            _ => refused,
+        }
+    })?;
     Ok(backlog_report(socket, backlog))
 }
 
@@ -246,8 +299,8 @@ fn backlog_report(socket: &Socket, requested: Option<u32>) -> OptionReport {
         (Some(requested), Some(effective)) if effective < requested => Some((
             Severity::Warning,
             format!(
-                "backlog: asked for {requested}, the kernel took {effective}: {SYSCTL} holds it: \
-                 raise that with `sysctl -w {SYSCTL}={requested}`"
+                "backlog: asked for {requested}, the kernel took {effective}, the most that \
+                 {SYSCTL} allows: raise that with `sysctl -w {SYSCTL}={requested}`"
             ),
         )),
         _ => None,
@@ -266,11 +319,12 @@ fn backlog_report(socket: &Socket, requested: Option<u32>) -> OptionReport {
 /// A UDP socket that talks to one peer, so that its refusals (ICMP) become errors.
 pub(crate) fn connect_udp(peer: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("udp://{peer}");
+    check_peer(peer, &subject)?;
     let socket = open(peer, Type::DGRAM, &subject)?;
     let report = options.apply(&socket, peer.is_ipv6(), Target::Udp)?;
     socket
         .connect(&SockAddr::from(peer))
-        .map_err(|error| Error::system("connect to", &subject, &error))?;
+        .map_err(|error| refusal::connect(peer, &subject, &error))?;
     finish_udp(socket, report, false, &subject)
 }
 
@@ -278,9 +332,10 @@ pub(crate) fn connect_udp(peer: SocketAddr, options: &SocketOptions) -> Result<B
 /// be written and has no error.
 pub(crate) fn begin_connect_tcp(peer: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("tcp://{peer}");
+    check_peer(peer, &subject)?;
     let socket = open(peer, Type::STREAM, &subject)?;
     let report = options.apply(&socket, peer.is_ipv6(), Target::TcpClient)?;
-    let fail = |error: &std::io::Error| Error::system("connect to", &subject, error);
+    let fail = |error: &std::io::Error| refusal::connect(peer, &subject, error);
     socket.set_nonblocking(true).map_err(|error| fail(&error))?;
     match socket.connect(&SockAddr::from(peer)) {
         Ok(()) => {}

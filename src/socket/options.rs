@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-use super::limits;
 use super::report::{OptionReport, Severity, SocketReport, Value, judge_buffer};
+use super::{limits, refusal};
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -22,22 +22,22 @@ pub struct KeepAlive {
     pub count: Option<u32>,
 }
 
-/// What a socket is to be. `None` leaves the system's default.
+/// The options of a socket. `None` keeps the system's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SocketOptions {
-    /// SO_REUSEADDR. For TCP it skips TIME_WAIT and is on by default for a server. For UDP
-    /// it lets another socket take the port and the traffic, so it is off.
+    /// SO_REUSEADDR. For TCP it allows a bind during TIME_WAIT, and is on by default for a server. For
+    /// UDP another socket could take the port and the traffic, so it is off by default.
     pub reuse_address: Option<bool>,
-    /// SO_REUSEPORT: several sockets of one user share the port, each with a part of the
+    /// SO_REUSEPORT: several sockets of one user share the port; each serves some of the
     /// peers.
     pub reuse_port: Option<bool>,
     /// SO_RCVBUF in bytes.
     pub recv_buffer_bytes: Option<usize>,
     /// SO_SNDBUF in bytes.
     pub send_buffer_bytes: Option<usize>,
-    /// Pass the ceiling where the process may (SO_RCVBUFFORCE, CAP_NET_ADMIN).
+    /// Exceed the ceiling of the buffers, if the process may (SO_RCVBUFFORCE, CAP_NET_ADMIN).
     pub force_buffers: bool,
-    /// SO_BROADCAST: may send to broadcast addresses.
+    /// SO_BROADCAST: allow sending to broadcast addresses.
     pub broadcast: Option<bool>,
     /// SO_RCVTIMEO: how long one receive waits.
     pub recv_timeout: Option<Duration>,
@@ -53,7 +53,7 @@ pub struct SocketOptions {
     pub no_delay: Option<bool>,
     /// SO_KEEPALIVE with its times.
     pub keep_alive: Option<KeepAlive>,
-    /// SO_LINGER: how long close waits for unsent data; zero resets.
+    /// SO_LINGER: how long close waits for unsent data; zero resets the connection.
     pub linger: Option<Duration>,
     /// TCP_CONGESTION, as in `cubic`.
     pub congestion: Option<String>,
@@ -104,8 +104,8 @@ impl SocketOptions {
         {
             return refuse(
                 "bind_to_device",
-                device,
-                "an interface name has 1 to 15 characters",
+                &format!("{device:?}"),
+                "an interface name has 1 to 15 bytes, as `ip link` shows them",
             );
         }
         if let Some(linger) = self.linger
@@ -114,8 +114,11 @@ impl SocketOptions {
             return refuse(
                 "linger",
                 &format!("{linger:?}"),
-                "the kernel takes 68 years at most",
+                "the kernel takes at most 68 years",
             );
+        }
+        if let Some(keep_alive) = self.keep_alive {
+            keep_alive.validate()?;
         }
         if !cfg!(target_os = "linux")
             && let Some(name) = &self.congestion
@@ -129,6 +132,11 @@ impl SocketOptions {
     /// them back, and says what came of each.
     pub(crate) fn apply(&self, socket: &Socket, v6: bool, target: Target) -> Result<SocketReport> {
         self.validate()?;
+        if self.ipv6_only.is_some() && !v6 {
+            let rule = "it is an option of IPv6 sockets, and this address is IPv4";
+            return Err(Error::argument("set", "ipv6_only", rule)
+                .or("leave it out, or take an IPv6 address such as ::"));
+        }
         let options = self.with_defaults(target);
         let mut report = SocketReport::default();
         for row in ROWS {
@@ -165,8 +173,6 @@ struct Row {
     read: fn(&Socket) -> io::Result<Value>,
     /// Of a buffer: the sysctl that is its ceiling.
     sysctl: Option<&'static str>,
-    /// The way out, where the kernel refuses.
-    hint: Option<&'static str>,
     /// The kernel keeps it in another unit.
     is_rounded: bool,
 }
@@ -185,7 +191,6 @@ macro_rules! row {
             },
             read: |$socket| $read.map(Value::from),
             sysctl: None,
-            hint: None,
             is_rounded: false,
         }
     };
@@ -202,7 +207,6 @@ macro_rules! keep_alive_row {
             set: |_, _| Ok(()),
             read: |s| s.$read().map(Value::from),
             sysctl: None,
-            hint: None,
             is_rounded: true,
         }
     };
@@ -253,14 +257,37 @@ static ROWS: &[Row] = &[
     keep_alive_row!("keep_alive_count", "TCP_KEEPCNT", count, tcp_keepalive_retries),
     row!(linger, "SO_LINGER", TCP, |s, t| s.set_linger(Some(t)), s.linger()),
     #[cfg(target_os = "linux")]
-    Row {
-        hint: Some("see `sysctl net.ipv4.tcp_available_congestion_control`"),
-        ..row!(congestion, "TCP_CONGESTION", TCP,
-            |s, name| s.set_tcp_congestion(name.as_bytes()), s.tcp_congestion())
-    },
+    row!(congestion, "TCP_CONGESTION", TCP,
+        |s, name| s.set_tcp_congestion(name.as_bytes()), s.tcp_congestion()),
 ];
 
 impl KeepAlive {
+    /// What Linux takes: MAX_TCP_KEEPIDLE and the like in include/net/tcp.h. The kernel keeps
+    /// seconds, so less than one would become none.
+    fn validate(self) -> Result<()> {
+        let refuse = |what: &str, value: &dyn std::fmt::Display, rule: &str| {
+            let reason = format!("{what} is {value}, and the kernel takes {rule} (tcp(7))");
+            Err(Error::argument("set", "keep_alive", reason))
+        };
+        for (what, time, option) in [
+            ("its idle time", self.idle, "TCP_KEEPIDLE"),
+            ("its interval", self.interval, "TCP_KEEPINTVL"),
+        ] {
+            if let Some(time) = time
+                && !(1..=32_767).contains(&time.as_secs())
+            {
+                let rule = format!("1 to 32767 s as {option}");
+                return refuse(what, &format!("{} s", time.as_secs_f64()), &rule);
+            }
+        }
+        match self.count {
+            Some(count) if !(1..=127).contains(&count) => {
+                refuse("its number of probes", &count, "1 to 127 as TCP_KEEPCNT")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn parameters(self) -> TcpKeepalive {
         let mut parameters = TcpKeepalive::new();
         if let Some(idle) = self.idle {
@@ -281,6 +308,17 @@ fn tos(dscp: u8) -> u32 {
     u32::from(dscp) << 2
 }
 
+/// A value as an argument is written.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Flag(true) => "True".to_owned(),
+        Value::Flag(false) => "False".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Time(time) => time.as_secs_f64().to_string(),
+        Value::Text(text) => format!("{text:?}"),
+    }
+}
+
 fn dscp(tos: u32) -> u32 {
     tos >> 2
 }
@@ -293,12 +331,8 @@ impl Row {
             && !self.is_forced(socket, options, value)
         {
             (self.set)(socket, options).map_err(|error| {
-                let subject = format!("{}={value} ({})", self.name, self.option);
-                let error = Error::system("set", subject, &error);
-                match self.hint {
-                    Some(hint) => error.or(hint),
-                    None => error,
-                }
+                let subject = format!("{}={} ({})", self.name, literal(value), self.option);
+                refusal::option(self.name, &subject, &error)
             })?;
         }
         let effective = (self.read)(socket).ok();
@@ -339,7 +373,11 @@ impl Row {
             (Some(sysctl), Value::Number(requested), Value::Number(effective)) => {
                 judge_buffer(option, *requested, *effective, ceiling, sysctl)
             }
-            _ if requested == effective || self.is_rounded => None,
+            _ if requested == effective => None,
+            _ if self.is_rounded => Some((
+                Severity::Notice,
+                format!("{option}: asked for {requested}, the kernel keeps {effective}"),
+            )),
             _ => Some((
                 Severity::Warning,
                 format!("{option}: asked for {requested}, the kernel gave {effective}"),

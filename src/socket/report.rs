@@ -1,4 +1,4 @@
-//! What was asked of the kernel, what it gave, and why they differ.
+//! What was requested from the kernel, what it granted, and why they differ.
 
 use std::fmt;
 use std::time::Duration;
@@ -81,9 +81,9 @@ impl fmt::Display for Value {
 /// How much a difference matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// The kernel did something that a reader of the figures should know (it doubled).
+    /// The kernel did something that explains the figures (it doubled the size).
     Notice,
-    /// The kernel gave less than was asked for, or something else.
+    /// The kernel granted less than was requested, or something else.
     Warning,
 }
 
@@ -94,19 +94,19 @@ pub struct OptionReport {
     pub name: &'static str,
     /// The kernel's name, as in `SO_RCVBUF`.
     pub option: &'static str,
-    /// What was asked for; `None`: nothing, the system's default stands.
+    /// The requested value; `None`: none, so the system's default applies.
     pub requested: Option<Value>,
-    /// What the kernel says it is; `None`: it cannot be read.
+    /// The value that the kernel reports; `None`: it cannot be read.
     pub effective: Option<Value>,
-    /// The most that the kernel takes.
+    /// The largest value that the kernel accepts.
     pub ceiling: Option<u64>,
-    /// The sysctl that holds the ceiling.
+    /// The sysctl that sets the ceiling.
     pub sysctl: Option<&'static str>,
-    /// What differs, why, and the way out, in one line.
+    /// The difference, its reason and the way out, in one line.
     pub warning: Option<(Severity, String)>,
 }
 
-/// Every option that matters to one socket.
+/// The options of one socket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SocketReport {
     /// In the order in which they are set.

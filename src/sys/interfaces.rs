@@ -1,5 +1,5 @@
 //! The addresses of this machine, and its interfaces by name: getifaddrs(3),
-//! if_indextoname(3).
+//! if_indextoname(3), if_nameindex(3).
 
 use std::ffi::CStr;
 use std::io;
@@ -54,6 +54,31 @@ pub(crate) fn interface_name(index: u32) -> Option<String> {
     Some(name.to_string_lossy().into_owned())
 }
 
+/// The names of all interfaces, in the order of their indices.
+pub(crate) fn interface_names() -> Vec<String> {
+    // SAFETY: if_nameindex(3) gives null, or an array that it allocates, which ends with an
+    // entry of index 0 and a null name.
+    let first = unsafe { libc::if_nameindex() };
+    let mut names = Vec::new();
+    let mut next = first;
+    // SAFETY: `next` is null, or an entry of the array at or before its last one, alive until
+    // if_freenameindex below.
+    while let Some(entry) = unsafe { next.as_ref() }
+        && !entry.if_name.is_null()
+    {
+        // SAFETY: a name of the array is a NUL-terminated string (if_nameindex(3)).
+        let name = unsafe { CStr::from_ptr(entry.if_name) };
+        names.push(name.to_string_lossy().into_owned());
+        // SAFETY: this entry is not the last one, so the next one is in the array.
+        next = unsafe { next.add(1) };
+    }
+    if !first.is_null() {
+        // SAFETY: the array that if_nameindex(3) gave, freed once; nothing refers to it any more.
+        unsafe { libc::if_freenameindex(first) };
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +93,7 @@ mod tests {
         // Linux numbers the loopback of every network namespace 1 (net/core/dev.c).
         if cfg!(target_os = "linux") {
             assert_eq!(interface_name(1).as_deref(), Some("lo"));
+            assert_eq!(interface_names().first().map(String::as_str), Some("lo"));
         }
         assert_eq!(interface_name(0), None);
     }

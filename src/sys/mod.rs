@@ -17,6 +17,7 @@
 //! | [`files`] | files by one name in an open directory: no path, no link is followed; a new name that overwrites nothing |
 //! | [`clock`] | the local time, with its offset; the machine's name |
 //! | [`interface_name`] | the name of a network interface, by the number in a scoped address |
+//! | [`interface_names`] | the names of all network interfaces |
 //! | [`abandon`] | a descriptor inherited by `fork` lets go of its socket, its number staying valid |
 //!
 //! All `unsafe` of this crate is below this folder, but for Python's buffer protocol and for calls
@@ -51,6 +52,6 @@ mod wake;
 #[cfg(feature = "python")]
 pub(crate) use descriptor::exit_now;
 pub(crate) use descriptor::{abandon, borrow, process_id, spare_descriptor};
-pub(crate) use interfaces::{interface_name, local_addresses};
+pub(crate) use interfaces::{interface_name, interface_names, local_addresses};
 pub use raw_address::RawAddress;
 pub(crate) use wake::{Ready, Waker, condition, wait_either, wait_readable, wait_writable};

@@ -33,6 +33,11 @@ impl Signals {
     }
 }
 
+/// Whether this is what a terminal sends as it closes: SIGHUP, signal(7).
+pub(crate) fn is_hang_up(number: i32) -> bool {
+    number == libc::SIGHUP
+}
+
 /// Ends the process at once: _exit(2). Nothing is flushed, and nobody is asked.
 pub(crate) fn end_process(status: i32) -> ! {
     // SAFETY: _exit(2) takes an integer, and does not return.

@@ -162,7 +162,7 @@ pub struct Pulling {
     pub id: u64,
     /// What is wanted; none: an echo.
     pub name: Name,
-    /// Gives up after so long without progress.
+    /// Gives up after this time without progress.
     pub progress_timeout_ns: u64,
     /// Half of the receive buffer, as the kernel counts it.
     pub buffer_bytes: u32,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Memory that several have together: so many bytes, and no more.
+/// A limit of memory that several users share.
 #[derive(Debug)]
 pub struct Budget {
     max_total_bytes: u64,
@@ -11,7 +11,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of so many bytes.
+    /// A budget of `max_total_bytes`.
     pub fn new(max_total_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             max_total_bytes,

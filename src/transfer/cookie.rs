@@ -1,4 +1,4 @@
-//! Proof that whoever asks can be answered, without keeping anything: docs/transfer.md, Cookie.
+//! Proves that a peer receives at its address, without storing anything: docs/transfer.md, Cookie.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -30,7 +30,7 @@ pub struct Echoes {
 }
 
 impl Echoes {
-    /// Of messages of so many bytes at most, each kept for so long at most.
+    /// Keeps messages of at most `max_message_bytes`, each for at most `kept_ns`.
     pub fn new(budget: Arc<Budget>, max_message_bytes: u64, kept_ns: u64) -> Self {
         Self {
             budget,

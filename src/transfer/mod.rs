@@ -1,8 +1,9 @@
-//! Large messages over UDP: whole, once, or a clear failure. The protocol is docs/transfer.md.
+//! Large messages over UDP: complete and once, or a clear failure. docs/transfer.md specifies the
+//! protocol.
 //!
-//! Nothing here knows a socket or a clock: what comes and the time are handed in, what goes is put
-//! into an outbox. What a message is read from and written to stands behind [`store::Source`] and
-//! [`store::Sink`].
+//! Nothing here knows a socket or a clock: packets and the time are passed in, and packets to send go
+//! into an outbox. [`store::Source`] and [`store::Sink`] abstract what a message is read from and
+//! written to.
 
 pub mod asking;
 pub mod budget;

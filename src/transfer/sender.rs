@@ -42,9 +42,9 @@ pub struct Sending {
     pub name: Name,
     /// May take the place of what has the name.
     pub replaces: bool,
-    /// Gives up after so long without progress.
+    /// Gives up after this time without progress.
     pub progress_timeout_ns: u64,
-    /// Sends no faster, all told.
+    /// The maximum speed, all packets included.
     pub bytes_per_second: Option<u64>,
     /// What one datagram may carry on the first link: its MTU less the headers of IP and UDP.
     pub max_datagram_bytes: usize,
@@ -55,9 +55,9 @@ pub struct Sending {
 pub struct Figures {
     /// Bytes of the message.
     pub length: u64,
-    /// So many were there from before.
+    /// Bytes that the receiver had from before.
     pub resumed_from: u64,
-    /// All of it was.
+    /// True: it had all of it.
     pub was_there: bool,
     /// Packets with bytes of it.
     pub sent_packets: u64,

@@ -1,7 +1,7 @@
 //! All transfers of one worker of a server: THE PROTOCOL of `rsecho serve --transfer`.
 //!
-//! Rule 1: nothing is kept for, and nothing longer than what came is sent to, whoever has not
-//! shown a cookie that this server made for its address.
+//! Rule 1: a peer that has not shown a cookie that this server made for its address gets no memory,
+//! and nothing longer than what it sent.
 //! Rule 2: a transfer is its peer's address and its id, both; nothing is delivered twice.
 //! Rule 3: a datagram that does not begin as a packet does is another protocol's: the echo's, unless
 //! told otherwise.
@@ -42,9 +42,9 @@ pub struct Limits {
     pub open_per_source: u32,
     /// Open ones in all.
     pub open: u32,
-    /// One without progress for so long is given up.
+    /// A transfer is given up after this time without progress.
     pub progress_timeout_ns: u64,
-    /// What is pulled is sent no faster, each.
+    /// The maximum speed of each message that is pulled.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -172,7 +172,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// With a receive buffer that has room for so many bytes of payload.
+    /// `buffer_bytes`: the payload that the receive buffer has room for.
     pub fn new(shared: Arc<Shared>, buffer_bytes: u32) -> Self {
         Self {
             shared,

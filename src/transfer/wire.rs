@@ -14,9 +14,9 @@ pub const VERSION: u8 = 1;
 pub const HEADER_BYTES: usize = 16;
 /// What comes before the bytes of a DATA packet.
 pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 16;
-/// An OFFER and a PULL are no shorter, so that no answer to one is longer.
+/// The least length of an OFFER and a PULL, so that no answer to one is longer.
 pub const MIN_REQUEST_BYTES: usize = 128;
-/// Ranges that an ACK has at most: so many fit into 512 bytes, which every path has to take.
+/// Ranges that an ACK has at most: they fit into 512 bytes, which every path has to take.
 pub const MAX_RANGES: usize = 58;
 /// Bytes of the text of an ABORT at most.
 pub const MAX_TEXT_BYTES: usize = 200;
@@ -388,7 +388,7 @@ pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
     seal(&mut to[start..]);
 }
 
-/// So many bytes of a text at most, whole characters only.
+/// At most `most` bytes of a text, whole characters only.
 pub fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));

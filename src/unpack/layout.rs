@@ -59,7 +59,7 @@ impl Layout {
         self.plan.size
     }
 
-    /// Values in one record. Padding is no value.
+    /// Values in one record, without padding.
     #[must_use]
     pub fn field_count(&self) -> usize {
         self.plan.fields

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import rsecho as package
-from command import PATIENCE, RSECHO, rsecho
+from command import PATIENCE, RSECHO, clean_environment, rsecho
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +64,6 @@ def test_send_counts(target: list[str]) -> None:
     done = rsecho("send", *target, "--count", "3", "--jsonl")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["sequence"] for line in lines] == [1, 2, 3]
-    text = rsecho("send", *target, "--count", "3").stdout.decode()
-    assert text.endswith("3 sent, 3 received, 3 equal\n")
 
 
 def test_send_large_over_tcp(tmp_path: Path) -> None:
@@ -172,10 +173,66 @@ def test_info_shows_each_ceiling_with_its_sysctl() -> None:
         "accept_queue_max",
         "syn_queue_max",
     }
-    text = rsecho("info", "--recv-buffer", "64K").stdout.decode()
-    assert "net.core.rmem_max" in text
-    assert "65,536" in text
-    assert "doubles" in text
+    for protocol, sock in zip(("udp", "tcp"), found["sockets"], strict=True):
+        line = sock["options"]["recv_buffer_bytes"]
+        assert line["sysctl"] == "net.core.rmem_max"
+        is_tuned = line.get("autotuning_sysctl") == "net.ipv4.tcp_rmem"
+        assert is_tuned is (protocol == "tcp")
+        if is_tuned:
+            assert line["autotuning_ceiling"] == limits["tcp_recv_buffer_bytes"]["values"][-1]
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_info_fits_80_columns_and_cuts_no_value(is_terminal: bool) -> None:
+    words = ["info", "--recv-buffer", "2047M"]
+    if is_terminal:
+        text = on_a_terminal(*words)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    else:
+        text = rsecho(*words).stdout.decode()
+    assert max(map(len, text.splitlines())) <= 80
+    unfolded = " ".join(text.split())
+    for limit in json.loads(rsecho("info", "--json").stdout)["limits"]:
+        if limit["values"]:
+            form = "d" if "port" in limit["name"] else ",d"
+            shown = " ".join(f"{value:{form}}" for value in limit["values"])
+            assert f"{limit['sysctl']}: {shown} {limit['meaning']}" in unfolded
+    assert unfolded.count("grown by autotuning, unless set: at most") == 2
+    assert "(net.ipv4.tcp_rmem, last value)" in unfolded
+    assert "(net.core.rmem_max); the kernel doubles it" in unfolded
+
+
+def test_the_screen_of_info_in_the_docs_has_this_form() -> None:
+    text = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
+    screen = re.search(r"```console\n\$ rsecho (info.*)\n((?:.|\n)*?)```", text)
+    assert screen is not None
+    shown = rsecho(*screen[1].split()).stdout.decode()
+
+    def form(page: str) -> list[str]:
+        """The lines that every machine has, with their first word."""
+        lines = [line for line in page.splitlines()[1:] if re.match(r" {0,2}\S", line)]
+        return [re.split(r":|\s{2,}", line.strip())[0] for line in lines]
+
+    assert form(screen[2]) == form(shown)
+    assert max(map(len, screen[2].splitlines())) <= 80
+
+
+def on_a_terminal(*words: str) -> str:
+    """What the command shows on a terminal of 80 columns."""
+    leader, follower = os.openpty()
+    fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(
+        [RSECHO, *words], stdin=follower, stdout=follower, stderr=follower, env=clean_environment()
+    ) as process:
+        os.close(follower)
+        shown = b""
+        # At the end of the other side, Linux has EIO and others an end of file.
+        with contextlib.suppress(OSError):
+            while part := os.read(leader, 4096):
+                shown += part
+        os.close(leader)
+        assert process.wait(PATIENCE) == 0
+    return shown.decode().replace("\r\n", "\n")
 
 
 def test_completion_scripts_complete() -> None:

@@ -78,9 +78,12 @@ def test_a_function_of_the_users_own(tmp_path: Path) -> None:
     [
         (["--responder", "loud"], "it is one of echo, upper"),
         (["--responder", "python=no_such_module:f"], "is it on PYTHONPATH?"),
-        (["--responder", "time", "--upper"], "can be raised"),
-        (["--error-reply", "x"], "only a callable"),
-        (["--framing", "lines", "--tcp", "127.0.0.1:0"], "plain echo has no requests"),
+        (["--responder", "time", "--upper"], "--upper needs --responder echo or prefix=TEXT"),
+        (["--error-reply", "x"], "--error-reply needs --responder python="),
+        (
+            ["--framing", "lines", "--tcp", "127.0.0.1:0"],
+            "--framing needs a --responder other than echo",
+        ),
         (["--impair", "loss 101%"], "from 0% to 100%"),
         (["--impair", "loss 1%", "--tcp", "127.0.0.1:0"], "TCP sends again what is lost"),
         (["--broadcast", "--broadcast-rate", "2e9"], "at most 1000000000"),

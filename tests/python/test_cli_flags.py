@@ -233,7 +233,7 @@ def test_rate_limits() -> None:
             ask(server, 10)
             assert dropped(server) == wanted
     done = rsecho("serve", *words, "--rate-limit", "1e3")
-    assert (done.returncode, b"is no rate" in done.stderr) == (2, True)
+    assert (done.returncode, b"is not a rate" in done.stderr) == (2, True)
 
 
 def test_connections_per_source() -> None:
@@ -248,6 +248,33 @@ def test_connections_per_source() -> None:
                 second.request(b"refused")
         server.end()
         assert server.totals[0]["stats"]["refused_by_source"] == 1
+
+
+def test_connections_per_second() -> None:
+    words = "--tcp", "127.0.0.1:0", "--connection-rate-limit", "0.01:2", "--jsonl"
+    with serving(*words) as server:
+        with (
+            package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as first,
+            package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as second,
+        ):
+            assert (first.request(b"one"), second.request(b"two")) == (b"one", b"two")
+        with (
+            package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as third,
+            pytest.raises((package.EndOfStreamError, ConnectionError)),
+        ):
+            third.request(b"refused")
+        server.end()
+        assert server.totals[0]["stats"]["refused_by_rate"] == 1
+
+
+def test_one_rate_for_each_protocol() -> None:
+    words = "--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--jsonl"
+    limits = "--rate-limit", "0.01:4", "--connection-rate-limit", "0.01:1"
+    with serving(*words, *limits) as server:
+        with package.TcpClient(*server.address("tcp"), timeout=PATIENCE) as client:
+            assert client.request(b"served") == b"served"
+        ask(server, 10)
+        assert dropped(server) == {"rate_limited": 6}
 
 
 def test_guards_that_are_told_at_the_start() -> None:

@@ -94,13 +94,13 @@ def test_options_reach_the_transfer(peer: Peer, command: Run, albums: Path) -> N
         "chunk_bytes": None,
         "timeout": 5.0,
         "progress_timeout": 2.0,
-        "bytes_per_second": 10 << 20,
+        "rate": 10 << 20,
     }
     assert peer.clients[-1].made_with == {"family": 4, "engine": "portable"}
     assert command("push", str(albums / "a.raw"), TO, "--wire", "plain", "--chunk", "1K") == 0
     assert (peer.given[-1]["wire"], peer.given[-1]["chunk_bytes"]) == ("plain", 1024)
     assert command("push", str(albums / "a.raw"), TO, "--chunk", "1K") == 2
-    assert "it follows the path" in command.errors
+    assert "--chunk needs --wire plain" in command.errors
 
 
 def test_the_environment_tells_as_well(
@@ -109,7 +109,7 @@ def test_the_environment_tells_as_well(
     monkeypatch.setenv("RSECHO_RATE", "1K")
     monkeypatch.setenv("RSECHO_NAME", "from/outside")
     assert command("push", str(albums / "a.raw"), TO) == 0
-    assert peer.given[-1]["bytes_per_second"] == 1024
+    assert peer.given[-1]["rate"] == 1024
     assert peer.given[-1]["name"] == ["from", "outside"]
 
 
@@ -154,7 +154,7 @@ def test_what_one_file_fails_of_does_not_keep_the_others(
     assert command("push", str(albums), TO, "--json") == 1
     assert list(peer.messages) == ["albums/2026/1.raw", "albums/b.raw"]
     assert f"rsecho: {text}\n" in command.errors
-    assert "it is no UTF-8" in command.errors
+    assert "it is not UTF-8" in command.errors
     found = json.loads(command.output)
     assert (found["schema"], found["target"]) == ("rsecho.push/1", "udp://127.0.0.1:9")
     assert (found["length_bytes"], found["failed"]) == (15, 2)
@@ -298,13 +298,13 @@ def test_serve_is_told_what_to_do_with_large_messages(
     for access, receives, shares in (("push", True, False), ("pull", False, True)):
         found = policy_of(monkeypatch, command, *directory, "--transfer-access", access)
         assert (found.receives, found.shares) == (receives, shares)
-    every = "--transfer-quota 1G --transfer-rate 1M --overwrite --wire plain --keep-partial"
+    every = "--transfer-quota 1G --transfer-rate 1M --wire plain --keep-partial --echo-transfers"
     every += " --max-message 1M --max-total 2M --max-open-per-source 3 --progress-timeout 4s"
     assert policy_of(monkeypatch, command, *directory, *every.split()) == Policy(
         directory=tmp_path,
+        echo=True,
         quota_bytes=1 << 30,
         bytes_per_second=1 << 20,
-        overwrites=True,
         wire="plain",
         keep_partial=True,
         max_message_bytes=1 << 20,
@@ -312,17 +312,20 @@ def test_serve_is_told_what_to_do_with_large_messages(
         max_open_per_source=3,
         progress_timeout=4.0,
     )
+    found = policy_of(monkeypatch, command, *directory, "--overwrite")
+    assert found == Policy(directory=tmp_path, overwrites=True)
     monkeypatch.setenv("RSECHO_WIRE", "plain")
     assert policy_of(monkeypatch, command) is None
     assert command("serve", "--overwrite") == 2
-    assert "--overwrite needs --transfer DIR or --echo-transfers" in command.errors
+    assert "--overwrite needs --transfer DIR" in command.errors
     assert command("serve", "--transfer", "/nonesuch") == 2
 
 
 def test_serve_tells_what_came_as_json_lines(
     arriving: Queue[_Message], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rsecho.cli.serve import Foreground, Printer
+    from rsecho.cli.foreground import Foreground
+    from rsecho.cli.printer import Printer
 
     arriving.put(message(None, name="a/b", path="/in/a/b"))
     arriving.put(message(None, missing=[(3, 5)], error=("timed_out", "chunks are missing")))

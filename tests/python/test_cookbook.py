@@ -59,7 +59,7 @@ def test_a_warning_above_the_maximum(logged: Recorder) -> None:
         assert line.ceiling == limit.value
     rsecho.flush_logs()
     warned = [r for r in logged.of("rsecho.server") if r.levelno == logging.WARNING]
-    assert [r.getMessage() for r in warned] == [line.warning]
+    assert [r.getMessage() for r in warned] == [f"{server.url}: {line.warning}"]
 
 
 @pytest.mark.parametrize("make", [rsecho.UdpServer, rsecho.TcpServer])

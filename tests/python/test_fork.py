@@ -44,7 +44,7 @@ def test_f44_the_childs_handle_is_dead_and_says_so(server: str, client: str) -> 
             try:
                 use()
             except rsecho.StateError as error:
-                told.append("before fork" in str(error))
+                told.append("fork" in str(error))
         server.close()
         return told
 
@@ -213,7 +213,7 @@ IN_CALLABLE = """
             try:
                 server.stop()
             except rsecho.StateError as error:
-                os._exit(4 if "before fork" in str(error) else 5)
+                os._exit(4 if "fork" in str(error) else 5)
         return wait(child)
 
     def leaves(data):

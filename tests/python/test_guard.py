@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
+import resource
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import rsecho
 from forge import needs_root, send_forged
+from rsecho.guard import RULES_OF
 from support import PATIENCE, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Recorder
 
 ENGINES = ["batch", "portable"]
@@ -332,6 +338,125 @@ def test_tcp_connections_by_source(engine: rsecho.Engine, logged: Recorder) -> N
     assert 1 <= len(told) <= 3, told
 
 
+def is_served_from(host: str, address: tuple[str, int]) -> bool:
+    with socket.create_connection(address, PATIENCE, source_address=(host, 0)) as client:
+        try:
+            client.sendall(b"hello")
+            return client.recv(5) == b"hello"
+        except ConnectionError:
+            return False
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tcp_connections_per_second(engine: rsecho.Engine, logged: Recorder) -> None:
+    guard = rsecho.Guard(connection_rate_per_source=(0.01, 3))
+    with rsecho.TcpServer("127.0.0.1", engine=engine, guard=guard) as server:
+        start = time.monotonic()
+        assert [is_served(server.address) for _ in range(10)] == [True] * 3 + [False] * 7
+        # Another source has its own.
+        assert is_served_from("127.0.0.2", server.address)
+        seconds = time.monotonic() - start
+        stats = server.stats()
+        assert (stats.refused_by_rate, stats.refused_by_source) == (7, 0)
+        assert stats.accepted_connections == 4
+        assert stats.accepted_connections == stats.active_connections + sum(stats.closed.values())
+    rsecho.flush_logs()
+    told = [line for line in logged.lines("rsecho.server") if line.startswith("closed at once")]
+    assert 1 <= len(told) <= 2 + seconds, told
+    assert "by_rate=" in told[0]
+
+
+def test_a_client_beyond_its_rate_sees_an_end_of_stream() -> None:
+    guard = rsecho.Guard(connection_rate_per_source=(0.01, 1))
+    with rsecho.TcpServer("127.0.0.1", guard=guard) as server:
+        assert is_served(server.address)
+        with socket.create_connection(server.address, PATIENCE) as client:
+            assert client.recv(1) == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is this machine's")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_sources_take_no_memory_and_leave_a_limited_one_limited(
+    engine: rsecho.Engine,
+) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    guard = rsecho.Guard(connection_rate_per_source=(0.01, 1))
+    with rsecho.TcpServer("127.0.0.1", engine=engine, guard=guard) as server:
+        for number in range(500):
+            is_served_from(f"127.1.1.{number % 250 + 1}", server.address)
+        assert is_served(server.address)
+        before = resident()
+        for number in range(3000):
+            source = f"127.2.{number // 250}.{number % 250 + 1}"
+            assert is_served_from(source, server.address), source
+            if number % 100 == 0:
+                assert not is_served(server.address)
+        assert resident() - before < 4 << 20
+        stats = server.stats()
+        assert stats.refused_by_rate == 250 + 30
+        assert stats.accepted_connections == 250 + 1 + 3000
+
+
+UDP_RULES: list[dict[str, Any]] = [
+    {"rate_per_source": 100},
+    {"rate_total": (100, 5)},
+    {"max_amplification": 2},
+    {"answer_service_ports": True},
+    {"loop_guard": False},
+]
+TCP_RULES: list[dict[str, Any]] = [
+    {"connections_per_source": 0},
+    {"connection_rate_per_source": 100},
+]
+
+
+@pytest.mark.parametrize(
+    ("server", "protocol", "rule"),
+    [
+        *[(rsecho.TcpServer, "TCP", rule) for rule in UDP_RULES],
+        *[(rsecho.UdpServer, "UDP", rule) for rule in TCP_RULES],
+    ],
+)
+def test_a_rule_that_a_server_cannot_obey_is_refused_and_left_out_by_only(
+    server: Callable[..., Any], protocol: str, rule: dict[str, Any]
+) -> None:
+    guard = rsecho.Guard(deny=["192.0.2.0/24"], **rule)
+    own: Literal["udp", "tcp"] = "udp" if protocol == "UDP" else "tcp"
+    (name,) = rule
+    with pytest.raises(ValueError, match="cannot set") as raised:
+        server("127.0.0.1", guard=guard)
+    text = str(raised.value)
+    for part in (name, f"this server is {protocol}", f'guard.only("{own}") leaves it out'):
+        assert part in text, text
+    assert "\n" not in text and "--" not in text
+    assert guard.only(own) == rsecho.Guard(deny=["192.0.2.0/24"])
+    assert guard.only("udp" if own == "tcp" else "tcp") == guard
+    with server("127.0.0.1", guard=guard.only(own)):
+        pass
+
+
+def test_every_rule_is_of_one_protocol_or_of_both() -> None:
+    names = {field.name for field in dataclasses.fields(rsecho.Guard)}
+    udp, tcp = (frozenset[str]().union(*rules) for rules in (UDP_RULES, TCP_RULES))
+    assert {"udp": udp, "tcp": tcp} == RULES_OF
+    assert names == {"allow", "deny"} | udp | tcp
+
+
+def test_one_guard_for_both_protocols() -> None:
+    both = rsecho.Guard(rate_per_source=(0.01, 1), connection_rate_per_source=(0.01, 1))
+    with (
+        rsecho.UdpServer("127.0.0.1", guard=both.only("udp")) as udp,
+        rsecho.TcpServer("127.0.0.1", guard=both.only("tcp")) as tcp,
+    ):
+        with rsecho.UdpClient(*udp.address, timeout=PATIENCE) as client:
+            assert client.request(b"one") == b"one"
+            client.send(b"two")
+        until(lambda: udp.stats().dropped["rate_limited"] == 1)
+        assert [is_served(tcp.address) for _ in range(2)] == [True, False]
+
+
 def test_tcp_denied() -> None:
     guard = rsecho.Guard(deny=["127.0.0.0/8"])
     with rsecho.TcpServer("127.0.0.1", guard=guard) as server:
@@ -355,20 +480,56 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
     told = [record.getMessage() for record in records if record.__dict__["event"] == "guards"]
     assert len(told) == 2
     assert "answers no service ports, ends echo loops" in told[0]
-    assert "each source 100 a second, all together without limit" in told[0]
+    assert "rate limit of each source: 100 datagrams per second, of all together: none" in told[0]
     assert "silent connections never, stalled ones after 60 s" in told[1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"allow": ["10.0.0.0/33"]}, ValueError, "0 to 32 bits"),
+        ({"allow": ["10.0.0.0/33"]}, ValueError, 'allow="10.0.0.0/33": .*0 to 32 bits'),
+        ({"deny": ["::/129"]}, ValueError, 'deny="::/129": .*; write ADDRESS/BITS'),
+        (
+            {"allow": ["10.0.0.1/24"]},
+            ValueError,
+            'allow="10.0.0.1/24": .*; write 10.0.0.0/24, or 10.0.0.1',
+        ),
+        (
+            {"allow": [ipaddress.ip_interface("fd00::1/8")]},
+            ValueError,
+            "write fd00::/8, or fd00::1",
+        ),
+        # It can be iterated over, by its 16 million addresses.
+        ({"deny": ipaddress.ip_network("10.0.0.0/8")}, TypeError, r"write \['10.0.0.0/8'\]"),
+        ({"deny": 5}, TypeError, "deny=5: it is a list of networks"),
+        ({"loop_guard": 0}, TypeError, "loop_guard.*True or False, not 0"),
+        (
+            {"answer_service_ports": "no"},
+            TypeError,
+            "answer_service_ports.*True or False, not 'no'",
+        ),
         ({"deny": ["example.org"]}, ValueError, "numeric address"),
         ({"allow": "10.0.0.0/8"}, TypeError, "list of networks"),
         ({"rate_per_source": 0}, ValueError, "rate_per_source"),
         ({"rate_total": (5, 0)}, ValueError, "rate_total"),
         ({"rate_total": float("nan")}, ValueError, "rate_total"),
         ({"rate_total": (5, -1)}, ValueError, "rate_total"),
+        ({"rate_total": float("inf")}, ValueError, "rate_total=inf: .*; leave it out"),
+        ({"rate_total": (1e-9, 5)}, ValueError, "rate_total=1e-9 .*; take a higher rate"),
+        ({"rate_per_source": "100"}, TypeError, "rate_per_source.*not '100'"),
+        ({"rate_per_source": True}, TypeError, "rate_per_source.*not True"),
+        ({"rate_per_source": [100, 5]}, TypeError, r"rate_per_source.*not \[100, 5\]"),
+        ({"rate_per_source": (100, 1.5)}, TypeError, r"rate_per_source.*not \(100, 1.5\)"),
+        ({"connection_rate_per_source": -1}, ValueError, "connection_rate_per_source=-1"),
+        ({"connection_rate_per_source": (1, 0)}, ValueError, "burst of connection_rate_per_source"),
+        (
+            {"max_amplification": float("inf")},
+            ValueError,
+            "max_amplification=inf: .*; leave it out",
+        ),
+        ({"max_amplification": "3"}, TypeError, "max_amplification.*not '3'"),
+        ({"connections_per_source": 1.5}, TypeError, "connections_per_source.*not 1.5"),
+        ({"connections_per_source": True}, TypeError, "connections_per_source.*not True"),
         ({"max_amplification": 0.5}, ValueError, "max_amplification"),
         ({"connections_per_source": -1}, ValueError, "connections_per_source"),
     ],
@@ -376,12 +537,15 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
 def test_rules_that_can_never_work(
     arguments: dict[str, Any], error: type[Exception], text: str
 ) -> None:
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=text) as raised:
         rsecho.Guard(**arguments)
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_guard_is_a_value() -> None:
     assert rsecho.Guard(allow=["10.0.0.0/8"]) == rsecho.Guard(allow=("10.0.0.0/8",))
     assert hash(rsecho.Guard()) == hash(rsecho.Guard())
+    assert repr(rsecho.Guard()) == "Guard()"
+    assert repr(rsecho.Guard(rate_total=(5, 2))) == "Guard(rate_total=(5, 2))"
     with pytest.raises(AttributeError):
         rsecho.Guard().loop_guard = False  # type: ignore[misc]

@@ -120,9 +120,40 @@ def test_f17_without_a_limit_it_has_one_of_its_own(
     # One that goes round slower than that has 65,536 rounds.
     assert found["ended"], found
     assert server.totals[0]["stats"]["dropped"]["repeated"] == forged
-    lines = [line for line in server.errors.splitlines() if "it sends what it was sent" in line]
+    lines = [line for line in server.errors.splitlines() if "that repeats a reply" in line]
     assert lines
     assert ("fd09::2" if is_v6 else "10.9.8.2") in lines[0]
+
+
+# A client that sends the same bytes again and again, answered or not.
+_REPEATING = """
+import socket, sys, time
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+    client.connect(("fd09::1", int(sys.argv[1])))
+    for number in range(int(sys.argv[2])):
+        client.send(b"hello")
+        # In step with the server, or its buffer drops some.
+        if number % 500 == 499:
+            time.sleep(0.005)
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_that_repeats_itself_beyond_its_limit_is_not_taken_for_an_echo(
+    network: Network, engine: str
+) -> None:
+    # More than a loop may have rounds, and faster than 10,000 per second.
+    count = 200_000
+    words = "--udp", "[::]:0", "--rate-limit", "100", "--recv-buffer", "4M"
+    with serving(network, engine, *words) as server:
+        network.python(network.client, _REPEATING, port_of(server), str(count))
+    stats = server.totals[0]["stats"]
+    assert stats["received_packets"] > 140_000, stats
+    # It lost what the limit says, and nothing else.
+    assert stats["dropped"]["repeated"] == stats["dropped"]["echo_loop"] == 0, stats
+    assert stats["dropped"]["rate_limited"] > 130_000, stats
+    told = server.errors.replace("ends echo loops", "")
+    assert "loop" not in told and "repeats" not in told, told
 
 
 @contextlib.contextmanager

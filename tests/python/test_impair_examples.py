@@ -50,7 +50,7 @@ def split(text: str, at: str, pattern: str) -> list[tuple[str, str]]:
 def examples() -> dict[str, list[tuple[str, str]]]:
     """(protocol, text), by where they stand."""
     udp, tcp = BOOK.split("## Streams (TCP)")
-    tcp, rest = tcp.split("What is refused, since")
+    tcp, rest = tcp.split("### Refused for TCP")
     serve = command.get_command(click.Context(command), "serve")
     assert serve is not None
     (option,) = [option for option in serve.params if option.name == "impair"]

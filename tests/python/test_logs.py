@@ -85,7 +85,7 @@ def test_a_life_is_logged_in_order_and_at_its_time(logged: Recorder) -> None:
         assert record.created == pytest.approx(record.__dict__["time_ns"] / 1e9)
         assert int(record.msecs) == record.__dict__["time_ns"] // 1_000_000 % 1000
     stopped = records[-1].getMessage()
-    assert stopped.startswith(f"stopped {server.url}: it was told to; received_packets=1 ")
+    assert stopped.startswith(f"stopped {server.url}: stop requested; received_packets=1 ")
 
 
 def test_nothing_is_reported_for_each_datagram_unless_wanted(logged: Recorder) -> None:
@@ -161,6 +161,7 @@ def test_f43_a_handler_that_raises_does_not_end_the_pump(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     calls: list[str] = []
+    start = time.monotonic()
 
     def fail(record: logging.LogRecord) -> bool:
         calls.append(record.getMessage())
@@ -198,8 +199,8 @@ def test_f43_a_handler_that_raises_does_not_end_the_pump(
 
     # A second later where another test has just had its line.
     until(is_told)
-    # One traceback a second, not twenty.
-    assert text.count("rsecho: logging raised") <= 3
+    # One traceback per second, not twenty.
+    assert text.count("rsecho: logging raised") <= 2 + (time.monotonic() - start)
 
 
 def record(**parts: object) -> logging.LogRecord:

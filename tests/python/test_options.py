@@ -15,6 +15,7 @@ from rsecho.cli.options import Option
 from rsecho.cli.pull import command as pull
 from rsecho.cli.push import command as push
 from rsecho.cli.serve import command
+from rsecho.guard import RULES_OF
 
 # What Python makes something else of, and what it adds.
 PYTHON = {"unpack", "on_record", "upper", "error_reply", "responder_takes", "log_payload_bytes"}
@@ -53,6 +54,30 @@ def test_every_socket_option_is_some_servers_keyword() -> None:
 def test_guards_and_their_native_halves_have_the_same_rules() -> None:
     fields = {field.name for field in dataclasses.fields(rsecho.Guard)}
     assert fields == native_names(lambda: _rsecho.GuardPolicy(nonesuch=1)) == flags("guard")
+    types = {field.name: field.type for field in dataclasses.fields(rsecho.Guard)}
+    typed = sockets.GuardOptions.__annotations__
+    assert types == {name: kind.__forward_arg__ for name, kind in typed.items()}
+
+
+def test_a_guards_flags_are_for_the_protocols_of_their_rules() -> None:
+    rules = [each for each in command.params if isinstance(each, Option) and "guard" in each.owners]
+    for each in rules:
+        others = [name for name, own in RULES_OF.items() if each.keyword in own]
+        assert each.protocols == frozenset(others or RULES_OF), each.keyword
+
+
+def test_help_tells_every_rule_with_its_type_its_meaning_and_where_it_is_counted() -> None:
+    text = pydoc.render_doc(rsecho.Guard, renderer=pydoc.TextDoc())
+    counted = {field.name for field in dataclasses.fields(rsecho.TcpStats)}
+    counted |= set(rsecho.UdpServer("127.0.0.1").stats().dropped)
+    for name, kind in sockets.GuardOptions.__annotations__.items():
+        start = re.escape(f"{name} ({kind.__forward_arg__}): ")
+        told = re.search(rf"^ +\|? +{start}(.*?)\[(`[^\]]+)\]$", text, re.MULTILINE | re.DOTALL)
+        assert told is not None, name
+        meaning, counts = told.groups()
+        assert re.match("UDP: |TCP: |Both protocols: ", meaning), name
+        assert "Default: " in meaning, name
+        assert set(re.findall("`(\\w+)`", counts)) <= counted, name
 
 
 def test_policies_and_their_native_halves_have_the_same_limits() -> None:

@@ -95,6 +95,7 @@ def test_what_there_is_is_described(sample: Sample) -> None:
     sample.run(options=["--markers"]).stdout.fnmatch_lines(["@pytest.mark.impair(spec,*"])
     sample.run(options=["--help"]).stdout.fnmatch_lines(["*--rsecho-seed=N*"])
     names = ["udp_echo", "tcp_echo", "make_udp_echo", "make_tcp_echo"]
+    names += ["udp_echo_factory", "tcp_echo_factory"]
     ports = ["refused_udp_port", "refused_tcp_port", "silent_udp_port"]
     found = sample.run(options=["--fixtures"]).stdout.str()
     for name in names + ports:
@@ -214,20 +215,20 @@ def test_has_nothing_to_do_with_it():
             "repeat with: pytest --rsecho-seed 99",
             "udp_echo at udp://*impaired by 'loss 100% seed 3', then by 'duplicate 100% seed *",
             "  b'this came' from *",
-            "still expected: expect(b'this never').drop() never came",
+            "unmet: expect(b'this never').drop() never came",
         ]
     )
-    assert text.count("still expected") == 1
+    assert text.count("unmet: ") == 1
 
 
 @pytest.mark.parametrize(
     ("marker", "line"),
     [
         ('"lozz 5%"', "*impair('lozz 5%'): cannot impair with \"lozz\": there is no such*"),
-        ("", "*it takes what to impair, and a seed if need be*"),
-        ('"loss 5%", seed="x"', "*it takes what to impair*"),
-        ('"loss 5%", sed=5', "*it takes what to impair*"),
-        ('"loss 5% seed 3", seed=4', "*seed=4): its seed= would change nothing*"),
+        ("", "*its first argument is wrong: it takes a text, and a seed if need be*"),
+        ('"loss 5%", seed="x"', "*: cannot use seed='x': give a whole number*"),
+        ('"loss 5%", sed=5', "*there is no keyword 'sed': it takes a text*"),
+        ('"loss 5% seed 3", seed=4', "*seed=4): seed=4 would change nothing, as 'loss*"),
     ],
 )
 def test_a_bad_marker_fails_the_test_in_one_line(sample: Sample, marker: str, line: str) -> None:
@@ -252,6 +253,142 @@ def test_next(udp_echo):
     assert len(found) == 2
     result.stdout.fnmatch_lines([line])
     assert "Traceback" not in result.stdout.str()
+
+
+def test_a_marker_on_a_test_without_a_server_is_an_error(sample: Sample) -> None:
+    result = sample.run(
+        """
+pytestmark = pytest.mark.impair("loss 5%", seed=1)
+
+def test_pure():
+    assert True
+
+def test_ports(refused_udp_port):
+    assert refused_udp_port
+
+def test_never_made(make_udp_echo):
+    assert make_udp_echo
+
+def test_skipped():
+    pytest.skip("it says nothing then")
+
+def test_by_name(request):
+    request.getfixturevalue("udp_echo").received
+
+def test_made(make_tcp_echo):
+    make_tcp_echo(impair="latency 1")
+""",
+        options=["-q"],
+    )
+    result.assert_outcomes(failed=3, passed=2, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "@pytest.mark.impair('loss 5%', seed=1) impairs nothing, as this test uses no server "
+            "of rsecho's fixtures: use udp_echo, tcp_echo or one of their factories, or remove *",
+        ]
+    )
+
+
+def test_of_two_markers_at_one_place_none_is_ignored(sample: Sample) -> None:
+    result = sample.run("""
+@pytest.mark.impair("loss 5%")
+@pytest.mark.impair("delay 5ms")
+def test_two(udp_echo):
+    raise RuntimeError("this does not run")
+
+@pytest.mark.impair("loss 5%")
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.impair("delay 5ms")), 2])
+def test_parameter(udp_echo, n):
+    assert n == 2
+""")
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        ["*impair('loss 5%') and @pytest.mark.impair('delay 5ms') are both on test_two, and only*"]
+    )
+
+
+def test_factories_make_servers_for_the_session(sample: Sample) -> None:
+    result = sample.run(
+        """
+@pytest.fixture(scope="session")
+def shout(udp_echo_factory):
+    return udp_echo_factory(responder=lambda data, peer: data.upper())
+
+@pytest.fixture(scope="module")
+def port(shout):
+    return shout.port
+
+@pytest.fixture(scope="session")
+def tcp(tcp_echo_factory):
+    return tcp_echo_factory(framing="lines")
+
+ports = set()
+made = []
+
+@pytest.mark.parametrize("number", range(3))
+def test_isolated(number, shout, tcp):
+    ports.add(shout.port)
+    assert len(ports) == 1
+    assert shout.received == [] and shout.stats().received_packets == 0
+    assert ask(shout, b"x") == b"X"
+    shout.expect(b"y").reply(b"z").always()
+    shout.strict()
+    shout.impair("duplicate 100%")
+    assert ask(shout, b"y") == b"z"
+    made.extend([shout, tcp])
+
+@pytest.mark.impair("loss 100%")
+def test_knows_only_the_port(port):
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(0.1)
+        client.sendto(b"x", ("127.0.0.1", port))
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+
+def test_does_not_use_it(udp_echo):
+    assert not "in a report"
+
+def test_fails(shout):
+    shout.expect(b"never")
+
+def test_makes_one_itself(udp_echo_factory):
+    assert ask(udp_echo_factory(), b"x") == b"x"
+""",
+        options=["-q"],
+    )
+    result.assert_outcomes(passed=5, failed=2)
+    text = result.stdout.str()
+    assert "shout: expect(b'never') never came; nothing came" in text
+    # Each failed test names the servers that it used, and only those.
+    assert len(re.findall(r"^shout at udp://", text, re.MULTILINE)) == 1
+    assert len(re.findall(r"^udp_echo at udp://", text, re.MULTILINE)) == 1
+
+
+def test_what_is_unexpected_fails_its_test_and_says_what_was_expected(sample: Sample) -> None:
+    result = sample.run("""
+def test_strict(udp_echo):
+    udp_echo.strict()
+    udp_echo.expect(lambda request: request[2:] == b"query").reply(lambda r: r[:2] + b"answer")
+    assert ask(udp_echo, b"IDquery") == b"IDanswer"
+    with pytest.raises(TimeoutError):
+        ask(udp_echo, b"more", 0.1)
+
+def test_wrong_function(udp_echo):
+    udp_echo.expect(b"a").reply(lambda request: request.decode())
+    with pytest.raises(TimeoutError):
+        ask(udp_echo, b"a", 0.1)
+
+def test_next(udp_echo):
+    assert ask(udp_echo, b"x") == b"x"
+""")
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "udp_echo: unexpected b'more' from 127.0.0.1:* (nothing more was expected); 2 came:",
+            "udp_echo: lambda request: request.decode() (test_sample.py:*) raised TypeError: a "
+            "reply is bytes, a list of bytes, or None for none, not str: encode it; 1 came:",
+        ]
+    )
 
 
 # Seeds.
@@ -297,7 +434,7 @@ def test_processes_and_their_order_change_no_seed(sample: Sample, options: list[
 def test_a_bad_seed_is_a_usage_error(sample: Sample) -> None:
     result = sample.run("def test(): pass", options=["--rsecho-seed", "-5"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "'-5' is no seed" in result.stderr.str()
+    assert "'-5' is not a seed" in result.stderr.str()
 
 
 def test_servers_of_processes_are_their_own(sample: Sample) -> None:

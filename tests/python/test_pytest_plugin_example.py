@@ -1,14 +1,18 @@
-"""The sample project: its client's bug is found where the network misbehaves, and only there."""
+"""The sample projects: one client's bug is found where the network misbehaves, and only there; two
+clients from PyPI, whose messages have ids, are answered by scripts."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2] / "examples" / "retry_client"
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # With it, datagrams are lost and duplicated before the last request of each test.
 SEED = "1"
@@ -20,13 +24,13 @@ ROUGH = [
 ]
 
 
-def run(*options: str) -> tuple[int, str]:
-    """The project's own tests."""
+def run(*options: str, project: str = "retry_client") -> tuple[int, str]:
+    """A project's own tests."""
     # Nothing of this project's configuration, no traces in the tree.
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio"]
     done = subprocess.run(
         [*command, *options],
-        cwd=PROJECT,
+        cwd=EXAMPLES / project,
         capture_output=True,
         text=True,
         timeout=100,
@@ -67,3 +71,24 @@ def test_the_client_without_it_passes_on_every_network() -> None:
         status, output = run("--rsecho-seed", seed)
         assert status == 0, output
         assert "8 passed" in output
+
+
+@pytest.mark.parametrize("project", ["dns_client", "coap_client"])
+def test_clients_whose_messages_have_ids_are_answered_by_scripts(project: str) -> None:
+    status, output = run(project=project)
+    assert status == 0, output
+    assert "7 passed" in output
+
+
+def test_an_answer_with_a_constant_for_an_id_is_of_no_use(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "dns_client", tmp_path / "dns_client")
+    tests = tmp_path / "dns_client/tests/test_addresses.py"
+    text, made = tests.read_text(), "return response.to_wire()"
+    assert made in text
+    constant = 'return b"\\0\\0" + response.to_wire()[2:]'
+    tests.write_text(text.replace(made, constant))
+    status, output = run("-k", "lost", project=str(tmp_path / "dns_client"))
+    assert status == 1, output
+    assert failed(output)
+    # The report says what came.
+    assert re.search(r"^both at udp://.* came:$", output, re.MULTILINE)

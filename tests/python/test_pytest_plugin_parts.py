@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rsecho import Peer, TcpStats, UdpStats, _rsecho
-from rsecho.pytest_plugin import counted, ports, script, seeds
+from rsecho.pytest_plugin import answering, counted, matching, ports, script, seeds
 from rsecho.pytest_plugin.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PEER = Peer("127.0.0.1", 4000)
 OTHER = Peer("127.0.0.1", 4001)
+REST = script.Ask("the responder", lambda data, _: data)
 
 
 # Seeds.
@@ -98,15 +99,20 @@ def test_the_groups_of_xdist_are_no_part_of_an_id(
 
 @pytest.mark.parametrize("text", ["-1", "x", "1.5", "", str(2**64)])
 def test_what_is_no_seed_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is no seed"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a seed"):
         seeds.read_seed(text)
 
 
 # Scripts.
 
 
-def answers(scripted: bytes | None, unclaimed: bytes | None) -> script.Answer:
-    return script.Answer(scripted, unclaimed)
+def take(told: script.Script, data: bytes, peer: Peer = PEER) -> tuple[bytes | None, bytes | None]:
+    """What the script says to that, of which no step takes time, and what it leaves."""
+    taken = told.take(data, peer)
+    said = [
+        step.data for part in taken.parts for step in part.steps if isinstance(step, script.Say)
+    ]
+    return b"".join(said) if said else None, taken.unclaimed
 
 
 def test_expectations_are_asked_in_order_until_they_are_met() -> None:
@@ -115,18 +121,18 @@ def test_expectations_are_asked_in_order_until_they_are_met() -> None:
     told.expect(b"a").reply(b"2").times(2)
     told.expect(re.compile(rb"^b\d")).drop()
     told.expect(lambda data: len(data) == 5)
-    assert [told.answer(b"a") for _ in range(4)] == [
-        answers(b"1", None),
-        answers(b"2", None),
-        answers(b"2", None),
-        answers(None, b"a"),
+    assert [take(told, b"a") for _ in range(4)] == [
+        (b"1", None),
+        (b"2", None),
+        (b"2", None),
+        (None, b"a"),
     ]
     assert len(told.unmet()) == 2
-    assert told.answer(b"b7") == answers(None, None)
+    assert take(told, b"b7") == (None, None)
     # Without an answer of its own it is echoed.
-    assert told.answer(b"12345") == answers(b"12345", None)
+    assert take(told, b"12345") == (b"12345", None)
     assert told.unmet() == []
-    assert told.answer(b"12345") == answers(None, b"12345")
+    assert take(told, b"12345") == (None, b"12345")
 
 
 def test_what_did_not_come_is_said_as_it_was_written() -> None:
@@ -134,7 +140,7 @@ def test_what_did_not_come_is_said_as_it_was_written() -> None:
     told.expect(b"a").reply(b"1").times(3)
     told.expect(re.compile(b"x")).drop()
     told.expect(b"z" * 1000)
-    told.answer(b"a")
+    take(told, b"a")
     first, second, third = told.unmet()
     assert first == "expect(b'a').reply(b'1').times(3) came once"
     assert second == "expect(re.compile(b'x')).drop() never came"
@@ -146,7 +152,7 @@ def test_what_did_not_come_is_said_as_it_was_written() -> None:
 def test_a_predicate_that_raises_is_told_by_the_check() -> None:
     told = script.Script()
     told.expect(lambda data: data[3] == 1)
-    assert told.answer(b"") == answers(None, b"")
+    assert take(told, b"") == (None, b"")
     assert "IndexError" in told.unmet()[1]
 
 
@@ -156,78 +162,228 @@ def test_what_bytes_cannot_be_compared_with_is_refused(what: object) -> None:
         script.Script().expect(what)  # type: ignore[arg-type]
 
 
-def test_replies_are_bytes_and_come_at_least_once() -> None:
-    expectation = script.Script().expect(b"")
-    with pytest.raises(TypeError, match="encode it"):
-        expectation.reply("text")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least 1"):
-        expectation.times(0)
-
-
 @given(st.lists(st.sampled_from([b"PING", b"QUIT"]), max_size=5), st.data())
 def test_a_stream_is_answered_the_same_however_it_was_cut(
     words: list[bytes], data: st.DataObject
 ) -> None:
     stream = b"".join(words)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)))
-    told = script.Script()
+    told = script.Script(protocol="tcp", is_stream=True)
     for word in words:
         told.expect(word).reply(word.lower())
     answered = b""
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        answer = told.answer_stream(stream[start:end], PEER)
-        assert answer.unclaimed is None
-        answered += answer.scripted or b""
+        scripted, unclaimed = take(told, stream[start:end])
+        assert unclaimed is None
+        answered += scripted or b""
     assert answered == stream.lower()
     assert told.unmet() == []
 
 
 def test_of_a_stream_what_nobody_wants_comes_behind_what_was_scripted() -> None:
-    told = script.Script()
+    told = script.Script(protocol="tcp", is_stream=True)
     told.expect(b"PING").reply(b"pong")
     told.expect(re.compile(rb"\d+;")).drop()
-    assert told.answer_stream(b"PI", PEER) == answers(None, None)
+    assert take(told, b"PI") == (None, None)
     # Another connection is another stream.
-    assert told.answer_stream(b"NG", OTHER) == answers(None, b"NG")
-    assert told.answer_stream(b"NG12;rest", PEER) == answers(b"pong", b"rest")
+    assert take(told, b"NG", OTHER) == (None, b"NG")
+    assert take(told, b"NG12;rest") == (b"pong", b"rest")
     assert told.unmet() == []
 
 
-def test_a_request_has_one_answer() -> None:
-    replied, dropped = script.Script().expect(b"a").reply(b"1"), script.Script().expect(b"a").drop()
-    more: list[Callable[[], object]] = [
-        lambda: replied.reply(b"2"),
-        lambda: dropped.reply(b"2"),
-        dropped.drop,
-    ]
-    for again in more:
-        with pytest.raises(ValueError, match=r"cannot add .* one answer; .* expect it again"):
-            again()
-    with pytest.raises(ValueError, match=r"\.drop\(\) to expect\(b'a'\)\.reply\(b'1'\): each"):
+def test_an_answer_ends_once() -> None:
+    told = script.Script(protocol="tcp")
+    for ended in (
+        told.expect(b"a").drop(),
+        told.expect(b"a").reply(b"1").close(),
+        told.expect(b"a").reset(),
+    ):
+        more: list[Callable[[], object]] = [
+            lambda: ended.reply(b"2"),  # noqa: B023
+            lambda: ended.delay(1),  # noqa: B023
+            ended.drop,
+            ended.close,
+            ended.reset,
+        ]
+        for again in more:
+            with pytest.raises(ValueError, match=r"cannot add .*; for the next request, expect it"):
+                again()
+    replied = script.Script().expect(b"a").reply(b"1")
+    with pytest.raises(ValueError, match=r"\.drop\(\) to expect\(b'a'\)\.reply\(b'1'\): it has"):
         replied.drop()
     assert repr(replied) == "expect(b'a').reply(b'1')"
 
 
-def test_of_a_stream_the_beginning_of_what_never_came_is_told() -> None:
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_udp_has_no_connection_to_end(end: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"UDP has no connection; use \.drop\(\).*refused_udp_port"
+    ):
+        getattr(script.Script().expect(b"a"), end)()
+
+
+def two(data: bytes, peer: Peer, more: int) -> bytes:
+    return data
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "text"),
+    [
+        (lambda e: e.reply(), TypeError, r"cannot reply with nothing: .*\.drop\(\)"),
+        (lambda e: e.reply(5), TypeError, "cannot reply with 5: a reply is bytes; give bytes or"),
+        (lambda e: e.reply(b"1", "2"), TypeError, "cannot reply with '2': .*encode it"),
+        (lambda e: e.reply(two), TypeError, r"reply with two \(test_.*py:\d+\): it is called"),
+        (lambda e: e.reply(b"x" * 65_508), ValueError, "65508 bytes: a datagram carries at most"),
+        (lambda e: e.delay(-1), ValueError, "cannot delay by -1: give seconds, 0 or more"),
+        (lambda e: e.delay(float("nan")), ValueError, "cannot delay by nan"),
+        (lambda e: e.delay(float("inf")), ValueError, "cannot delay by inf"),
+        (lambda e: e.delay("1s"), TypeError, "cannot delay by '1s': give seconds"),
+        (lambda e: e.times(0), ValueError, r"0 times: give 1 or more, or \.always\(\)"),
+        (lambda e: e.times(True), TypeError, "True times: give a whole number"),
+        (lambda e: e.times(1.5), TypeError, "1.5 times: give a whole number"),
+    ],
+)
+def test_what_no_answer_can_be_is_refused_in_one_line(
+    wrong: Callable[[Any], object], kind: type[Exception], text: str
+) -> None:
+    expectation = script.Script().expect(b"a")
+    with pytest.raises(kind, match=text) as caught:
+        wrong(expectation)
+    assert "\n" not in str(caught.value)
+    # Nothing of it was taken.
+    assert repr(expectation) == "expect(b'a')"
+
+
+async def later(data: bytes) -> bytes:
+    return data
+
+
+def test_an_async_predicate_is_refused_as_it_would_always_be_true() -> None:
+    with pytest.raises(
+        TypeError, match=r"cannot expect later \(test_.*\): a predicate is called w"
+    ):
+        script.Script().expect(later)
+
+
+def test_nothing_is_not_expected_of_a_stream() -> None:
+    script.Script().expect(b"")
+    with pytest.raises(ValueError, match="cannot expect b'' of a stream"):
+        script.Script(protocol="tcp", is_stream=True).expect(b"")
+
+
+def is_query(data: bytes) -> bool:
+    return data[:1] == b"q"
+
+
+def answer(data: bytes) -> bytes:
+    return data
+
+
+def test_functions_show_themselves_with_their_source() -> None:
     told = script.Script()
+    told.expect(is_query).reply(answer)
+    told.expect(lambda data: data[0] == 1), told.expect(lambda data: data[0] == 2)
+    told.expect(re.compile(rb"^SET \d", re.IGNORECASE)).reply(lambda data: data[:2] + b"x")
+    lines = [line.removesuffix(" never came") for line in told.unmet()]
+    where = r"\(test_pytest_plugin_parts\.py:\d+\)"
+    wanted = [
+        rf"expect\(is_query {where}\)\.reply\(answer {where}\)",
+        rf"expect\(lambda data: data\[0\] == 1 {where}\)",
+        rf"expect\(lambda data: data\[0\] == 2 {where}\)",
+        r"expect\(re\.compile\(b'\^SET \\\\d', re\.IGNORECASE\)\)"
+        rf"\.reply\(lambda data: data\[:2\] \+ b'x' {where}\)",
+    ]
+    for line, pattern in zip(lines, wanted, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def test_a_function_gets_the_peer_if_it_needs_two_arguments() -> None:
+    numbers = [matching.with_peer(lambda data, n=n: n, "call") for n in (1, 2)]
+    assert [call(b"", PEER) for call in numbers] == [1, 2]
+    assert matching.with_peer(lambda data, peer: peer, "call")(b"", PEER) is PEER
+    assert matching.with_peer(lambda *arguments: len(arguments), "call")(b"", PEER) == 1
+    assert matching.with_peer(bytes.upper, "call")(b"a", PEER) == b"A"
+
+
+def test_strictly_what_is_unexpected_fails_and_says_what_was_expected() -> None:
+    told = script.Script()
+    told.expect(b"a").reply(b"1")
+    told.be_strict()
+    assert take(told, b"b") == (None, None)
+    assert take(told, b"a") == (b"1", None)
+    assert take(told, b"a") == (None, None)
+    assert told.unmet() == [
+        "unexpected b'b' from 127.0.0.1:4000 (expected: expect(b'a').reply(b'1'))",
+        "unexpected b'a' from 127.0.0.1:4000 (nothing more was expected)",
+    ]
+    # A failure stays one.
+    told.clear()
+    assert len(told.unmet()) == 2
+    assert take(told, b"b") == (None, b"b")
+    told.forget()
+    assert told.unmet() == []
+
+
+def test_in_order_an_expectation_waits_for_those_before_it() -> None:
+    told = script.Script()
+    told.expect(b"any").reply(b"0").always()
+    told.expect(b"a").reply(b"1")
+    told.expect(b"b").reply(b"2")
+    told.be_in_order()
+    said = [take(told, data) for data in (b"b", b"any", b"a", b"any", b"b")]
+    assert said == [(None, b"b"), (b"0", None), (b"1", None), (b"0", None), (b"2", None)]
+    assert told.unmet() == []
+
+
+def test_always_is_met_by_none_and_by_many() -> None:
+    told = script.Script()
+    expectation = told.expect(b"a").reply(b"1").always()
+    assert told.unmet() == []
+    assert [take(told, b"a")[0] for _ in range(100)] == [b"1"] * 100
+    assert len(expectation.received) == 100 and expectation.received[0] == (b"a", PEER)
+    assert repr(expectation) == "expect(b'a').reply(b'1').always()"
+
+
+def test_strictly_a_stream_waits_for_the_rest_of_what_may_be_expected() -> None:
+    told = script.Script(protocol="tcp", is_stream=True)
+    told.expect(re.compile(rb"MAIL .*\n")).reply(b"ok")
+    told.be_strict()
+    assert take(told, b"MAIL m") == (None, None)
+    assert take(told, b"e\n") == (b"ok", None)
+    assert told.unmet() == []
+    assert told.take(b"more", PEER).is_refused
+    assert "nothing more was expected" in told.unmet()[0]
+
+
+def test_a_delay_that_delays_nothing_is_told() -> None:
+    told = script.Script()
+    told.expect(b"a").delay(0.5)
+    assert "ends with a delay" not in "".join(told.unmet())
+    told.expect(b"b").reply(b"1").delay(0.5)
+    assert "reply(b'1').delay(0.5) ends with a delay, which delays nothing" in told.unmet()[-1]
+
+
+def test_of_a_stream_the_beginning_of_what_never_came_is_told() -> None:
+    told = script.Script(protocol="tcp", is_stream=True)
     told.expect(b"PING")
-    told.answer_stream(b"PI", PEER)
+    take(told, b"PI")
     assert told.unmet() == ["expect(b'PING') never came", "of which only b'PI' came"]
 
 
 def test_the_token_of_an_inbox_is_answered_and_never_shown() -> None:
-    inbox = Inbox(is_stream=False)
-    assert inbox.take(inbox.token, PEER) == answers(inbox.token, None)
+    inbox = Inbox(is_stream=False, protocol="udp")
+    respond = answering.through(inbox, {})
+    assert respond(inbox.token, PEER) == inbox.token
     assert inbox.received == []
-    assert inbox.take(b"data", PEER) == answers(None, b"data")
+    assert respond(b"data", PEER) == b"data"
     assert inbox.received == [(b"data", PEER)]
     assert inbox.told() == "1 came:\n  b'data' from 127.0.0.1:4000"
 
 
 def test_long_and_many_requests_are_cut_in_messages() -> None:
-    inbox = Inbox(is_stream=False)
+    inbox = Inbox(is_stream=False, protocol="udp")
     for _ in range(30):
-        inbox.take(b"x" * 10_000, PEER)
+        inbox.take(b"x" * 10_000, PEER, REST)
     assert len(inbox.told()) < 2000
     assert inbox.told().endswith("and 20 more")
 
@@ -291,14 +447,14 @@ def test_f49_what_a_predicate_raises_stays_on_its_line() -> None:
 
     asked = script.Script()
     asked.expect(raises)
-    asked.answer("x\n\x1b[31m\u202e\x85FAILED test_other".encode())
+    take(asked, "x\n\x1b[31m\u202e\x85FAILED test_other".encode())
     assert all(line.isprintable() for line in asked.unmet())
     assert r"x\n\x1b[31m\u202e\u0085FAILED" in asked.unmet()[-1]
 
 
 def test_f49_what_came_is_told_on_a_line_of_its_own() -> None:
-    inbox = Inbox(is_stream=False)
-    inbox.take("x\n\x1b[31m\u202e\x85FAILED".encode(), Peer("fe80::1%\x1bif", 4000))
+    inbox = Inbox(is_stream=False, protocol="udp")
+    inbox.take("x\n\x1b[31m\u202e\x85FAILED".encode(), Peer("fe80::1%\x1bif", 4000), REST)
     _, *lines = inbox.told().split("\n")
     assert len(lines) == 1 and lines[0].isprintable()
     assert lines[0].endswith(r" from [fe80::1%\x1bif]:4000")

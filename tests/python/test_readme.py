@@ -26,7 +26,7 @@ def test_each_program_runs(number: int) -> None:
 
 
 def test_the_tests_in_it_pass(tmp_path: Path) -> None:
-    (program,) = [program for program in PROGRAMS if "def test_" in program]
+    program = "\n".join(program for program in PROGRAMS if "def test_" in program)
     (tmp_path / "test_readme_sample.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:asyncio", "--strict-markers", str(tmp_path)],
@@ -37,7 +37,7 @@ def test_the_tests_in_it_pass(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def test_every_link_leads_somewhere() -> None:

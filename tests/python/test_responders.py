@@ -509,15 +509,15 @@ def test_a_callable_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ({"responder": "discard", "upper": True}, "can be raised"),
         ({"responder": len, "upper": True}, "cannot set upper"),
         ({"error_reply": b"x"}, "only a callable"),
-        ({"responder": len, "responder_takes": "fields"}, "give their layout"),
+        ({"responder": len, "responder_takes": "fields"}, "none is set; give it as unpack="),
         ({"responder": "upper", "responder_takes": "fields"}, "give a callable"),
-        ({"responder_takes": "all"}, "it is 'bytes' or 'fields'"),
+        ({"responder_takes": "all"}, "it takes 'bytes' or 'fields'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         rsecho.UdpServer("127.0.0.1", **arguments)
-    with pytest.raises(TypeError, match="a responder is a name"):
+    with pytest.raises(TypeError, match="it takes a str or a callable or None, not an int"):
         rsecho.UdpServer("127.0.0.1", responder=5)  # type: ignore[arg-type]
 
 

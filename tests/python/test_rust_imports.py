@@ -17,6 +17,10 @@ def modules() -> dict[tuple[str, ...], Path]:
     return found
 
 
+# The word may begin a line of a text as well: "use an address of the other family".
+USE = r"^\s*(pub(?:\([^)]*\))? )?use (?=\{|::|\w+(?:::|;| as ))([^;]+);"
+
+
 def code(file: Path) -> str:
     """Without comments, and without tests at its end."""
     text = re.sub(r"//[^\n]*", "", file.read_text())
@@ -61,7 +65,7 @@ def resolve(path: tuple[str, ...], here: tuple[str, ...]) -> tuple[str, ...] | N
 def uses(here: tuple[str, ...], text: str) -> list[tuple[bool, str, tuple[str, ...]]]:
     """What a file names: whether it passes it on, under which name, and the path."""
     found = []
-    for passes_on, tree in re.findall(r"^\s*(pub(?:\([^)]*\))? )?use ([^;]+);", text, re.M):
+    for passes_on, tree in re.findall(USE, text, re.M):
         for leaf in leaves(tree):
             name = leaf[-1]
             if name == "self":
@@ -69,7 +73,7 @@ def uses(here: tuple[str, ...], text: str) -> list[tuple[bool, str, tuple[str, .
                 name = leaf[-1]
             if (path := resolve(leaf, here)) is not None:
                 found.append((bool(passes_on), name, path))
-    body = re.sub(r"^\s*(pub(?:\([^)]*\))? )?use [^;]+;", "", text, flags=re.M)
+    body = re.sub(USE, "", text, flags=re.M)
     for inline in re.findall(r"\b((?:crate|super)(?:::\w+)+)", body):
         if (path := resolve(tuple(inline.split("::")), here)) is not None:
             found.append((False, path[-1], path))

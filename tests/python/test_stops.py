@@ -411,7 +411,7 @@ def test_f42_a_second_signal_ends_the_command_at_once(
     name: str, signals: tuple[signal.Signals, signal.Signals], module: Path
 ) -> None:
     options = ("--responder", f"python=mine:{name}", "--drain-timeout", "60s")
-    with serving(*BOTH, *options, cwd=module) as server:
+    with serving(*BOTH, *options, "--log-format", "json", cwd=module) as server:
         occupy([server.address("udp"), server.address("tcp")])
         server.process.send_signal(signals[0])
         time.sleep(0.3)
@@ -422,7 +422,7 @@ def test_f42_a_second_signal_ends_the_command_at_once(
     assert server.status == 128 + signals[1]
     # All that was there to say has been said.
     assert [line.split()[1] for line in server.output] == ["totals", "totals"]
-    assert "listening on udp" in server.errors
+    assert "listening on udp" in server.errors  # the log is flushed
 
 
 def test_f42_a_second_signal_ends_a_command_whose_responder_holds_the_gil(module: Path) -> None:

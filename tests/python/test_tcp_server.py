@@ -162,7 +162,7 @@ def test_options_reach_the_socket(
 def test_names_of_options_are_the_kernels() -> None:
     server = rsecho.TcpServer("127.0.0.1", congestion="reno")
     assert server.socket_report["congestion"].effective == "reno"
-    with pytest.raises(OSError, match="tcp_available_congestion_control"):
+    with pytest.raises(OSError, match=r"no such algorithm; it has .*reno"):
         rsecho.TcpServer("127.0.0.1", congestion="nonesuch")
 
 
@@ -303,7 +303,7 @@ def test_cannot_be_pickled_or_copied() -> None:
         ({"linger": -1}, ValueError, "linger"),
         ({"linger": 2}, ValueError, "hold up every other connection"),
         ({"keep_alive": (0, None, None)}, ValueError, "keep_alive idle"),
-        ({"keep_alive": (1, 2)}, ValueError, "length 3"),
+        ({"keep_alive": (1, 2)}, TypeError, "a tuple"),
         ({"broadcast": True}, TypeError, "unexpected keyword argument 'broadcast'"),
         ({"stop_on_empty": True}, TypeError, "stop_on_empty"),
     ],
@@ -317,7 +317,7 @@ def test_refuses_what_cannot_work(
 
 def test_a_port_in_use_says_so_and_the_way_out() -> None:
     with rsecho.TcpServer("127.0.0.1") as server:
-        with pytest.raises(OSError, match="another socket has it") as raised:
+        with pytest.raises(OSError, match="shows which socket has it") as raised:
             rsecho.TcpServer(*server.address)
         assert raised.value.errno == errno.EADDRINUSE
 

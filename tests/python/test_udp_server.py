@@ -243,18 +243,18 @@ def test_cannot_be_pickled_or_copied() -> None:
     [
         ({"port": 65536}, ValueError, "a port is a number from 0 to 65535"),
         ({"port": -1}, ValueError, "a port is a number from 0 to 65535"),
-        ({"port": 10**30}, ValueError, "a port is a number from 0 to 65535"),
-        ({"port": "7"}, TypeError, "integer"),
+        ({"port": 10**30}, ValueError, "cannot set port=1000"),
+        ({"port": "7"}, TypeError, "a whole number"),
         ({"host": "a" * 64}, socket.gaierror, "64 characters"),
         ({"host": "no such name"}, socket.gaierror, "cannot resolve"),
         ({"host": "::1", "family": 4}, socket.gaierror, "no IPv4"),
-        ({"family": 5}, ValueError, "0 .either., 4 or 6"),
+        ({"family": 5}, ValueError, "0, 4 or 6"),
         ({"workers": 0}, ValueError, "workers"),
         ({"workers": -1}, ValueError, "workers"),
-        ({"engine": "turbo"}, ValueError, "auto, batch or portable"),
-        ({"wait": "never"}, ValueError, "balanced, latency or busy"),
+        ({"engine": "turbo"}, ValueError, "'auto', 'batch' or 'portable'"),
+        ({"wait": "never"}, ValueError, "'balanced', 'latency' or 'busy'"),
         ({"cpus": [-1]}, ValueError, "cpus=-1"),
-        ({"cpus": [10**6]}, ValueError, "CPU 1000000"),
+        ({"cpus": [10**6]}, ValueError, "cpus=1000000: this process may not use that CPU"),
         ({"idle_timeout": -1}, ValueError, "idle_timeout"),
         ({"idle_timeout": 0}, ValueError, "more than 0 seconds"),
         ({"idle_timeout": float("nan")}, ValueError, "idle_timeout"),
@@ -281,7 +281,7 @@ def test_refuses_what_cannot_work(
 
 def test_a_port_in_use_says_so_and_the_way_out() -> None:
     with rsecho.UdpServer("127.0.0.1") as server:
-        with pytest.raises(OSError, match="another socket has it") as raised:
+        with pytest.raises(OSError, match="shows which socket has it") as raised:
             rsecho.UdpServer(*server.address)
         assert raised.value.errno == errno.EADDRINUSE
 

@@ -49,6 +49,7 @@ assert_type(server.stats().dropped, dict[str, int])
 assert_type(tcp.stats(), rsecho.TcpStats)
 assert_type(tcp.stats().kernel_drops, int | None)
 assert_type(tcp.stats().refused_by_source, int)
+assert_type(tcp.stats().refused_by_rate, int)
 assert_type(server.wait(), rsecho.StopReason)
 assert_type(server.wait(1.0), rsecho.StopReason | None)
 assert_type(server.serve_forever(), rsecho.StopReason)
@@ -92,8 +93,13 @@ guard = rsecho.Guard(
     max_amplification=2,
     connections_per_source=0,
 )
-rsecho.UdpServer(guard=guard)
-rsecho.TcpServer(guard=guard)
+rsecho.UdpServer(guard=guard.only("udp"))
+rsecho.TcpServer(guard=guard.only("tcp"))
 rsecho.UdpServer(guard=rsecho.Guard)  # type: ignore[arg-type]
+assert_type(guard.only("udp"), rsecho.Guard)
+guard.only("sctp")  # type: ignore[arg-type]
+rsecho.Guard(connection_rate_per_source=10)
+rsecho.Guard(connection_rate_per_source=(0.5, 3))
+rsecho.Guard(connection_rate_per_source="10")  # type: ignore[arg-type]
 rsecho.Guard("10.0.0.0/8")  # type: ignore[call-arg]
 guard.loop_guard = False  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The `rsecho` command: one file a subcommand, each imported only when it runs."""
+"""The `rsecho` command: one file per subcommand, each imported only when it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import rsecho
 from rsecho._rsecho import __version__
 from rsecho.cli.failure import RUN_TIME, CommandError, one_line, reason
 
@@ -46,25 +47,25 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    no_args_is_help=False,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Each option may also come from its environment variable or from the file; the "
-    "command line wins over the environment, that over the file, that over the default.",
+    epilog="`rsecho serve` and, in another terminal, `rsecho send localhost:9999` is a first try. "
+    "`rsecho COMMAND --help` shows the options of a command.",
 )
 @click.version_option(__version__, "-V", "--version", message="rsecho %(version)s")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False),
-    envvar="RSECHO_CONFIG",
-    show_envvar=True,
-    help="TOML file with a table a command, such as [serve], and option names as keys.",
+    metavar="FILE",
+    help="Read options from a TOML file (RSECHO_CONFIG): a table per command, such as [serve], "
+    "with option names as keys.",
 )
 @click.pass_context
 def command(ctx: click.Context, config: str | None) -> None:
-    """Both ends of an echo: servers that answer UDP and TCP, and what asks them."""
-    if config is not None:
-        from rsecho.cli.config import read_config
-
-        ctx.default_map = read_config(config, command, ctx)
+    """Servers that echo UDP and TCP, and clients that judge the reply."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0: fine; 1: failed at run time; 2: usage, or a name that cannot be used; 3: cannot bind
     or start; 4: a threshold was crossed.
     """
+    rsecho._has_told_of_debug_build = True  # `rsecho serve` logs it, `rsecho info` shows it
     try:
         status = command.main(arguments, prog_name="rsecho", standalone_mode=False)
     except CommandError as failure:
@@ -96,9 +98,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    text = one_line(error.format_message())
+    text = one_line(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
-    return f"{text} (see `{context.command_path} --help`)" if context else text
+    if context is None:
+        return text
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        from rsecho.cli.spoken import name_of
+
+        if error.param is not None:
+            # Types say what is wanted, so there is no need to look for it in the help.
+            return one_line(f"{name_of(context, error.param)}: {error.message}").rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.option_name in ("-V", "--version"):
+        return f"{error.option_name} goes before the command: rsecho {error.option_name}"
+    return f"{text} (see `{context.command_path} --help`)"
 
 
 if __name__ == "__main__":

@@ -8,38 +8,44 @@ from typing import Any
 
 import click
 
-from rsecho.cli.options import BOTH, TCP, UDP, option, stacked
-from rsecho.cli.types import DURATION, SIZE
+from rsecho.cli import completions
+from rsecho.cli.options import BOTH, TCP, UDP, names_option, option, stacked
+from rsecho.cli.types import DURATION, SIZE, Number
 
 answer_options = stacked(
     option(
         "--responder",
         metavar="NAME",
         of=BOTH,
-        help="What to answer: echo, upper, prefix=TEXT, discard (RFC 863), daytime (RFC 867), time "
-        "(RFC 868), command (TIME, ECHO text, HOSTNAME, CLIENTIP, SERVERADDRESS), or "
-        "python=module:function, called with (data, peer).  [default: echo]",
+        show_default="echo",
+        shell_complete=completions.responders,
+        help="What to answer: echo; upper (the same in upper case); prefix=TEXT (the same after "
+        "TEXT); discard (RFC 863); daytime (RFC 867); time (RFC 868); command (TIME, ECHO text, "
+        "HOSTNAME, CLIENTIP, SERVERADDRESS); or python=module:function, called with (data, peer).",
     ),
     option("--upper", is_flag=True, of=BOTH, help="With echo or prefix=TEXT: in upper case."),
     option(
         "--error-reply",
         metavar="TEXT",
-        help="What is answered when python=… raises.  [default: nothing]",
+        show_default="no answer",
+        help="Answer this when python=… raises an exception.",
     ),
     option(
         "--responder-takes",
         type=click.Choice(["bytes", "fields"]),
+        metavar="WHAT",
         default="bytes",
         show_default=True,
         of=BOTH,
-        help="What python=… is called with: the bytes, or the fields of --unpack by name.",
+        help="What python=… is called with: bytes, or fields (of --unpack, by name).",
     ),
     option(
         "--framing",
         type=click.Choice(["lines", "records", "chunks"]),
+        metavar="UNIT",
         of=TCP,
-        help="TCP: what a request is: a line, a record of --unpack, or what was read.  [default: "
-        "lines for a named responder, records with --unpack, chunks for python=…]",
+        help="TCP: what one request is: lines, records (of --unpack), or chunks (whatever one "
+        "read returns). [default: lines; for python=…: records with --unpack, otherwise chunks]",
     ),
     option(
         "--max-line",
@@ -48,15 +54,15 @@ answer_options = stacked(
         show_default="64K",
         of=TCP,
         sets="max_line_bytes",
-        help="TCP: a longer line is answered with an error, and the connection ends.",
+        help="TCP: a longer line is answered with an error, and the connection is closed.",
     ),
     option(
         "--broadcast",
         is_flag=True,
         of=UDP,
         sets="answer_broadcast",
-        help="UDP: answer what was sent to a broadcast or multicast address as well, from the "
-        "interface's own, late and seldom.",
+        help="UDP: also answer what is sent to broadcast and multicast addresses, after a random "
+        "delay.",
     ),
     option(
         "--broadcast-delay",
@@ -64,34 +70,52 @@ answer_options = stacked(
         default=0.1,
         show_default="100ms",
         of=UDP,
-        help="UDP: answer a broadcast after a random time of at most so long.",
+        help="UDP: longest delay before a broadcast is answered.",
     ),
     option(
         "--broadcast-rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(0, 1e9, is_open=True),
         default=10.0,
-        show_default=True,
+        show_default="10",
         of=UDP,
-        help="UDP: answer so many broadcasts a second at most.",
+        verb="limits",
+        help="UDP: how many broadcasts per second are answered.",
     ),
+    option(
+        "--unpack",
+        metavar="FORMAT",
+        help="Decode what arrives as records, and log them: '! I 2s Q 2h f', as in Python's struct "
+        "module.",
+    ),
+    names_option,
+)
+
+impair_options = stacked(
     option(
         "--impair",
         metavar="SPEC",
         default="",
         of=BOTH,
-        help="Impair on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss 1% seed 7', 'in loss "
-        "20%; out duplicate 1%'. TCP, as Toxiproxy: 'latency 100 jitter 20, bandwidth 64', "
-        "'reset_peer 500'. Both kinds of listeners take what both grammars have, as in 'delay "
-        "50ms'.",
+        help="Lose, delay or change traffic on purpose. UDP, as tc-netem(8): 'delay 50ms 10ms loss "
+        "1% seed 7', 'in loss 20%; out duplicate 1%'. TCP, as Toxiproxy: 'latency 100 jitter 20, "
+        "bandwidth 64', 'reset_peer 500'. docs/impair.md lists everything.",
     ),
     option(
         "--impair-udp",
         metavar="SPEC",
         of=UDP,
         sets="impair",
-        help="The same for UDP, where that is another.",
+        otherwise="--impair-tcp is for TCP",
+        help="For UDP, instead of --impair.",
     ),
-    option("--impair-tcp", metavar="SPEC", of=TCP, sets="impair", help="The same for TCP."),
+    option(
+        "--impair-tcp",
+        metavar="SPEC",
+        of=TCP,
+        sets="impair",
+        otherwise="--impair-udp is for UDP",
+        help="For TCP, instead of --impair.",
+    ),
 )
 
 

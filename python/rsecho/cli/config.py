@@ -9,38 +9,75 @@ from typing import Any
 import click
 
 from rsecho.cli.failure import USAGE, CommandError
+from rsecho.cli.spoken import key_of
 
 
-def read_config(path: str, group: click.Group, context: click.Context) -> dict[str, dict[str, Any]]:
-    """The file as click's defaults: a table a command, keys as on the command line."""
+def read_config(path: str, group: click.Group, context: click.Context) -> dict[str, Any]:
+    """The file's table for the command of the context, as click's defaults. All tables have to
+    have names of commands and of their options; values are checked in the command's own.
+
+    Raises:
+        CommandError: the file cannot be read, or an entry cannot be used.
+    """
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CommandError(f"cannot read configuration {path}: {error}", USAGE) from None
-    return {name: _table(path, name, table, group, context) for name, table in tables.items()}
-
-
-def _table(
-    path: str, name: str, table: object, group: click.Group, context: click.Context
-) -> dict[str, Any]:
-    command = group.get_command(context, name)
-    if command is None or not isinstance(table, dict):
-        known = ", ".join(group.list_commands(context))
-        raise CommandError(f"{path}: no command [{name}]; there are {known}", USAGE)
-    options = {
-        flag.lstrip("-").replace("-", "_"): option
-        for option in command.params
-        if isinstance(option, click.Option)
-        for flag in option.opts
-        if flag.startswith("--")
-    }
-    found = {}
-    for key, value in table.items():
-        option = options.get(key.replace("-", "_"))
-        if option is None or option.name is None:
-            raise CommandError(
-                f"{path}: [{name}] has no option {key!r}; see `rsecho {name} --help`", USAGE
-            )
-        # One value where several may stand is a list of one.
-        found[option.name] = [value] if option.multiple and not isinstance(value, list) else value
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CommandError(f"cannot read configuration {path}: {reason}", USAGE) from None
+    found: dict[str, Any] = {}
+    for name, table in tables.items():
+        command = group.get_command(context, name)
+        if command is None or not isinstance(table, dict):
+            text = f"{path}: {name} is not in a table; write it below [{context.command.name}]"
+            if isinstance(table, dict):
+                known = ", ".join(f"[{each}]" for each in group.list_commands(context))
+                text = f"{path}: [{name}] is not a command; the tables are {known}"
+            raise CommandError(text, USAGE)
+        for key, value in table.items():
+            option = _option(command, key)
+            if option is None:
+                text = f"{path}: [{name}] has no option {key!r}; see `rsecho {name} --help`"
+                raise CommandError(text, USAGE)
+            if name == context.command.name:
+                found[option.name or ""] = _checked(f"{path}: [{name}] {key}", option, value)
+                _convert(f"{path}: [{name}] {key}", option, found[option.name or ""], context)
     return found
+
+
+def _option(command: click.Command, key: str) -> click.Option | None:
+    for option in command.params:
+        # What names the file cannot come from it.
+        if isinstance(option, click.Option) and option.expose_value:
+            flags = [each[2:] for each in option.opts if each.startswith("--")]
+            if key.replace("_", "-") in flags and key_of(option) != "help":
+                return option
+    return None
+
+
+def _checked(where: str, option: click.Option, value: object) -> object:
+    """Refuses a value of another kind: a text where a number has to be, "yes" for true."""
+    kinds = getattr(option.type, "toml", (str,))
+    wanted = getattr(option.type, "wanted", "a text")
+    # One value where several may stand is a list of one.
+    values = value if option.multiple and isinstance(value, list) else [value]
+    for each in values:
+        if not isinstance(each, kinds) or (isinstance(each, bool) and bool not in kinds):
+            raise CommandError(f"{where} is {_shown(each)}; write {wanted}", USAGE)
+    return values if option.multiple else value
+
+
+def _convert(where: str, option: click.Option, value: Any, context: click.Context) -> None:
+    """Refuses a value of the right kind that cannot be, even if a flag takes its place."""
+    try:
+        option.type_cast_value(context, value)
+    except click.BadParameter as error:
+        raise CommandError(f"{where}: {error.message.rstrip('.')}", USAGE) from None
+
+
+def _shown(value: object) -> str:
+    """As TOML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsecho.cli import options as shared
 from rsecho.cli.failure import CANNOT_START, failing_with
-from rsecho.cli.options import option
+from rsecho.cli.options import section
+from rsecho.cli.shape import Command
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rsecho.server import Server
 
 
-@click.command("info", context_settings={"help_option_names": ["-h", "--help"]})
-@shared.buffer_options
-@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.command(
+    "info",
+    cls=Command,
+    examples=[
+        ("rsecho info", "Limits of this machine, and the default sizes of buffers."),
+        ("rsecho info --recv-buffer 4M", "What a socket gets that asks for 4 MiB."),
+    ],
+)
+@section("Sockets", shared.buffer_options)
+@section("Output", shared.json_option)
 def command(as_json: bool, **given: Any) -> None:
     """Show kernel limits, what this build can do, and what a socket really gets.
 
-    With --recv-buffer and --send-buffer: what a socket gets that asks for so much.
+    With --recv-buffer and --send-buffer: what a socket gets that asks for these sizes.
     """
     document = {
         "version": _version(),
@@ -36,7 +45,7 @@ def command(as_json: bool, **given: Any) -> None:
 
         print_json(document, schema="info/1", indent=2)
     else:
-        _print_tables(document)
+        _print(document)
 
 
 def _version() -> dict[str, Any]:
@@ -71,51 +80,90 @@ def _sockets(settings: dict[str, Any]) -> list[dict[str, Any]]:
         with failing_with(CANNOT_START):
             server: Server = make("127.0.0.1", 0, **settings)
         with server:
-            report = {name: dataclasses.asdict(line) for name, line in server.socket_report.items()}
+            report = {
+                name: dataclasses.asdict(line) | _autotuned(protocol, name)
+                for name, line in server.socket_report.items()
+            }
             found.append({"protocol": protocol, "engine": server.engine, "options": report})
     return found
 
 
-def _print_tables(document: dict[str, Any]) -> None:
-    from rich.console import Console
+def _autotuned(protocol: str, name: str) -> dict[str, Any]:
+    """How far the kernel grows a TCP buffer by itself; setsockopt(2) has another ceiling."""
+    sysctl = _AUTOTUNED.get(name)
+    if protocol != "tcp" or sysctl is None:
+        return {}
+    found = [limit["values"] for limit in _limits() if limit["sysctl"] == sysctl]
+    values: list[int] = found[0] if found else []
+    return {
+        "autotuning_ceiling": values[-1] if values else None,
+        "autotuning_sysctl": sysctl if values else None,
+    }
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # Nobody's window: as wide as it takes, so that lines can be searched.
-        console = Console(highlight=False, width=200)
+
+_AUTOTUNED = {"recv_buffer_bytes": "net.ipv4.tcp_rmem", "send_buffer_bytes": "net.ipv4.tcp_wmem"}
+
+
+def _print(document: dict[str, Any]) -> None:
+    """As people read it, in lines of 80 columns; values are never cut."""
     version = document["version"]
-    built = f"rsecho {version['rsecho']} ({version['build']})"
-    console.print(f"{built}, Python {version['python']}, {version['system']}\n")
+    built = f"rsecho {version['rsecho']} ({version['build']} build)"
+    _say(f"{built}, Python {version['python']}, {version['system']}")
 
-    table = _table("Kernel limits", "limit", "value", "sysctl", "what it bounds")
+    _say("\nKernel limits", bold=True)
     for limit in document["limits"]:
-        shown = " ".join(f"{value:,}" for value in limit["values"]) or "not readable here"
-        sysctl = limit["sysctl"] or "none on this system"
-        table.add_row(limit["name"], shown, sysctl, limit["meaning"])
-    console.print(table)
+        # Ports are names rather than amounts.
+        form = "d" if "port" in limit["name"] else ",d"
+        shown = " ".join(f"{value:{form}}" for value in limit["values"]) or "not readable here"
+        _say(f"  {limit['sysctl'] or 'none on this system'}: {shown}")
+        _say(limit["meaning"], indent=6)
+    _say("`sysctl -w NAME=VALUE` changes one until the next boot.", indent=2)
 
     for sock in document["sockets"]:
-        title = f"\nA {sock['protocol'].upper()} socket (engine {sock['engine']})"
-        table = _table(title, "option", "asked for", "in effect", "ceiling")
-        for name, line in sock["options"].items():
-            ceiling = ""
-            if line["ceiling"] is not None:
-                ceiling = f"{line['ceiling']:,} ({line['sysctl']})"
-            table.add_row(name, _shown(line["requested"]), _shown(line["effective"]), ceiling)
-        console.print(table)
+        _say(f"\nA {sock['protocol'].upper()} socket (engine {sock['engine']})", bold=True)
+        _say(_row("option", "asked for", "in effect"))
         for line in sock["options"].values():
+            name = _NAMES.get(line["option"], line["option"])
+            _say(_row(name, _shown(line["requested"]), _shown(line["effective"])))
+            for text in _ceilings(line):
+                _say(text, indent=6)
             if line["warning"]:
-                console.print(f"  {line['severity']}: {line['warning']}", markup=False)
+                _say(f"{line['severity']}: {line['warning']}", indent=6)
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
+# What is shown is a part of the option, or no option of the kernel's.
+_NAMES = {"listen(2)": "backlog", "IP_TOS": "DSCP (IP_TOS)", "IPV6_TCLASS": "DSCP (IPV6_TCLASS)"}
 
-    table = Table(box=None, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns[:-1]:
-        table.add_column(column, no_wrap=True)
-    table.add_column(columns[-1], overflow="fold")
-    return table
+
+def _row(name: str, requested: str, effective: str) -> str:
+    return f"  {name:<18}{requested:>16}{effective:>16}"
+
+
+def _ceilings(line: dict[str, Any]) -> list[str]:
+    texts = []
+    if line["ceiling"] is not None:
+        is_buffer = line["option"] in ("SO_RCVBUF", "SO_SNDBUF")
+        how = "set by an option" if is_buffer else "in listen(2)"
+        doubled = "; the kernel doubles it" if is_buffer else ""
+        texts.append(f"{how}: at most {line['ceiling']:,} ({line['sysctl']}){doubled}")
+    if line.get("autotuning_ceiling") is not None:
+        most, sysctl = line["autotuning_ceiling"], line["autotuning_sysctl"]
+        texts.append(f"grown by autotuning, unless set: at most {most:,} ({sysctl}, last value)")
+    return texts
+
+
+def _say(text: str, *, indent: int = 0, bold: bool = False) -> None:
+    if indent:
+        margin = " " * indent
+        text = textwrap.fill(
+            text,
+            min(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80,
+            initial_indent=margin,
+            subsequent_indent=margin + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    click.echo(click.style(text, bold=True) if bold else text)
 
 
 def _shown(value: object) -> str:

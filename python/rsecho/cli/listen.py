@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho._rsecho import resolve
+from rsecho.cli.addresses import Wanted, collision
 from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with
+from rsecho.cli.passed import passed_descriptors, protocol_of
 from rsecho.server import TcpServer, UdpServer
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ DEFAULT_PORT = 9999
 # Both, whatever the hosts file says of the name; IPv4 first.
 _LOCALHOST = ["127.0.0.1", "::1"]
 
-# systemd's first passed descriptor: SD_LISTEN_FDS_START, sd_listen_fds(3).
-_FIRST_PASSED = 3
+_ANY = ["0.0.0.0", "::"]
 
 _logger = logging.getLogger("rsecho.server")
 
@@ -41,12 +40,17 @@ class Listeners:
         passed = passed_descriptors()
         if not (udp or tcp or passed):
             udp = tcp = [("localhost", DEFAULT_PORT)]
+        wanted = [
+            (protocol, self._hosts(host, port), port)
+            for protocol, addresses in (("udp", udp), ("tcp", tcp))
+            for host, port in addresses
+        ]
+        self._refuse_collisions(wanted)
         try:
             for descriptor in passed:
                 self._adopt(descriptor)
-            for protocol, addresses in (("udp", udp), ("tcp", tcp)):
-                for host, port in addresses:
-                    self._bind_host(protocol, host, port)
+            for protocol, hosts, port in wanted:
+                self._bind_hosts(protocol, hosts, port)
         except BaseException:
             self.close()
             raise
@@ -58,23 +62,39 @@ class Listeners:
             server.close()
         self.servers.clear()
 
-    def _make(self, protocol: str, host: str, port: int, family: Literal[0, 4, 6]) -> Server:
-        settings = self._settings[protocol]
-        if protocol == "udp":
-            return UdpServer(host, port, family=family, **settings)
-        return TcpServer(host, port, family=family, **settings)
+    def _refuse_collisions(self, wanted: Sequence[tuple[str, list[str], int]]) -> None:
+        """Before anything is bound: the kernel would only say that a port is in use."""
+        for protocol, settings in self._settings.items():
+            if settings.get("reuse_port") or (protocol == "udp" and settings.get("reuse_address")):
+                continue  # asked to share
+            bound = [
+                Wanted(host, port, self._ipv6_only(protocol, host, hosts))
+                for each, hosts, port in wanted
+                for host in hosts
+                if each == protocol
+            ]
+            if text := collision(protocol, bound):
+                raise CommandError(text, USAGE)
+
+    def _ipv6_only(self, protocol: str, host: str, hosts: list[str]) -> bool | None:
+        # Beside 0.0.0.0 for the same port; elsewhere as it was asked for.
+        is_beside = host == "::" and len(hosts) > 1
+        only: bool | None = self._settings[protocol].get("ipv6_only")
+        return True if is_beside else only
+
+    def _make(self, protocol: str, host: str, port: int, hosts: list[str]) -> Server:
+        settings = self._settings[protocol] | {
+            "family": self._family,
+            "ipv6_only": self._ipv6_only(protocol, host, hosts),
+        }
+        if ":" not in host:
+            del settings["ipv6_only"]  # is for the others
+        return (UdpServer if protocol == "udp" else TcpServer)(host, port, **settings)
 
     def _adopt(self, descriptor: int) -> None:
-        try:
-            # As sd_listen_fds(3) does: what systemd passes is open across exec.
-            os.set_inheritable(descriptor, False)
-            with socket.socket(fileno=os.dup(descriptor)) as passed:
-                is_udp = passed.type == socket.SOCK_DGRAM
-        except OSError as error:
-            text = f"cannot adopt descriptor {descriptor} of LISTEN_FDS: {error.strerror}"
-            raise CommandError(text, CANNOT_START) from None
+        protocol = protocol_of(descriptor)
         with failing_with(CANNOT_START):
-            if is_udp:
+            if protocol == "udp":
                 self.servers.append(UdpServer(sock=descriptor, **self._settings["udp"]))
             else:
                 self.servers.append(TcpServer(sock=descriptor, **self._settings["tcp"]))
@@ -84,13 +104,16 @@ class Listeners:
             kept = {4: _LOCALHOST[:1], 6: _LOCALHOST[1:]}
             return kept.get(self._family, _LOCALHOST)
         if not host:
-            return ["::"] if self._family == 6 else ["0.0.0.0"]
+            # All interfaces: of each family by a socket of its own, so that a machine without
+            # IPv6 has the other; by one where --dual-stack wants it.
+            if self._settings["udp"].get("ipv6_only") is False and self._family == 0:
+                return ["::"]
+            return {4: _ANY[:1], 6: _ANY[1:]}.get(self._family, _ANY)
         with failing_with(USAGE):
             return [found for found, _ in resolve(host, port, self._family)]
 
-    def _bind_host(self, protocol: str, host: str, port: int) -> None:
+    def _bind_hosts(self, protocol: str, hosts: list[str], port: int) -> None:
         """Every address of a host, all with one port, also where it is the kernel's choice."""
-        hosts = self._hosts(host, port)
         attempts = 20 if port == 0 and len(hosts) > 1 else 1
         for attempt in range(attempts):
             bound: list[Server] = []
@@ -98,7 +121,7 @@ class Listeners:
                 for each in hosts:
                     real_port = bound[0].address[1] if bound else port
                     if (
-                        server := self._bind_one(protocol, each, real_port, bool(bound))
+                        server := self._bind_one(protocol, each, real_port, hosts, bool(bound))
                     ) is not None:
                         bound.append(server)
             except OSError as error:
@@ -111,10 +134,12 @@ class Listeners:
             self.servers += bound
             return
 
-    def _bind_one(self, protocol: str, host: str, port: int, may_fail: bool) -> Server | None:
+    def _bind_one(
+        self, protocol: str, host: str, port: int, hosts: list[str], may_fail: bool
+    ) -> Server | None:
         """None: this machine lacks that address, and another of the same name is bound."""
         try:
-            return self._make(protocol, host, port, self._family)
+            return self._make(protocol, host, port, hosts)
         except ValueError as error:
             raise CommandError(str(error), USAGE) from None
         except OSError as error:
@@ -122,14 +147,3 @@ class Listeners:
                 _logger.info("left out %s: this machine has no such address", host)
                 return None
             raise
-
-
-def passed_descriptors() -> list[int]:
-    """The sockets that systemd passed to this process: sd_listen_fds(3)."""
-    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if not count or pid != str(os.getpid()):
-        return []
-    if not count.isdecimal():
-        raise CommandError(f"cannot use LISTEN_FDS={count}: it is a number of descriptors", USAGE)
-    return list(range(_FIRST_PASSED, _FIRST_PASSED + int(count)))

@@ -10,6 +10,8 @@ import tomllib
 from configparser import Error as IniError
 from pathlib import Path
 
+from rsecho._errors import DEBUG_BUILD
+from rsecho._rsecho import is_debug_build
 from rsecho.cli.failure import USAGE, CommandError, reason
 from rsecho.logs import JsonFormatter, TextFormatter
 
@@ -18,12 +20,33 @@ def configure_logging(level: str, format: str, config_path: str | None) -> None:
     """Sets logging up for a command; a configuration file takes the place of the rest."""
     if config_path is not None:
         _from_file(config_path)
-        return
+    else:
+        _to_standard_error(level, format)
+    if is_debug_build:
+        logging.getLogger("rsecho").warning(DEBUG_BUILD)
+
+
+def _to_standard_error(level: str, format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    if format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(TextFormatter())
+        handler.addFilter(_is_news)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what the command prints itself: where it listens, and the totals.
+
+    A listener that ends by itself is news: the others may serve on, and totals come at the end.
+    """
+    event = getattr(record, "event", None)
+    was_asked_to_stop = event == "stopped" and getattr(record, "reason", None) == "stopped"
+    is_printed = event == "listening" or was_asked_to_stop
+    return not (is_printed and record.levelno <= logging.INFO)
 
 
 def _from_file(path: str) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from rsecho._lines import printable
 from rsecho.cli import options as shared
 from rsecho.cli.failure import RUN_TIME, failing_with
-from rsecho.cli.options import option, stacked
+from rsecho.cli.options import option, section, stacked
 from rsecho.cli.progress import size
 from rsecho.cli.types import DURATION
 
@@ -28,35 +26,24 @@ limit_options = stacked(
         "--timeout",
         type=DURATION,
         of=MOVER,
-        help="How long a transfer may take in all.  [default: as long as it moves]",
+        has_own_variable=True,
+        show_default="no limit",
+        help="Give up when the whole transfer takes longer than this.",
     ),
-    option(
-        "--progress-timeout",
-        type=DURATION,
-        default=10.0,
-        show_default="10s",
-        of=MOVER,
-        help="It has failed when nothing moved for so long.",
-    ),
+    shared.progress_timeout_option(MOVER),
 )
 
-socket_options = stacked(
+socket_options = section(
+    "Sockets",
     shared.family_options,
-    option(
-        "--engine",
-        type=click.Choice(["auto", "batch", "portable"]),
-        default="auto",
-        show_default=True,
-        of=MOVER,
-        help="How the kernel is asked: many datagrams a call (Linux), or as every Unix can.",
-    ),
     shared.buffer_options,
     shared.ip_options,
+    shared.engine_option(MOVER),
 )
 
 output_options = stacked(
-    option("--quiet", "-q", is_flag=True, help="Say nothing of what goes well."),
-    option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+    option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    shared.json_option,
 )
 
 
@@ -65,6 +52,7 @@ def connect(target: tuple[str, int], given: dict[str, Any]) -> Client:
     from rsecho.transfer import Client
 
     settings = shared.keywords("client") | shared.keywords("mover")
+    settings = shared.obeyed(settings, "transfer")
     with failing_with(RUN_TIME):
         return Client(*target, family=shared.family(given["ipv4"], given["ipv6"]), **settings)
 

@@ -15,7 +15,7 @@ def print_json(document: dict[str, Any], *, schema: str, indent: int | None = No
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it: bytes in hex, and what is no number by name."""
+    """The value as JSON has it: bytes in hex, infinity and NaN by name."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float) and not math.isfinite(value):

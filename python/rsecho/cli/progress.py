@@ -62,7 +62,7 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque()
 
     def update(self, done: int, total: int | None, now: float) -> None:
-        """So much is done. What was there at the first call is no part of the rate."""
+        """Records what is done by now. The rate leaves out what was there at the first call."""
         self.done, self.total = done, total
         if self._seen and done < self._seen[-1][1]:
             self.skip_to(done)  # begun again
@@ -239,7 +239,7 @@ class Display:
         self._shown.show(self._name, self._meter, now)
 
     def end(self, length: int) -> None:
-        """It is over, of so many bytes; something is to be written."""
+        """One of `length` bytes has ended, and a line is to be written."""
         self._before += length
         self._shown.hide()
 

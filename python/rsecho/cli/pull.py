@@ -9,44 +9,44 @@ from typing import Any
 import click
 
 from rsecho.cli import moving
+from rsecho.cli import options as shared
 from rsecho.cli.failure import RUN_TIME, CommandError, failing_with
-from rsecho.cli.options import option
+from rsecho.cli.options import option, section
 from rsecho.cli.progress import Display
-from rsecho.cli.types import SIZE, HostPort
+from rsecho.cli.shape import Command
+from rsecho.cli.types import HostPort
 
 
-@click.command("pull", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("target", type=HostPort(), metavar="HOST:PORT")
+@click.command(
+    "pull",
+    cls=Command,
+    examples=[
+        ("rsecho pull localhost:9999 photo.raw", "Fetch photo.raw into this directory."),
+        ("rsecho pull --force server:9999 albums/2026/1.raw /tmp/", "Replace /tmp/1.raw."),
+        ("rsecho pull server:9999 notes.txt - | less", "Read a file without keeping it."),
+    ],
+)
+@click.argument("target", type=HostPort("udp"), metavar="HOST:PORT")
 @click.argument("name")
 @click.argument("to", required=False, type=click.Path(allow_dash=True))
-@option("--force", is_flag=True, help="Take the place of what is there.")
-@option(
-    "--max-message",
-    type=SIZE,
-    default=16 << 20,
-    show_default="16M",
-    help="With TO -: the longest that is taken into memory.",
+@section(
+    "Transfer",
+    option("--force", is_flag=True, help="Replace the file if it exists."),
+    shared.max_message_option(),
+    moving.limit_options,
 )
-@moving.limit_options
+@section("Output", moving.output_options)
 @moving.socket_options
-@moving.output_options
 def command(target: tuple[str, int], name: str, to: str | None, **given: Any) -> None:
-    """Fetch NAME from a server that shares files (rsecho serve --transfer DIR) into TO.
+    """Fetch the file NAME from a server that offers files (rsecho serve --transfer DIR).
 
-    TO is a file, a directory that is there, or - for standard output, by way of memory; without it,
-    a file of that name here. It appears once it is whole. What came in part before is gone on with.
+    TO is a file, an existing directory, or - for standard output. Without it, the file gets its own
+    name in the current directory. It appears once it is complete; an interrupted fetch is resumed.
     Status 1 if it failed.
-
-    \b
-    rsecho pull localhost:9999 photo.raw
-    rsecho pull --force server:9999 albums/2026/1.raw /tmp/
-    rsecho pull server:9999 notes.txt - | less
     """
     from rsecho import TransferError
 
     is_output = to == "-"
-    if is_output and given["as_json"]:
-        raise click.UsageError("--json and TO - exclude each other: both are standard output")
     with moving.connect(target, given) as client, Display(None, given["quiet"]) as display:
         display.begin(name)
         try:

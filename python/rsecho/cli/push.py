@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 import sys
 import time
@@ -12,10 +13,12 @@ import click
 
 from rsecho._lines import printable
 from rsecho.cli import moving
+from rsecho.cli import options as shared
 from rsecho.cli.failure import RUN_TIME, USAGE, CommandError, one_line, reason
 from rsecho.cli.moving import MOVER
-from rsecho.cli.options import option
+from rsecho.cli.options import option, section
 from rsecho.cli.progress import Display, size
+from rsecho.cli.shape import Command
 from rsecho.cli.types import SIZE, HostPort
 from rsecho.cli.walk import walk
 
@@ -28,63 +31,63 @@ if TYPE_CHECKING:
 _OF_THE_SERVER = {"unknown", "too_many", "refused", "timed_out", "cancelled", "version"}
 
 
-@click.command("push", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "push",
+    cls=Command,
+    examples=[
+        ("rsecho push photo.raw localhost:9999", "Send one file."),
+        (
+            "rsecho push --rate 10M --name backup/today albums/ server:9999",
+            "Send a directory under another name, at most 10 MiB per second.",
+        ),
+        ("tar c /etc | rsecho push - --name etc.tar server:9999", "Send standard input."),
+    ],
+)
 @click.argument("source", metavar="FILE", type=click.Path(exists=True, allow_dash=True))
-@click.argument("target", type=HostPort(), metavar="HOST:PORT")
-@option(
-    "--name",
-    help="What it is called there, with / between components; of a directory, the directory.  "
-    "[default: as here; standard input: none, which servers with a directory refuse]",
+@click.argument("target", type=HostPort("udp"), metavar="HOST:PORT")
+@section(
+    "Transfer",
+    option(
+        "--name",
+        metavar="NAME",
+        show_default="the same as here; none for standard input",
+        help="Name on the server, with / between components. For a directory: of the directory. "
+        "A server that keeps files refuses data without a name.",
+    ),
+    option("--replace", is_flag=True, help="Replace the server's file of that name, if it allows."),
+    option(
+        "--rate",
+        type=SIZE,
+        metavar="BYTES",
+        of=MOVER,
+        show_default="as fast as the path allows",
+        help="How many bytes per second are sent at most, as in 10M.",
+    ),
+    moving.limit_options,
+    option(
+        "--echo",
+        is_flag=True,
+        help="Let a server with --echo-transfers send it back, and compare. Held in memory.",
+    ),
+    shared.wire_option(MOVER),
+    option(
+        "--chunk",
+        type=SIZE,
+        of=MOVER,
+        sets="chunk_bytes",
+        show_default="what fits into one packet",
+        help="With --wire plain: bytes per chunk.",
+    ),
 )
-@option("--replace", is_flag=True, help="Take the place of what has that name there.")
-@option(
-    "--rate",
-    type=SIZE,
-    metavar="BYTES",
-    of=MOVER,
-    help="Send so many bytes a second at most, as in 10M.  [default: as fast as the path allows]",
-)
-@moving.limit_options
-@option(
-    "--wire",
-    type=click.Choice(["native", "plain"]),
-    default="native",
-    show_default=True,
-    of=MOVER,
-    help="What is spoken: docs/transfer.md; or a count and numbered chunks, which nobody "
-    "acknowledges.",
-)
-@option(
-    "--chunk",
-    type=SIZE,
-    of=MOVER,
-    sets="chunk_bytes",
-    help="With --wire plain: bytes of a chunk.  [default: what the path takes in one piece]",
-)
-@option(
-    "--echo",
-    is_flag=True,
-    help="Have it sent back by a server with --echo-transfers, and compare. It is held in memory.",
-)
+@section("Output", moving.output_options, shared.jsonl_option)
 @moving.socket_options
-@moving.output_options
-@option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON document a file.")
 def command(source: str, target: tuple[str, int], **given: Any) -> None:
-    """Send FILE to a server that takes files (rsecho serve --transfer DIR), whole or not at all.
+    """Send FILE to a server that accepts files (rsecho serve --transfer DIR), whole or not at all.
 
-    FILE is a file, a directory (each file below it, without symbolic links), or - for standard
-    input. What was sent in part before is gone on with; what is there already is not sent again.
-    Status 1 if anything failed.
-
-    \b
-    rsecho push photo.raw localhost:9999
-    rsecho push --rate 10M --name backup/today albums/ server:9999
-    tar c /etc | rsecho push - --name etc.tar server:9999
+    FILE is a file, a directory (every file below it; symbolic links are left out), or - for
+    standard input. An interrupted transfer is resumed, and a file that the server has already is
+    not sent again. Status 1 if anything failed.
     """
-    if given["echo"] and (given["name"] is not None or given["replace"]):
-        raise click.UsageError("--echo excludes --name and --replace: what comes back is not kept")
-    if given["as_json"] and given["as_jsonl"]:
-        raise click.UsageError("--json and --jsonl exclude each other")
     push = Push(given)
     with moving.connect(target, given) as client:
         push.run(client, source)
@@ -98,6 +101,7 @@ class Push:
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._replace: bool = given["replace"]
+        self._is_plain: bool = given["wire"] == "plain"
         self._name: str | None = given["name"]
         self._is_echo: bool = given["echo"]
         self._is_quiet: bool = given["quiet"]
@@ -184,7 +188,10 @@ class Push:
         if self._is_echo:
             self._echo(client, display, source, stream, name)
             return
-        sent = client.send(stream, name=name, replace=self._replace, progress=display)
+        # The plain wire carries no name; what is shown has it all the same.
+        carried = [] if self._is_plain else name
+        sent = client.send(stream, name=carried, replace=self._replace, progress=display)
+        sent = dataclasses.replace(sent, name="/".join(name))
         display.end(sent.length_bytes)
         self._say(moving.line(sent, "to"))
         self._add({"source": source, **moving.document(sent)})

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from rsecho.cli import options as shared
+from rsecho.cli import payload
 from rsecho.cli.failure import RUN_TIME, USAGE, CommandError
-from rsecho.cli.options import option
 from rsecho.cli.output import print_json
+from rsecho.cli.shape import Command
 
 
-@click.command("unpack", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "unpack",
+    cls=Command,
+    examples=[
+        (
+            "rsecho unpack '! I 2s Q 2h f' 00000001616200000000000000020003000440a00000",
+            "One record, given in hex.",
+        ),
+        ("rsecho unpack '<HH' --names 'x y' --jsonl - < dump.bin", "A file of records, as JSON."),
+        ("rsecho unpack '! I 2s Q 2h f'", "How long a record is, and which fields it has."),
+    ],
+)
 @click.argument("format")
 @click.argument("data", required=False, metavar="[HEX|-]")
-@option(
-    "--names",
-    help="Names of the fields, separated by spaces or commas.  [default: field_0, field_1, …]",
-)
-@option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a record.")
+@shared.names_option
+@shared.json_option
+@shared.jsonl_option
 def command(
     format: str, data: str | None, names: str | None, as_json: bool, as_jsonl: bool
 ) -> None:
     """Decode records of FORMAT, Python's struct format with `<`, `>`, `!` or `=` in front.
 
-    Data is HEX (spaces and colons are ignored) or, for `-`, the bytes of standard input; as
-    many records as there are. Without data the layout itself is shown. Text and bytes come as
-    Python literals, in JSON as hex.
-
-    \b
-    rsecho unpack '! I 2s Q 2h f' 00000001616200000000000000020003000440a00000
-    rsecho unpack '<HH' - < dump.bin
+    The data is HEX (spaces and colons are ignored), or with - the bytes of standard input: one
+    record or several. Without data, the layout is shown. Bytes are printed as Python literals, and
+    as hex in JSON.
     """
     from rsecho import FormatError, RecordError, RecordLayout
 
@@ -67,12 +71,5 @@ def command(
         raise CommandError(str(error), RUN_TIME) from None
 
 
-def _read(data: str) -> bytes:
-    if data == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return bytes.fromhex(data.replace(":", " "))
-    except ValueError as error:
-        raise CommandError(
-            f"cannot read HEX: {error}; write two digits a byte, or -", USAGE
-        ) from None
+def _read(data: str) -> bytes | bytearray:
+    return payload.from_stdin() if data == "-" else payload.from_hex(data, "HEX")

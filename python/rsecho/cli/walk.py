@@ -15,7 +15,7 @@ class Found:
     files: list[tuple[Path, tuple[str, ...], int]] = field(default_factory=list)
     """Each regular file: its path, its name's components from the directory on, its length."""
     left_out: list[tuple[Path, str]] = field(default_factory=list)
-    """What is no file, and why it is left out."""
+    """Entries that are not files, and why they are left out."""
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     """Directories that could not be read, and why."""
 

@@ -1,4 +1,4 @@
-"""What a server of the plugin asks: its inbox first, then the responder that it was given."""
+"""How a server of the plugin answers: by its script first, then by the responder it was given."""
 
 from __future__ import annotations
 
@@ -8,51 +8,63 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from rsecho.pytest_plugin.inbox import Inbox
+    from rsecho.pytest_plugin.script import Ask
     from rsecho.responders import Peer
 
-# What of a server's keyword arguments is for its responder.
+# The keyword arguments of a server that are for its responder.
 OPTIONS = ("responder", "upper", "responder_takes")
 
 
 def is_built_in(options: Mapping[str, Any]) -> bool:
-    """Whether these ask for a responder that runs without Python, which no inbox sees."""
+    """Whether these ask for a responder that runs without Python: no inbox sees what comes."""
     given = options.get("responder")
     return isinstance(given, str) and given != "echo" and not given.startswith("python=")
 
 
+def check(options: Mapping[str, Any]) -> None:
+    """Refuses what a server of these options would refuse, before a responder of ours takes the
+    place of theirs.
+
+    Raises:
+        TypeError, ValueError: as for `rsecho.UdpServer`.
+    """
+    from rsecho import _options, _rules
+
+    known = {name: options[name] for name in (*OPTIONS, "error_reply", "unpack") if name in options}
+    _options.check(known, _options.ServerOptions, None)
+    _rules.check(known, _rules.SERVER)
+
+
 def through(inbox: Inbox, options: Mapping[str, Any]) -> Callable[[bytes, Peer], Any]:
-    """A responder for which the inbox sees what came, and may answer in place of the one that
-    these options ask for."""
+    """A responder that shows the inbox what came, and answers what its script leaves as these
+    options say."""
     from rsecho import responders
+    from rsecho.pytest_plugin import calling, script
 
     reply = _responder(options)
     if responders._is_coroutine_function(reply):
-        return _through_later(inbox, reply)
+        return _through_later(inbox, reply, script.Ask("the responder", reply, calling.starter()))
+    rest = script.Ask("the responder", reply)
 
-    def answer(data: bytes, peer: Peer) -> bytes | None:
-        scripted, unclaimed = inbox.take(data, peer)
-        if unclaimed is None:
-            return scripted
-        return _joined(scripted, reply(unclaimed, peer))
+    def answer(data: bytes, peer: Peer) -> Any:
+        if data.startswith(inbox.token):
+            return data
+        playing = inbox.take(data, peer, rest)
+        return reply(data, peer) if playing is None else playing.begin()
 
-    return answer
+    return responders.GivesLater(answer)
 
 
 def _through_later(
-    inbox: Inbox, reply: Callable[[bytes, Peer], Awaitable[bytes | None]]
-) -> Callable[[bytes, Peer], Awaitable[bytes | None]]:
-    async def answer(data: bytes, peer: Peer) -> bytes | None:
-        scripted, unclaimed = inbox.take(data, peer)
-        if unclaimed is None:
-            return scripted
-        return _joined(scripted, await reply(unclaimed, peer))
+    inbox: Inbox, reply: Callable[[bytes, Peer], Awaitable[bytes | None]], rest: Ask
+) -> Callable[[bytes, Peer], Awaitable[Any]]:
+    async def answer(data: bytes, peer: Peer) -> Any:
+        if data.startswith(inbox.token):
+            return data
+        playing = inbox.take(data, peer, rest)
+        return await reply(data, peer) if playing is None else playing.begin()
 
     return answer
-
-
-def _joined(scripted: bytes | None, reply: bytes | None) -> bytes | None:
-    # Both only on a stream; an empty reply is another than none.
-    return reply if scripted is None else scripted + (reply or b"")
 
 
 def _responder(options: Mapping[str, Any]) -> Callable[[Any, Peer], Any]:

@@ -1,7 +1,7 @@
-"""Asking a server for something whose answer says that all that was sent before was looked at.
+"""Waits until a server has looked at everything that was sent to it.
 
-Sending over loopback ends with the data in the server's socket, and a worker takes what is
-there in order. So a request of ours that is answered leaves none of a test's behind it.
+Over loopback, data is in the server's socket when send(2) returns, and a worker takes it in order.
+So once the server answers a request of ours, it has looked at all requests of the test before it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rsecho.server import TcpServer, UdpServer
 
-# Far more than an answer takes; a server that does not answer (a full one, one that is busy
-# with a test's own responder) is not waited for any longer.
+# Seconds, far more than an answer takes. A server that is full, or busy with a test's own
+# responder, does not answer; then the test goes on without this.
 _PATIENCE = 0.5
 
-# A datagram is sent again after that, as the first may have met a full receive buffer.
+# Seconds until a datagram is sent again: the first may have met a full receive buffer.
 _AGAIN = 0.1
 
 
 def pass_udp(server: UdpServer, token: bytes) -> None:
-    """Returns once `server` has answered `token`, or after a while."""
+    """Returns once `server` has answered `token`, or after half a second."""
     family, address = _loopback(server.address)
     deadline = time.monotonic() + _PATIENCE
     try:
@@ -42,7 +42,7 @@ def pass_udp(server: UdpServer, token: bytes) -> None:
 
 
 def pass_tcp(server: TcpServer, token: bytes) -> None:
-    """The same on a connection of its own, which is over for the server as well then."""
+    """The same on a connection of its own, which has ended for the server as well then."""
     family, address = _loopback(server.address)
     deadline = time.monotonic() + _PATIENCE
     others = server.stats().active_connections
@@ -62,7 +62,7 @@ def pass_tcp(server: TcpServer, token: bytes) -> None:
 
 
 def _loopback(address: tuple[str, int]) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """Where to reach a server from here."""
+    """The address at which a server is reached over loopback."""
     host, port = address
     if ":" in host:
         return socket.AF_INET6, ("::1" if host == "::" else host, port)

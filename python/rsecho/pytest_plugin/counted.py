@@ -1,4 +1,4 @@
-"""What a server counted between two moments."""
+"""The difference between two readings of a server's counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Stats = TypeVar("_Stats", UdpStats, TcpStats)
 
 
 def since(now: _Stats, before: _Stats) -> _Stats:
-    """The counters of `now` less those of `before`; what is a level stays as it is."""
+    """The counters of `now` less those of `before`; levels, such as active connections, stay."""
     changed: dict[str, Any] = {}
     for field in fields(now):
         value, old = getattr(now, field.name), getattr(before, field.name)

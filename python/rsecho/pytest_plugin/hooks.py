@@ -1,4 +1,4 @@
-"""What pytest calls, in the order in which it does."""
+"""The hooks, in the order in which pytest calls them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _MARKER = (
-    "impair(spec, *, seed=None): impair what udp_echo, tcp_echo and what make_udp_echo and "
-    "make_tcp_echo made send or receive in this test (rsecho), as in "
-    '@pytest.mark.impair("delay 50ms 10ms", seed=1)'
+    "impair(spec, *, seed=None): impair all servers of rsecho's fixtures in this test (udp_echo, "
+    'tcp_echo, make_udp_echo, …), as in @pytest.mark.impair("delay 50ms 10ms", seed=1)'
 )
 
 
@@ -25,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rsecho-seed",
         type=seeds.read_seed,
         metavar="N",
-        help="seed of all impairments that name none, so that a run can be repeated "
-        "(default: another one each time; it is in the header and with each failure)",
+        help="repeat a run: the seed of all impairments that name none (default: random; "
+        "the header and each failure show it)",
     )
 
 
@@ -41,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Hands the seed to a process of xdist's."""
+    """Hands the seed to a process of xdist."""
     node.workerinput["rsecho_seed"] = node.config.stash[KEY].seed
 
 
@@ -58,8 +57,21 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Notes which fixture is being made: servers that a factory makes there are of its tests."""
+    making = request.config.stash[KEY].making
+    making.append(fixturedef.argname)
+    try:
+        return (yield)
+    finally:
+        making.pop()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Checks what the test expected when it has passed."""
+    """Checks a test that has passed: did all come that it expected?"""
     session = item.config.stash[KEY]
     session.fail_for_marker()
     result = yield
@@ -71,7 +83,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Says with a failure how to repeat it, and what the servers saw."""
+    """Adds to a failure how to repeat it, and what came to the servers."""
     report = yield
     session = item.config.stash[KEY]
     if report.failed and (text := session.told()):

@@ -1,4 +1,4 @@
-"""`@pytest.mark.impair(spec, seed=N)`, read."""
+"""Reads `@pytest.mark.impair(spec, seed=N)`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,47 @@ if TYPE_CHECKING:
 
 
 def shown(mark: pytest.Mark) -> str:
-    """As it was written."""
+    """The marker as it was written."""
     words = [repr(each) for each in mark.args]
     words += [f"{name}={value!r}" for name, value in mark.kwargs.items()]
     return f"@pytest.mark.impair({', '.join(words)})"
 
 
-def spec_of(mark: pytest.Mark, own_seed: int) -> str:
-    """What it says is to be impaired, with its seed or the test's own.
+def closest(item: pytest.Item) -> pytest.Mark | None:
+    """The marker that counts for a test: its own before its class's and its module's.
 
     Raises:
-        ValueError: it says something else.
+        ValueError: there are two at that place, and one would be ignored.
     """
-    seed = mark.kwargs.get("seed")
-    is_fine = (
-        len(mark.args) == 1
-        and isinstance(mark.args[0], str)
-        and mark.kwargs.keys() <= {"seed"}
-        and (seed is None or (isinstance(seed, int) and 0 <= seed < 2**64))
-    )
-    if not is_fine:
-        raise ValueError(
-            'it takes what to impair, and a seed if need be, as in impair("loss 20%", seed=1)'
+    for node in reversed(item.listchain()):
+        marks = [mark for mark in node.own_markers if mark.name == "impair"]
+        if len(marks) > 1:
+            raise ValueError(
+                f"{shown(marks[1])} and {shown(marks[0])} are both on {node.name}, and only one "
+                'can be in force: write one marker, as in impair("delay 50ms loss 20%")'
+            )
+        if marks:
+            return marks[0]
+    return None
+
+
+def spec_of(mark: pytest.Mark, own_seed: int) -> str:
+    """The impairment that it names, with its seed or the test's own.
+
+    Raises:
+        ValueError: its arguments are wrong.
+    """
+    unknown = sorted(mark.kwargs.keys() - {"seed"})
+    if len(mark.args) != 1 or not isinstance(mark.args[0], str) or unknown:
+        problem = (
+            f"there is no keyword {unknown[0]!r}" if unknown else "its first argument is wrong"
         )
-    if seed is not None and not seeds.lacks_seed(mark.args[0]):
         raise ValueError(
-            "its seed= would change nothing, as what to impair names a seed: leave one of them out"
+            f'{problem}: it takes a text, and a seed if need be, as in impair("loss 20%", seed=1)'
         )
-    return seeds.with_seed(mark.args[0], own_seed if seed is None else seed)
+    spec, seed = mark.args[0], mark.kwargs.get("seed")
+    try:
+        seeds.check(spec, seed)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    return seeds.with_seed(spec, own_seed if seed is None else seed)

@@ -1,4 +1,4 @@
-"""Waiting on a thread, for whichever async library runs: asyncio or trio, anyio on either."""
+"""Waits on a thread, for the async library that runs: asyncio or trio, or anyio on either."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _poll_in_trio(look: Callable[[], _T | None], is_over: Callable[[], boo
                 break
         return found
 
-    # A limiter of its own: waits would otherwise take the threads that others need.
+    # A limiter of its own: otherwise waits would use up the threads of trio's default one.
     limiter = trio.CapacityLimiter(1)
     try:
         found: _T | None = await trio.to_thread.run_sync(

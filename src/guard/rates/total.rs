@@ -3,17 +3,17 @@
 //! A forger has any number of addresses, and may have each of them return as often as a client
 //! does. But what it can send a second is bounded, so many sources come back seldom, and few of
 //! them often. Sources are therefore sorted into [`CLASSES`], by how long they were away (their
-//! pace) and by whether they were known before the flood. Whoever asks draws on what all have in
-//! common while enough of it is there: half of it for those who were never seen, a quarter for
-//! those who have come back, an eighth for the known. Below that, each class has a share of its
+//! pace) and by whether they were known before the flood. All sources share the total
+//! while enough of it is left: half of it for sources that were never seen, a quarter for those
+//! that have come back, an eighth for the known. Below that, each class has a share of its
 //! own, a [`CLASSES`]th of the limit, that the others cannot touch.
 //!
 //! Nothing is kept from anybody for whom it is not needed: who has come back may draw all of it
 //! while nobody is known, and the known may, unless it has been short for [`STRAIN`].
 //!
 //! What follows, for a flood that needs the whole limit (for longer than that):
-//! - of sources that are seen once, whoever has come back loses nothing;
-//! - of those known before it, whoever needs less than their class's share loses nothing, nor do
+//! - in a flood of sources that are seen once, sources that have come back lose nothing;
+//! - sources known before it lose nothing if they need less than their class's share, nor do
 //!   the known together as long as they leave the other classes their shares;
 //! - a newcomer loses its first datagram, and then, at another pace than the flood's, nothing as
 //!   long as its class needs less than its share;

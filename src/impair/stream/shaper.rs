@@ -1,9 +1,9 @@
 //! One direction of one connection: bytes in, and the same bytes out, later and in other
 //! pieces; or none, and the end.
 //!
-//! Rules: what goes out is a beginning of what came in. No clock, no socket: whoever calls
-//! says what time it is, does what [`Shaper::action`] tells, and asks again when
-//! [`Shaper::next_due_ns`] says so.
+//! Rules: what goes out is a beginning of what came in. No clock, no socket: the
+//! caller passes the time, does what [`Shaper::action`] says, and asks again at
+//! [`Shaper::next_due_ns`].
 
 use std::collections::VecDeque;
 

@@ -176,8 +176,8 @@ impl<E: Engine> Endpoint<E> {
         self.tell(
             "shared",
             &format!(
-                "whoever passed this socket in has turned IP_PKTINFO off, without which nobody \
-                 knows from which address to answer; {done}"
+                "the program that passed this socket in has turned IP_PKTINFO off, which tells from \
+                 which address to answer; {done}"
             ),
         );
     }

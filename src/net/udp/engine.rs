@@ -59,8 +59,8 @@ pub(crate) fn chosen(choice: EngineChoice) -> Result<&'static str> {
         EngineChoice::Portable => Ok(PORTABLE),
         EngineChoice::Auto if !cfg!(target_os = "linux") => Ok(PORTABLE),
         EngineChoice::Batch if !cfg!(target_os = "linux") => {
-            let reason = "this system lacks recvmmsg with trains";
-            Err(Error::argument("use", "engine batch", reason).or("take auto or portable"))
+            let reason = "this system has no recvmmsg(2)";
+            Err(Error::argument("set", "engine='batch'", reason).or("take auto or portable"))
         }
         EngineChoice::Auto | EngineChoice::Batch => Ok(BATCH),
     }

@@ -40,16 +40,16 @@ pub(crate) enum News {
 impl News {
     /// The line.
     pub(crate) fn text(self, server: &str) -> String {
-        let owner = "whoever passed this socket in";
+        let owner = "the program that passed this socket in";
         match self {
             News::Connected(peer) => format!(
-                "{server}: {owner} has connected it to {peer}: the kernel passes on nothing but \
-                 what {peer} sends, until it is disconnected"
+                "{server}: {owner} has connected it to {peer}: until it is disconnected, the \
+                 kernel delivers only what {peer} sends"
             ),
             News::KeptErrors => format!(
-                "{server}: {owner} has it keep ICMP errors or timestamps (IP_RECVERR, \
-                 SO_TIMESTAMPING), which nobody reads here: they were thrown away, and \
-                 IP_RECVERR turned off again"
+                "{server}: {owner} has turned on its error queue (IP_RECVERR or \
+                 SO_TIMESTAMPING), which a server does not read: what was in it is discarded, and \
+                 IP_RECVERR is off again"
             ),
         }
     }
@@ -116,9 +116,9 @@ fn peer(socket: &Socket) -> Option<SocketAddr> {
 
 /// Why a server whose socket was shut down cannot go on; its own stop never comes here.
 pub(crate) fn shut_down(operation: &'static str, server: &str) -> Error {
-    let reason = "whoever passed this socket in has shut it down, which is for good";
+    let reason = "the program that passed this socket in has shut it down, which cannot be undone";
     Error::state(operation, server, reason)
-        .or("stop the server instead; make a new one on a new socket")
+        .or("make a new server on a new socket; to end a server, stop it")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use super::inbound::{By, Inbound, State};
 use super::outbound::Outbound;
 use super::questions::{Answered, Questions};
-use super::replies::{Promise, Replies};
+use super::replies::{Ending, Promise, Replies};
 use super::shaper_queue::ShaperQueue;
 use crate::books::tcp::{Count, Reason, Tally};
 use crate::impair::{Action, Shaper};
@@ -200,6 +200,10 @@ impl Conversation {
             tally.add(Count::Produced, bytes.len() + end.bytes().len());
             self.replies.push(bytes, end.bytes(), &mut self.outbound);
         }
+        if let Some(ending) = ending(outcome) {
+            self.replies.end(ending, &mut self.outbound);
+            self.stop_listening(tally);
+        }
     }
 
     /// All requests of this round have been answered, or will be later.
@@ -224,12 +228,33 @@ impl Conversation {
         let Some(Promise { end, to_error, .. }) = self.replies.promised(ticket) else {
             return;
         };
+        if outcome == Outcome::More {
+            tally.add(Count::Produced, reply.len() + end.bytes().len());
+            return self.replies.add(ticket, reply, &mut self.outbound);
+        }
         let answer = judge(outcome, to_error, reply, tally);
         if let Some(bytes) = answer {
             tally.add(Count::Produced, bytes.len() + end.bytes().len());
         }
-        self.replies.keep(ticket, answer, &mut self.outbound);
+        self.replies
+            .keep(ticket, answer, ending(outcome), &mut self.outbound);
+        self.stop_listening(tally);
         self.complain(tally);
+    }
+
+    /// Where an answer ends the connection: what its peer still says is not listened to.
+    fn stop_listening(&mut self, tally: &mut Tally) {
+        if self.replies.ending().is_some() {
+            if self.owes_an_error() {
+                tally.add(Count::AbandonedRequests, 1);
+            }
+            self.inbound.close();
+        }
+    }
+
+    /// An answer wants the connection reset, and all that was said before is sent.
+    pub(super) fn is_to_reset(&self) -> bool {
+        self.replies.ending() == Some(Ending::Reset) && self.outbound.held() == 0
     }
 
     /// Says that a line was too long, after all that is to be said before.
@@ -270,15 +295,20 @@ impl Conversation {
 
     /// No more will ever be added to the output.
     fn is_all_said(&self) -> bool {
+        let is_answered = match self.replies.ending() {
+            Some(ending) => ending == Ending::Close,
+            None => self.replies.is_empty(),
+        };
         matches!(self.inbound.state(), State::Done(_) | State::Closed)
             && self.asked == 0
-            && self.replies.is_empty()
+            && is_answered
             && self.outbound.waiting() == 0
     }
 
     /// What it waits for, once nothing more can be sent.
     pub(super) fn want(&self) -> Want {
-        if self.hangs || self.replies.len() >= MOST_OPEN {
+        let is_full = self.replies.len() >= MOST_OPEN && self.replies.ending().is_none();
+        if self.hangs || is_full {
             return Want::Nothing;
         }
         let is_stuck = self.outbound.waiting() > 0;
@@ -384,16 +414,26 @@ fn judge<'a>(
     tally: &mut Tally,
 ) -> Option<&'a [u8]> {
     let (count, bytes) = match outcome {
-        Outcome::Reply => (Count::Replies, Some(reply)),
+        Outcome::Reply | Outcome::More => (Count::Replies, Some(reply)),
+        Outcome::Close | Outcome::Reset if !reply.is_empty() => (Count::Replies, Some(reply)),
         // An error is not answered with an error.
         Outcome::Error if to_error => (Count::SilentRequests, None),
         Outcome::Error => (Count::ErrorReplies, Some(reply)),
-        Outcome::Silence => (Count::SilentRequests, None),
+        Outcome::Silence | Outcome::Close | Outcome::Reset => (Count::SilentRequests, None),
         // A late answer that is to come later still never would.
         Outcome::Failed | Outcome::Later(_) => (Count::FailedReplies, None),
     };
     tally.add(count, 1);
     bytes
+}
+
+/// How this outcome ends the connection, if it does.
+fn ending(outcome: Outcome) -> Option<Ending> {
+    match outcome {
+        Outcome::Close => Some(Ending::Close),
+        Outcome::Reset => Some(Ending::Reset),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::echo::{Connection, Mode, Next, Work};
 use super::questions::Questions;
 use crate::books::tcp::{Count, Reason};
 use crate::impair::Action;
-use crate::respond::Manner;
+use crate::respond::{Manner, Outcome};
 use crate::sys::stream::Moved;
 
 /// What the first half came to.
@@ -138,6 +138,10 @@ impl Connection {
         if !conversation.ready(now_ns, &mut work.tally).is_empty() {
             return Next::Again;
         }
+        if conversation.is_to_reset() {
+            self.stream.reset();
+            return Next::Ended(Reason::Finished);
+        }
         let action = conversation.finish(now_ns, &mut work.tally);
         if let Some(next) = action.and_then(|action| self.act(action)) {
             return next;
@@ -190,7 +194,7 @@ impl Connection {
     pub(super) fn abandon(&mut self, questions: &mut Questions, work: &mut Work) {
         if let Some(conversation) = &self.conversation {
             for ticket in conversation.open_tickets() {
-                questions.redeem(ticket);
+                questions.redeem(ticket, Outcome::Failed);
                 work.tally.add(Count::AbandonedRequests, 1);
             }
             if conversation.owes_an_error() {

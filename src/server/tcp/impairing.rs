@@ -121,7 +121,7 @@ impl Impairing {
     /// `apply` does at once what needs no worker.
     pub(super) fn change(&self, change: &Change, apply: impl FnOnce(&Setting)) -> Result<String> {
         if change.tape.is_some() {
-            let rule = "what is done to a stream is not decided datagram by datagram";
+            let rule = "decisions are recorded per datagram, and a stream has none";
             return Err(Error::argument(
                 "record",
                 "the decisions of a TCP server",

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::lru::Lru;
 use crate::books::tcp::Reason;
 
-/// The least that has to come over a connection: so many bytes a second, on average over
-/// each window since it was accepted.
+/// The least rate at which a connection has to receive, on average over each window since it was
+/// accepted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MinRate {
-    /// Bytes a second, more than 0.
+    /// Bytes per second, more than 0.
     pub bytes_per_second: f64,
     /// How long a window is; the first is a new connection's grace.
     pub window: Duration,

@@ -65,7 +65,7 @@ use crate::books::block::Block;
 use crate::books::tcp::totals;
 use crate::error::{Error, Result};
 use crate::event::{Observer, Queue};
-use crate::guard::{Connections, Policy};
+use crate::guard::{Connections, Policy, Protocol};
 use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
 use crate::socket::{Bound, SocketOptions, adopt_tcp, bind_tcp};
@@ -73,17 +73,17 @@ use crate::sys::Waker;
 use crate::sys::readiness::{Epoll, HAS_EPOLL, Poll, Readiness};
 use crate::worker::{Control, Finish, Task};
 
-/// What a TCP server is to be.
+/// The configuration of a TCP server.
 ///
-/// The defaults of [`Config::new`] serve any number of connections for as long as the
-/// peers like, in one thread.
+/// The defaults of [`Config::new`] serve any number of connections in one thread, without a limit of
+/// their time.
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
     /// Options of the listener, which its connections inherit.
     ///
-    /// `send_timeout` is the server's to keep, as it never waits in a send: a connection
-    /// whose peer takes nothing of what is to be sent for that long is reset and counted
+    /// The server itself keeps `send_timeout`, because it never waits in a send: a connection
+    /// whose peer reads nothing for that long while replies wait is reset and counted
     /// as `stalled`. None: [`Config::SEND_TIMEOUT`] for a listener beyond loopback, for ever
     /// on it; zero: for ever (socket(7)). `reuse_port` is set by itself where there are
     /// several workers.
@@ -98,9 +98,9 @@ pub struct Config {
     /// A connection that has lived for this long is closed and counted as `expired`, whatever
     /// came over it. `None`, the default, and zero: it may live for ever.
     pub max_connection_time: Option<Duration>,
-    /// A connection over which less came is closed and counted as `slow`; so a silent one is.
-    /// Time in which an answer is made or held back here does not count. `None`, the default:
-    /// as little as its peer likes.
+    /// A connection that receives less is closed and counted as `slow`, also a silent one.
+    /// Time in which the server makes or delays an answer does not count. `None`, the default:
+    /// no minimum.
     pub min_rate: Option<MinRate>,
     /// Connections at a time, of all workers together; more wait in the backlog, and are
     /// reset should the server stop before there is room. `None`, the default: as many as
@@ -112,38 +112,38 @@ pub struct Config {
     pub workers: usize,
     /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
     pub cpus: Vec<usize>,
-    /// What a worker does while nothing comes.
+    /// What a worker does while it is idle.
     pub wait: Wait,
-    /// Which way to ask the kernel: [`EngineChoice::Auto`] and [`EngineChoice::Batch`] are
+    /// The interface to the kernel: [`EngineChoice::Auto`] and [`EngineChoice::Batch`] are
     /// epoll(7), the engine `epoll`; [`EngineChoice::Portable`] is poll(2), `portable`.
     pub engine: EngineChoice,
     /// Bytes come as records of this length (1 to 1,048,576), each of which is reported as
     /// an event; so is what is left at the end. What is echoed does not change. A
     /// connection then holds up to one incomplete record in memory.
     pub record_bytes: Option<usize>,
-    /// Who answers; `None`, the default: the bytes go back as they came.
+    /// The responder; `None`, the default: echo.
     ///
     /// A responder is called once for all connections that have asked something in a round of
     /// the worker. Replies go out in the order of the requests, each with the line end that
     /// its request had. While replies wait to be sent, or 64 requests for late answers,
     /// nothing more is read of that connection.
     pub responder: Option<MakeResponder>,
-    /// What of a stream is one request to the responder; lines by default. A responder that
-    /// speaks first or only listens takes what comes as it comes.
+    /// How a stream is cut into requests for the responder; lines by default. A responder that
+    /// speaks first or only listens gets the bytes as they arrive.
     pub framing: Framing,
-    /// Longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. One that is
-    /// longer is answered with `Error: Line too long`, and the connection ends.
+    /// The longest line, without its end, 1 to 16,777,216 bytes; 65,536 by default. A longer
+    /// line is answered with `Error: Line too long`, and the connection ends.
     pub max_line_bytes: usize,
-    /// What is impaired on purpose, to begin with; see [`super::Server::impair`].
+    /// The initial impairment; see [`super::Server::impair`].
     ///
-    /// What comes in is impaired before it is echoed or asked with, what goes out after. While
-    /// something is, a connection holds up to 64 KiB more for each way that is impaired. A
-    /// stop waits for what is held, within its deadline. `refuse` for all connections makes
+    /// What comes in is impaired before it is echoed or asked with, what goes out after. Each
+    /// direction that is impaired takes up to 64 KiB more per connection. A stop waits for delayed
+    /// bytes, within its deadline. `refuse` for all connections makes
     /// the listener refuse them (Linux); otherwise, on other systems and on a socket that was
     /// passed in, the connection is accepted and reset. A connection that is closed so is
     /// counted as `impaired`, bytes that never come through as discarded.
     pub impair: StreamImpairments,
-    /// Whom not to serve.
+    /// Which sources are not served. A rule for UDP is refused.
     pub guard: Policy,
 }
 
@@ -164,7 +164,7 @@ impl Config {
     /// How long the peer of one may take nothing of what is due to it.
     pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// A server at `listen` with nothing but defaults.
+    /// The defaults, for a server at `listen`.
     pub fn new(listen: Listen) -> Self {
         Self {
             listen,
@@ -214,26 +214,32 @@ impl Config {
             return refuse("framing", &self.framing, "a record has 1 to 1048576 bytes");
         }
         if self.max_connections == Some(0) {
-            return refuse("max_connections", &0, "that would serve nobody");
+            return refuse(
+                "max_connections",
+                &0,
+                "it is 1 or more; leave it out for no limit",
+            );
         }
         if let Some(rate) = self.min_rate {
             if !(rate.bytes_per_second > 0.0 && rate.bytes_per_second.is_finite()) {
-                let rule = "a least rate is more than 0 bytes a second";
+                let rule = "it is a number of bytes per second, more than 0";
                 return refuse("min_bytes_per_second", &rate.bytes_per_second, rule);
             }
             if rate.window.is_zero() {
-                let rule = "a rate is measured over a time longer than nothing";
+                let rule = "it is a time of more than 0 seconds";
                 return refuse("min_rate_window", &0, rule);
             }
         }
         if self.socket.linger.is_some_and(|time| !time.is_zero()) {
+            let seconds = self.socket.linger.unwrap_or_default().as_secs_f64();
             let rule = "close(2) would hold up every other connection for that long";
-            return Err(Error::argument("set", "linger", rule).or(
-                "leave it out (the kernel delivers what was sent in the background), or take 0 \
-                 to reset",
+            let subject = format!("linger={seconds}");
+            return Err(Error::argument("set", subject, rule).or(
+                "take 0 to reset connections, or leave it out: the kernel then delivers in the \
+                 background what is not sent yet",
             ));
         }
-        self.guard.validate()
+        self.guard.validate_for(Protocol::Tcp)
     }
 }
 
@@ -254,7 +260,7 @@ pub(crate) fn open(config: Config, queue: Option<Arc<Queue>>) -> Result<Parts> {
         EngineChoice::Auto if !HAS_EPOLL => open_with::<Poll>(config, queue),
         EngineChoice::Batch if !HAS_EPOLL => {
             let rule = "this system has no epoll(7)";
-            Err(Error::argument("serve with", "engine batch", rule).or("take auto or portable"))
+            Err(Error::argument("set", "engine='batch'", rule).or("take auto or portable"))
         }
         EngineChoice::Auto | EngineChoice::Batch => open_with::<Epoll>(config, queue),
     }
@@ -295,7 +301,7 @@ fn open_with<R: Readiness>(config: Config, queue: Option<Arc<Queue>>) -> Result<
             .map_or(i32::MAX, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         wakers,
         listeners,
-        sources: Connections::new(&config.guard),
+        sources: Connections::new(&config.guard, config.workers),
         idle_timeout,
         send_timeout,
         longest_life: config.max_connection_time.filter(|time| !time.is_zero()),
@@ -389,8 +395,13 @@ fn guards(idle: Option<Duration>, send: Option<Duration>, policy: &Policy) -> St
         Some(0) => "any number of".to_owned(),
         Some(most) => most.to_string(),
     };
+    let rate = match policy.connection_rate_per_source {
+        None => String::new(),
+        Some(rate) => format!(" and {} new ones per second", rate.per_second),
+    };
     format!(
-        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a time",
+        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a \
+         time{rate}",
         time(idle),
         time(send),
     )
@@ -412,9 +423,10 @@ fn listen(
     };
     if workers > 1 {
         if options.reuse_port == Some(false) {
-            let rule = "several workers share the port by SO_REUSEPORT";
-            let subject = format!("{workers} workers with reuse_port=off");
-            return Err(Error::argument("start", subject, rule).or("take one worker"));
+            let rule =
+                "each worker binds a socket of its own to the port, which needs SO_REUSEPORT";
+            let subject = format!("workers={workers} with reuse_port=False");
+            return Err(Error::argument("set", subject, rule).or("leave one of them out"));
         }
         options.reuse_port = Some(true);
     }

@@ -257,8 +257,12 @@ impl Questions {
             .map_or_else(Vec::new, |completions| completions.take())
     }
 
-    /// The connection that waits for a late answer, which it does not from now on.
-    pub(super) fn redeem(&mut self, ticket: u64) -> Option<u32> {
+    /// The connection that waits for a late answer, which it does not from now on, unless this
+    /// is a part of it.
+    pub(super) fn redeem(&mut self, ticket: u64, outcome: Outcome) -> Option<u32> {
+        if outcome == Outcome::More {
+            return self.tickets.get(&ticket).copied();
+        }
         self.tickets.remove(&ticket)
     }
 }

@@ -1,4 +1,4 @@
-//! Connections by number. Whoever serves one takes it out, and puts it back if it goes on.
+//! Connections by number. To serve one, take it out, and put it back if it goes on.
 
 /// Values by number; a number that was given back is the next to be given out.
 #[derive(Debug)]

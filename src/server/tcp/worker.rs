@@ -77,8 +77,8 @@ impl Shared {
         }
         let server = self.observer.server();
         let text = format!(
-            "{server}: whoever passed this listener in has made it blocking; it is non-blocking \
-             again, as serving needs: leave its mode alone until the server has ended"
+            "{server}: the program that passed this listener in made it blocking; the server made \
+             it non-blocking again: leave its mode alone until the server has ended"
         );
         self.observer.notice(Level::Warning, "shared", text);
     }
@@ -86,9 +86,9 @@ impl Shared {
 
 /// Why a server on a listener that was passed in cannot go on.
 fn shut_down(server: &str) -> Error {
-    let reason = "whoever passed this listener in has shut it down";
-    Error::state("accept on", server, reason).or("stop the server instead; make a new one on a \
-                                                  socket that listens")
+    let reason = "the program that passed this listener in has shut it down";
+    Error::state("accept on", server, reason).or("make a new server on a \
+                                                  socket that listens; to end a server, stop it")
 }
 
 /// The listener of one worker.
@@ -135,8 +135,8 @@ impl Exhausted {
     fn line(self, server: &str, left_out: LeftOut) -> Line {
         let what = self.0;
         let text = format!(
-            "{server}: {what}: no descriptor or no memory is left: raise the limit on open files \
-             (`ulimit -n`), or set max_connections below it{left_out}"
+            "{server}: {what}: out of file descriptors or memory: raise the limit on open files \
+             (`ulimit -n`), or limit the connections to fewer than that{left_out}"
         );
         Line {
             level: Level::Warning,

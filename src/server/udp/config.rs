@@ -1,10 +1,10 @@
-//! What a UDP server is to be, and what cannot be.
+//! The configuration of a UDP server, and its validation.
 
 use std::time::Duration;
 
 use super::transfers::Transfers;
 use crate::error::{Error, Result};
-use crate::guard::{Policy, Rate};
+use crate::guard::{Policy, Protocol, Rate};
 use crate::impair::DatagramImpairments;
 use crate::net::udp::engine;
 use crate::proto::{Broadcast, MakeProtocol};
@@ -12,19 +12,19 @@ use crate::respond::MakeResponder;
 use crate::server::{EngineChoice, Listen, Wait, check_cpus, check_workers};
 use crate::socket::SocketOptions;
 
-/// What a UDP server is to be.
+/// The configuration of a UDP server.
 #[derive(Debug)]
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
-    /// Options of the socket. Its `recv_timeout` bounds one sleep of a worker (which counts
-    /// it and goes on); its `send_timeout` how long a reply waits for room in the send
+    /// Options of the socket. `recv_timeout` limits one sleep of a worker, which counts the timeout
+    /// and continues; `send_timeout` limits how long a reply waits for room in the send
     /// buffer, 1 s by default.
     pub socket: SocketOptions,
-    /// The server ends when nothing came for this long, to none of its workers.
+    /// The server ends when none of its workers received anything for this long.
     pub idle_timeout: Option<Duration>,
-    /// Longer datagrams are answered with this many bytes of theirs; `None`: as they are,
-    /// up to the protocol's limit.
+    /// The reply to a longer datagram has only its first bytes, this many; `None`: no limit but the
+    /// protocol's.
     pub max_datagram_bytes: Option<usize>,
     /// An empty datagram ends the server, once answered.
     pub stop_on_empty: bool,
@@ -32,30 +32,30 @@ pub struct Config {
     pub workers: usize,
     /// The CPUs that the workers are bound to, in turn (sched_setaffinity(2)); none: any.
     pub cpus: Vec<usize>,
-    /// Which way to ask the kernel.
+    /// The interface to the kernel.
     pub engine: EngineChoice,
-    /// What a worker does while nothing comes.
+    /// What a worker does while it is idle.
     pub wait: Wait,
     /// Datagrams are records of this length, each of which is reported as an event.
     pub record_bytes: Option<usize>,
-    /// What is answered; `None`: each datagram's own bytes.
+    /// The responder; `None`: echo.
     pub responder: Option<MakeResponder>,
-    /// What is done with datagrams instead, without a responder and by rules of its own;
-    /// `None`: they are answered.
+    /// A custom protocol instead of a responder, with its own rules; `None`: datagrams are
+    /// answered.
     pub protocol: Option<MakeProtocol>,
-    /// Large messages are taken and given; what is none of them is answered as without. `None`: all
-    /// is answered.
+    /// Receives and offers large messages; other datagrams are answered as usual. `None`: all
+    /// datagrams are answered.
     pub transfers: Option<Transfers>,
-    /// Answers what was sent to a broadcast or multicast address too; `None`: never.
+    /// Also answers datagrams to a broadcast or multicast address; `None`: never.
     pub broadcast: Option<Broadcast>,
-    /// Whom is answered.
+    /// Which sources are answered.
     pub guard: Policy,
-    /// What is impaired on purpose, to begin with; see [`super::Server::impair`].
+    /// The initial impairment; see [`crate::server::Server::impair`].
     pub impair: DatagramImpairments,
 }
 
 impl Config {
-    /// A server at `listen` with nothing but defaults.
+    /// The defaults, for a server at `listen`.
     pub fn new(listen: Listen) -> Self {
         Self {
             listen,
@@ -95,19 +95,21 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
         .max_datagram_bytes
         .is_some_and(|bytes| bytes == 0 || bytes > 65_527)
     {
-        let rule = "a datagram carries 1 to 65527 bytes (65507 over IPv4)";
-        return Err(Error::argument("set", "max_datagram_bytes", rule));
+        let rule = "a datagram holds 1 to 65507 bytes over IPv4, and to 65527 over IPv6";
+        let bytes = config.max_datagram_bytes.unwrap_or_default();
+        let subject = format!("max_datagram_bytes={bytes}");
+        return Err(Error::argument("set", subject, rule));
     }
     if config.idle_timeout.is_some_and(|time| time.is_zero()) {
-        return Err(Error::argument(
-            "set",
-            "idle_timeout=0",
-            "a timeout is longer than nothing",
-        ));
+        return Err(
+            Error::argument("set", "idle_timeout=0", "it takes more than 0 seconds")
+                .or("leave it out for no timeout"),
+        );
     }
     if config.socket.send_timeout.is_some_and(|t| t.is_zero()) {
-        let rule = "a reply that finds no room waits for more than 0 seconds";
-        return Err(Error::argument("set", "send_timeout=0", rule));
+        let rule = "it takes more than 0 seconds";
+        let error = Error::argument("set", "send_timeout=0", rule);
+        return Err(error.or("leave it out for the default"));
     }
     if config.record_bytes == Some(0) {
         return Err(Error::argument(
@@ -117,19 +119,19 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
         ));
     }
     if config.responder.is_some() && config.protocol.is_some() {
-        let rule = "a protocol answers by itself, or a responder does";
+        let rule = "only one of them can answer";
         return Err(Error::argument("set", "responder and protocol", rule));
     }
     if config.transfers.is_some() && config.max_datagram_bytes.is_some() {
-        let rule = "a packet of a large message that is cut is none";
+        let rule = "packets of large messages must not be cut";
         return Err(Error::argument(
             "set",
-            "max_datagram_bytes and transfers",
+            "max_datagram_bytes together with transfer",
             rule,
         ));
     }
     check_cpus(&config.cpus)?;
-    config.guard.validate()?;
+    config.guard.validate_for(Protocol::Udp)?;
     engine::chosen(config.engine)
 }
 
@@ -146,11 +148,11 @@ pub(super) fn guards(policy: &Policy) -> String {
         "lets echo loops go on"
     };
     let rate = |rate: Option<Rate>| match rate {
-        Some(rate) => format!("{} a second", rate.per_second),
-        None => "without limit".to_owned(),
+        Some(rate) => format!("{} datagrams per second", rate.per_second),
+        None => "none".to_owned(),
     };
     format!(
-        "{ports}, {loops}, answers each source {}, all together {}",
+        "{ports}, {loops}; rate limit of each source: {}, of all together: {}",
         rate(policy.rate_per_source),
         rate(policy.rate_total),
     )

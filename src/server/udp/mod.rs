@@ -135,9 +135,11 @@ fn bind(listen: Listen, config: &Config) -> Result<Vec<Bound>> {
     match listen {
         Listen::On(adopted) => {
             if config.workers > 1 {
-                let reason = "a socket that was passed in is one socket";
-                return Err(Error::argument("start", "more than one worker", reason)
-                    .or("bind by address, or pass one socket to each of several servers"));
+                let reason = "each worker needs a socket of its own, and one was passed in";
+                return Err(
+                    Error::argument("set", format!("workers={}", config.workers), reason)
+                        .or("take one worker, or an address instead of the socket"),
+                );
             }
             Ok(vec![socket::adopt_udp(adopted, &config.socket)?])
         }

@@ -109,7 +109,9 @@ impl PlainServing {
         let is_handed_over = share.grow(bytes + 256) && inbox.put(message, share);
         if !is_handed_over {
             let server = self.observer.server();
-            let text = format!("{server}: a message is lost: nobody takes those that came before");
+            let text = format!(
+                "{server}: a message is discarded: earlier ones have not been taken, and there is no room"
+            );
             self.observer.notice(Level::Warning, "transfer", text);
         }
     }

@@ -1,7 +1,7 @@
 //! THE DRIVER: receive → judge → protocol → send, on a thread of its own.
 //!
 //! The rules of the endpoint (`net/udp/endpoint.rs`) and of the echo (`proto/echo.rs`) hold
-//! between them as well. Whether there is an echo or another protocol is asked once a batch.
+//! between them as well. Whether there is an echo or another protocol is asked once per batch.
 //! Law, at any moment: see `books/udp.rs`.
 
 use std::io;

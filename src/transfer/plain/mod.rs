@@ -9,8 +9,8 @@
 //! - Nothing that comes takes away what came before it: a count that differs, an index beyond the
 //!   count, a length that disagrees, other bytes at the same index are refused and counted, and the
 //!   message goes on.
-//! - A chunk without a count before it is a stranger's. Keeping it would give memory to whoever asks
-//!   for none, and the sender lets its count go first by a millisecond.
+//! - A chunk without a count before it is a stranger's. Keeping it would give memory to
+//!   strangers, and the sender lets its count go first by a millisecond.
 //! - A count that was delivered from that sender a moment ago, and that nothing follows, is a
 //!   duplicate, not the beginning of a message. What else comes late of the message before cannot be
 //!   told from the next one's; where the two differ, the next one is told as disputed.

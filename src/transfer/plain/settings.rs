@@ -12,7 +12,7 @@ pub struct SendSettings {
     /// Bytes of each chunk but the last, [`MAX_CHUNK_BYTES`] at most; 1,024 by default: the
     /// tutorial's receiver has no room for more, and cuts what is longer.
     pub chunk_bytes: usize,
-    /// Bytes a second, with their indices, 8 MiB by default: nobody tells this sender that it is too
+    /// Bytes per second, indices included, 8 MiB by default: nothing tells this sender that it is too
     /// fast. No more than 16 KiB (or one chunk) go at once, for which any receive buffer has room.
     pub bytes_per_second: u64,
 }

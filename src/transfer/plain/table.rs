@@ -1,11 +1,11 @@
 //! Which messages are open, and the limits on them and their memory.
 //!
-//! A source is forged easily, and this format has nothing to tell by. So what a forger can do is
-//! bounded by what is cheap to lose: messages of which nothing but a count came have [`MOST_BARE`]
-//! places, of which the oldest is given away; and where the memory is full, whoever has gone longest
-//! without a new chunk gives way: to anybody after [`STALLED_NS`], and before that to who has brought
-//! more. Whoever sends on loses nothing to a flood, as long as that takes longer to fill the memory
-//! than passes between two of its chunks.
+//! A source is forged easily, and this format has no defence. So a forger can only displace what is
+//! cheap to lose. At most [`MOST_BARE`] messages have a count and no chunk yet; a new one replaces the
+//! oldest. When the memory is full, the message without a new chunk for the longest time is given up:
+//! after [`STALLED_NS`] for any other message, before that only for one that has more bytes. A sender
+//! that goes on loses nothing to a flood that takes longer to fill the memory than passes between two
+//! of its chunks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(super) const MESSAGE_COST_BYTES: usize = 1024;
 /// Messages of which only the count came.
 const MOST_BARE: usize = 1024;
 
-/// Without a new chunk for so long, a message gives way to another.
+/// After this time without a new chunk, a message gives way to another.
 const STALLED_NS: u64 = 1_000_000_000;
 
 /// An open message.

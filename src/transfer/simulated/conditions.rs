@@ -48,7 +48,7 @@ pub struct Conditions {
     pub clients: Vec<Client>,
     /// The server is killed then, and run again at once.
     pub restart_ns: Option<u64>,
-    /// What is taken from sockets at once comes within so long.
+    /// Packets that arrive within this time are received together.
     pub tick_ns: u64,
     /// Of both sides.
     pub progress_timeout_ns: u64,

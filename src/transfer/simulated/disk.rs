@@ -1,4 +1,4 @@
-//! A directory that is none, and whoever takes messages: what survives a restart, and what does not.
+//! A simulated directory and its reader of messages: what survives a restart, and what does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

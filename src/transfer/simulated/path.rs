@@ -30,7 +30,7 @@ impl Random {
         ((u128::from(self.wide()) * u128::from(end)) >> 64) as u64
     }
 
-    /// True in so many cases of 1.
+    /// True with this probability.
     pub fn chance(&mut self, share: f64) -> bool {
         share > 0.0 && self.share() < share
     }
@@ -50,7 +50,7 @@ pub struct Counts {
     pub sent_bytes: u64,
     /// Found no room in the queue.
     pub overflowed: u64,
-    /// For so long the queue had room for one full datagram at most.
+    /// How long the queue had room for one full datagram at most.
     pub full_ns: u64,
 }
 
@@ -63,7 +63,7 @@ pub struct Path {
     pub duplication: f64,
     /// As above.
     pub corruption: f64,
-    /// Each takes so long, ...
+    /// The delay of each, ...
     pub delay_ns: u64,
     /// ... and up to so much longer, each by itself: they overtake one another.
     pub jitter_ns: u64,

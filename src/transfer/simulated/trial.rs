@@ -29,7 +29,7 @@ const MOST_NS: u64 = 3_600 * SECOND;
 /// Whoever hears nothing gives up so long after its progress timeout at the latest.
 const SLACK_NS: u64 = 3 * SECOND;
 
-/// Whoever lives on the network.
+/// A participant of the network.
 pub enum Node {
     /// The server.
     Serving(Box<Serving>),

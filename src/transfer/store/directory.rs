@@ -1,7 +1,7 @@
 //! Files received into a directory and pulled out of it, by names of which none is a path.
 //!
 //! Under its final name a file is whole and on the disk, or it is not there: it grows as a part
-//! beside it ([`super::part`]), and gets its name last of all.
+//! beside it (`part.rs`), and gets its name last of all.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -56,7 +56,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// It is not there, is no directory, or may not be read.
+    /// It does not exist, is not a directory, or may not be read.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, Error> {
         let fail = |error: io::Error| {
             Error::system("open the directory", path.display(), &error)

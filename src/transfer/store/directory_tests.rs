@@ -1,5 +1,5 @@
-//! What is promised of files that are received, whatever ends their transfer and whoever else
-//! writes there.
+//! What is promised of files that are received, whatever ends their transfer, and
+//! whatever other programs write there.
 
 use std::fs;
 use std::net::SocketAddr;

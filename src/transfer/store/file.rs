@@ -49,7 +49,7 @@ impl FileSource {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: it is no regular file.
+    /// `InvalidInput`: it is not a regular file.
     pub fn of(file: File, name: &Name) -> io::Result<Self> {
         let is = file.metadata()?;
         if !is.is_file() {

@@ -125,7 +125,7 @@ impl Inbox {
         self.len() == 0
     }
 
-    /// Nothing comes in any more; whoever waits learns of it. What is there can be taken.
+    /// Accepts nothing more, and wakes all that wait. Messages that are there can still be taken.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.changed.notify_all();

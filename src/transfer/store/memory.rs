@@ -137,7 +137,7 @@ pub struct MemoryStorage {
 }
 
 impl MemoryStorage {
-    /// Into this inbox, messages of so many bytes at most ([`DEFAULT_MAX_MESSAGE_BYTES`]).
+    /// Stores messages of at most `max_message_bytes` ([`DEFAULT_MAX_MESSAGE_BYTES`]) in this inbox.
     pub fn new(inbox: Arc<Inbox>, max_message_bytes: u64) -> Self {
         Self {
             inbox,

@@ -59,7 +59,7 @@ impl Shared {
 }
 
 impl PipeSource {
-    /// Reads ahead from this at once. Whoever is told that nothing is there has to ask again.
+    /// Starts to read ahead at once. A caller that gets nothing has to ask again.
     ///
     /// # Errors
     ///

@@ -141,6 +141,7 @@ fn warnings(queue: &Queue) -> u64 {
             level: Level::Warning,
             name: "exhausted",
             text,
+            ..
         } => text.contains("ulimit -n"),
         _ => false,
     });

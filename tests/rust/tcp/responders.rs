@@ -262,6 +262,67 @@ fn late_answers_keep_the_order_of_their_requests(engine: Engine) {
     assert_books(&server);
 }
 
+fn late_answers_in_parts_keep_the_order_as_well(engine: Engine) {
+    let (server, script) = serve_script(engine);
+    let client = connect(server.address());
+    (&client).write_all(b"later\nlater\r\nlast\n").unwrap();
+    eventually("two tickets", || script.tickets() == 2);
+    script.later.complete(1, Outcome::More, b"B1");
+    script.later.complete(0, Outcome::More, b"A1");
+    expect(&client, b"A1\n");
+    assert_eq!(server.stats().get("pending_requests"), 2);
+    assert_books(&server);
+    script.later.complete(1, Outcome::More, b"B2");
+    script.later.complete(0, Outcome::Reply, b"A2");
+    expect(&client, b"A2\nB1\r\nB2\r\n");
+    // Now it is its turn: what comes goes.
+    script.later.complete(1, Outcome::More, b"B3");
+    expect(&client, b"B3\r\n");
+    script.later.complete(1, Outcome::Silence, b"");
+    expect(&client, b"last\n");
+    assert_books(&server);
+}
+
+fn an_answer_may_end_its_connection(engine: Engine) {
+    let (server, script) = serve_script(engine);
+    for (round, (outcome, reply)) in [
+        (Outcome::Close, &b"bye"[..]),
+        (Outcome::Close, b""),
+        (Outcome::Reset, b"bye"),
+        (Outcome::Reset, b""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = connect(server.address());
+        // Two are answered, one is not any more, nor is what it was not asked yet.
+        (&client).write_all(b"first\nlater\nmore\nlater\n").unwrap();
+        eventually("two tickets", || script.tickets() == 2 * (round + 1));
+        script.later.complete(2 * round as u64, outcome, reply);
+        expect(&client, b"first\n");
+        if !reply.is_empty() {
+            expect(&client, b"bye\n");
+        }
+        if outcome == Outcome::Close {
+            (&client).write_all(b"is not listened to\n").unwrap();
+            assert_eq!(read_to_end(&client), b"");
+        } else {
+            let error = (&client).read(&mut [0; 10]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        drop(client);
+        eventually("it ended", || {
+            server.stats().reason("finished") == round as u64 + 1
+        });
+        assert_books(&server);
+    }
+    let stats = server.stats();
+    assert_eq!(stats.get("abandoned_requests"), 4);
+    assert_eq!(stats.get("silent_requests"), 2);
+    // Others go on.
+    ask(&connect(server.address()), b"me\n", b"me\n");
+}
+
 fn a_connection_that_waits_for_many_answers_is_not_read(engine: Engine) {
     let (server, script) = serve_script(engine);
     let client = connect(server.address());
@@ -474,6 +535,8 @@ on_both_engines!(
     a_peer_that_does_not_leave_is_left,
     a_line_that_is_too_long_ends_the_connection,
     late_answers_keep_the_order_of_their_requests,
+    late_answers_in_parts_keep_the_order_as_well,
+    an_answer_may_end_its_connection,
     a_connection_that_waits_for_many_answers_is_not_read,
     a_request_that_fails_is_counted_and_the_connection_goes_on,
     who_leaves_is_not_answered_late,

@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rsecho::address::Family;
 use rsecho::event::{Level, Queue, What};
+use rsecho::guard::Rate;
 use rsecho::server::Listen;
 use socket2::{Domain, Socket, Type};
 
@@ -25,7 +26,9 @@ fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
 fn lines(queue: &Queue, wanted: &str) -> Vec<(Level, String)> {
     let events = queue.drain(usize::MAX).into_iter();
     let line = |what| match what {
-        What::Notice { level, name, text } if name == wanted => Some((level, text)),
+        What::Notice {
+            level, name, text, ..
+        } if name == wanted => Some((level, text)),
         _ => None,
     };
     events.filter_map(|event| line(event.what)).collect()
@@ -61,6 +64,72 @@ fn each_source_has_so_many_connections_and_gets_them_back(engine: Engine) {
         assert!(!told.is_empty() && told.len() <= 4 * workers, "{told:?}");
         assert_eq!(told[0].0, Level::Warning);
     }
+}
+
+fn each_source_may_open_some_connections_at_once_and_then_some_per_second(engine: Engine) {
+    for workers in [1, 3] {
+        let queue = Arc::new(Queue::new(64).unwrap());
+        let server = bind_with(engine, Some(Arc::clone(&queue)), |config| {
+            config.guard.connection_rate_per_source = Some(Rate::new(0.001, Some(3)));
+            config.workers = workers;
+        });
+        server.start().unwrap();
+        let address = server.address();
+        // Whether it is still open does not matter.
+        for _ in 0..3 {
+            assert!(is_served(&connect(address)));
+        }
+        for _ in 0..20 {
+            assert!(!is_served(&connect(address)));
+        }
+        // Another source has its own.
+        for _ in 0..3 {
+            assert!(is_served(&connect_from("127.0.0.2", address)));
+        }
+        assert!(!is_served(&connect_from("127.0.0.2", address)));
+        let stats = server.stats();
+        assert_eq!(stats.get("refused_by_rate"), 21);
+        assert_eq!(stats.get("refused_by_source"), 0);
+        assert_eq!(stats.get("accepted_connections"), 6);
+        assert_balance(&server);
+        server.stop(LONG).unwrap();
+        let told = lines(&queue, "refused");
+        assert!(!told.is_empty() && told.len() <= 4 * workers, "{told:?}");
+        assert_eq!(told[0].0, Level::Warning);
+        assert!(told[0].1.contains("by_rate=1"), "{told:?}");
+    }
+}
+
+fn tokens_come_back_with_time(engine: Engine) {
+    let server = serve(engine, |config| {
+        config.guard.connection_rate_per_source = Some(Rate::new(50.0, Some(1)));
+    });
+    let start = Instant::now();
+    let served = (0..200)
+        .filter(|_| is_served(&connect(server.address())))
+        .count() as f64;
+    let most = 1.0 + 50.0 * start.elapsed().as_secs_f64();
+    assert!(served <= most, "{served} of {most}");
+    eventually("a token has come back", || {
+        is_served(&connect(server.address()))
+    });
+}
+
+#[test]
+fn a_server_refuses_a_rule_of_the_other_protocol() {
+    let mut config = rsecho::server::tcp::Config::new(loopback());
+    config.guard.rate_per_source = Some(Rate::new(100.0, None));
+    let error = rsecho::server::Server::tcp(config, None).unwrap_err();
+    assert!(error.is_argument());
+    let told = error.to_string();
+    assert!(
+        told.contains("rate_per_source=100") && told.contains("TCP"),
+        "{told}"
+    );
+    assert!(
+        told.contains("connection_rate_per_source limits connections"),
+        "{told}"
+    );
 }
 
 fn f02_who_is_denied_is_closed_at_once_by_its_plain_address(engine: Engine) {
@@ -143,6 +212,8 @@ fn no_deadline_at_all_is_a_timeout_of_zero(engine: Engine) {
 
 on_both_engines!(
     each_source_has_so_many_connections_and_gets_them_back,
+    each_source_may_open_some_connections_at_once_and_then_some_per_second,
+    tokens_come_back_with_time,
     f02_who_is_denied_is_closed_at_once_by_its_plain_address,
     beyond_loopback_the_deadlines_hold_unless_turned_off,
     no_deadline_at_all_is_a_timeout_of_zero,

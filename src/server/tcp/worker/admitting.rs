@@ -61,18 +61,19 @@ impl<R: Readiness> Worker<R> {
         self.warnings.add(Instant::now(), |last| *last = warning);
     }
 
-    /// Takes a connection in, or closes it at once because of whom it is from.
+    /// Serves a connection, or closes it at once where the guard refuses its source.
     fn admit(&mut self, stream: Stream, peer: SocketAddr) {
-        let Err(refusal) = self.shared.sources.try_enter(peer.ip()) else {
+        let now = Instant::now();
+        let Err(refusal) = self.shared.sources.try_enter(peer.ip(), now) else {
             return self.open(stream, peer);
         };
         self.shared.gate.leave();
         let count = match refusal {
             Refusal::Denied => Count::Denied,
             Refusal::Source => Count::RefusedBySource,
+            Refusal::Rate => Count::RefusedByRate,
         };
         self.work.tally.add(count, 1);
-        let now = Instant::now();
         self.refusals.add(now, |all| all.add(refusal, peer));
     }
 

@@ -137,7 +137,7 @@ impl<R: Readiness> Worker<R> {
         };
         let mut moved = Vec::new();
         for (ticket, outcome, reply) in questions.late() {
-            let Some(id) = questions.redeem(ticket) else {
+            let Some(id) = questions.redeem(ticket, outcome) else {
                 continue;
             };
             if let Some(connection) = self.connections.get_mut(id)
