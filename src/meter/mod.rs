@@ -9,6 +9,7 @@
 
 pub mod distribution;
 pub mod loss;
+pub mod pinger;
 pub mod probe;
 pub mod reordering;
 pub mod schedule;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// overtaken has at least this extent.
 const REMEMBERED: usize = 1024;
 
-/// Reordering, in the order of arrival, of packets that are no duplicates.
+/// Reordering, in the order of arrival, without duplicates.
 #[derive(Debug, Clone, Default)]
 pub struct Reordering {
     /// Packets that arrived.
