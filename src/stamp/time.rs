@@ -25,7 +25,7 @@ impl Format {
             Self::Ntp => {
                 let seconds = seconds.wrapping_add(NTP_TO_UNIX) & u64::from(u32::MAX);
                 // Rounded up, so that reading, which rounds down, finds the same nanosecond.
-                let fraction = ((rest << 32) + SECOND_NS - 1) / SECOND_NS;
+                let fraction = (rest << 32).div_ceil(SECOND_NS);
                 seconds << 32 | fraction
             }
             Self::Ptp => (seconds & u64::from(u32::MAX)) << 32 | rest,

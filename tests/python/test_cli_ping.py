@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import rsecho as package
-from command import PATIENCE, RSECHO, clean_environment, rsecho
+from command import PATIENCE, RSECHO, clean_environment, rsecho, serving
+from netns import Routed, needs_namespaces, routed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+__all__ = ["routed"]
 
 
 @pytest.fixture
@@ -161,3 +165,29 @@ def test_wrong_words_are_one_line_and_status_2(words: list[str], told: str) -> N
     status, output, errors = ping("127.0.0.1:9", "-c", "1", *words)
     assert (status, output) == (2, "")
     assert told.lower() in errors.lower() and errors.count("\n") == 1
+
+
+@needs_namespaces
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nftables")
+def test_a_router_that_drops_every_tenth_packet_is_ten_percent_to_the_packet(
+    routed: Routed,
+) -> None:
+    routed.nft(
+        "table ip t { chain f { type filter hook forward priority 0; "
+        "udp dport 9999 numgen inc mod 10 == 0 counter drop; } }"
+    )
+    with serving("--udp", "10.9.8.1:9999", prefix=routed.within(routed.server)):
+        words = ("-c", "1000", "-i", "500us", "-w", "500ms", "--json")
+        done = subprocess.run(
+            [*routed.within(routed.client), RSECHO, "ping", "10.9.8.1:9999", *words],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+        )
+    document = json.loads(done.stdout)
+    assert (document["sent"], document["received"]) == (1000, 900)
+    assert document["loss"]["percent"] == 10.0
+    assert (document["loss"]["runs"], document["loss"]["longest_run"]) == (100, 1)
+    assert document["reordering"]["reordered"] == document["duplicates"] == 0
+    # The links have a device each: their stamps are taken there.
+    assert document["kernel_rtts"] == 900
