@@ -173,8 +173,8 @@ def test_a_router_that_drops_every_tenth_packet_is_ten_percent_to_the_packet(
     routed: Routed,
 ) -> None:
     routed.nft(
-        "table ip t { chain f { type filter hook forward priority 0; "
-        "udp dport 9999 numgen inc mod 10 == 0 counter drop; } }"
+        "table ip t { chain f { type filter hook forward priority 0; }; }; "
+        "add rule ip t f udp dport 9999 numgen inc mod 10 == 0 counter drop"
     )
     with serving("--udp", "10.9.8.1:9999", prefix=routed.within(routed.server)):
         words = ("-c", "1000", "-i", "500us", "-w", "500ms", "--json")
