@@ -8,6 +8,8 @@
 //! Each figure names the RFC that defines it. Times are nanoseconds.
 
 pub mod distribution;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod laws;
 pub mod loss;
 pub mod pinger;
 pub mod probe;

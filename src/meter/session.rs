@@ -219,6 +219,16 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_reply_counts_twice_and_no_probe_is_forgotten(
+            events in prop::collection::vec(any::<u8>(), 0..1600),
+        ) {
+            crate::meter::laws::hold_for(&events);
+        }
+    }
 
     fn at(user_ns: u64) -> Arrival {
         Arrival {
