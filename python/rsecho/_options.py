@@ -321,8 +321,9 @@ def check(keywords: Mapping[str, object], known: type, owner: object) -> None:
     """
     for name, value in keywords.items():
         if name not in known.__annotations__:
+            of = getattr(owner, "__name__", type(owner).__name__)
             raise TypeError(
-                f"{type(owner).__name__}() got an unexpected keyword argument {name!r}; "
+                f"{of}() got an unexpected keyword argument {name!r}; "
                 f"{_way_out(name, known, owner)}"
             )
         # A ForwardRef, as annotations here are texts.

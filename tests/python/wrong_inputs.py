@@ -48,7 +48,7 @@ def entry(toml: str, *says: str, given: str = LISTEN, status: int = USAGE) -> Wr
 
 
 COMMANDS = [
-    Wrong("serv", ("there is no command serv", "did you mean serve?", "serve, send, push")),
+    Wrong("serv", ("there is no command serv", "did you mean serve?", "serve, send, ping, push")),
     Wrong("help", ("there is no command help", "write `rsecho --help`")),
     Wrong("serve help", ('unexpected argument "help"', "write `rsecho serve --help`")),
     Wrong("serve --port 7", ("no option --port", "write --udp HOST:PORT or --tcp HOST:PORT")),

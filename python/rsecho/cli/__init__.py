@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "serve": ("rsecho.cli.serve", "Answer UDP and TCP with what was sent."),
     "send": ("rsecho.cli.send", "Send to an echo server and judge what comes back."),
+    "ping": ("rsecho.cli.ping", "Measure round trips to an echo server."),
     "push": ("rsecho.cli.push", "Send a file, a directory or a pipe over UDP, whole."),
     "pull": ("rsecho.cli.pull", "Fetch a file over UDP, whole."),
     "info": ("rsecho.cli.info", "Show kernel limits and what a socket really gets."),

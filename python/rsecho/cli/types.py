@@ -176,16 +176,20 @@ class HostPort(click.ParamType[Address]):
     toml: ClassVar = (str,)
     wanted = 'a text such as "localhost:9999"'
 
-    def __init__(self, *schemes: str) -> None:
+    def __init__(self, *schemes: str, default_port: int | None = None) -> None:
         self.schemes = schemes
+        self.default_port = default_port
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
         if isinstance(value, Address):
             return value
+        text = str(value)
+        if self.default_port is not None and _names_no_port(text):
+            text = f"{text}:{self.default_port}"
         try:
-            scheme, hosts, ports = _parsed(str(value), "")
+            scheme, hosts, ports = _parsed(text, "")
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if scheme and scheme not in self.schemes:
@@ -197,6 +201,32 @@ class HostPort(click.ParamType[Address]):
             way_out = f"write HOST:PORT, as in localhost:{ports[0]}"
             self.fail(f"{value!r} names no host to send to; {way_out}", param, ctx)
         return _SCHEMES.get(scheme, Address)(hosts, ports[0])
+
+
+def _names_no_port(text: str) -> bool:
+    """A host alone: a name, an IPv4 address, or an IPv6 address in brackets."""
+    host = text.rpartition("://")[2]
+    return bool(host) and not host.isdecimal() and (":" not in host or host.endswith("]"))
+
+
+class Percentiles(click.ParamType[list[float]]):
+    """Percentiles, as in 50,90,99.9."""
+
+    name = "list"
+    toml: ClassVar = (list, str)
+    wanted = 'a text such as "50,99", or a list of numbers'
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[float]:
+        parts = value if isinstance(value, list) else str(value).split(",")
+        try:
+            found = [float(each) for each in parts]
+        except ValueError:
+            found = []
+        if not found or not all(0 <= each <= 100 for each in found):
+            self.fail(f"{value!r} is not a list of percentiles; write 50,90,99.9", param, ctx)
+        return found
 
 
 class Listen(click.ParamType[tuple[Address, ...]]):
