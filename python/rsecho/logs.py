@@ -42,9 +42,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from typing import Any
 
-from rsecho import _pump
+from rsecho import _options, _pump
 from rsecho._lines import escape_payload, marked, printable, trace, unmarked
 
 __all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
@@ -56,7 +57,15 @@ def flush_logs(timeout: float = 5.0) -> bool:
     Events reach it a moment after they happen; call this before you look for their lines.
     False when that took longer than `timeout` seconds, or when called by a handler or an
     `on_record`, which would wait for itself.
+
+    Raises:
+        TypeError, ValueError: `timeout` is not a number of seconds, 0 or more.
     """
+    _options.check_type("timeout", timeout, "float")
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(
+            f"cannot set timeout={timeout:g}: a time is a number of seconds, 0 or more"
+        )
     return _pump.flush(timeout)
 
 

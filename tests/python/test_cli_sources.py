@@ -14,7 +14,7 @@ from rsecho.cli.shape import Command
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "send", "push", "pull", "info", "unpack", "completion")
+COMMANDS = ("serve", "send", "ping", "push", "pull", "info", "unpack", "completion")
 
 
 def options(name: str) -> list[Option]:

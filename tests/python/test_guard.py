@@ -235,7 +235,9 @@ def test_f17_replies_have_a_smaller_hop_limit_than_their_requests(
             came = hop_limits_of_replies(server.address, own, payloads)
             assert [data for data, _ in came] == payloads
             assert {hop_limit for _, hop_limit in came} == wanted, own
-        # From far away, or chosen: one less might not arrive.
+    # From far away, or chosen: one less might not arrive. A server of its own: the kernel may give
+    # the client the port of one before, which is then known by another hop limit.
+    with rsecho.UdpServer(host, engine=engine, impair=impair) as server:
         came = hop_limits_of_replies(server.address, 3, payloads)
         assert min(hop_limit for _, hop_limit in came) >= 64
 

@@ -110,6 +110,9 @@ class Push:
         self._entries: list[dict[str, Any]] = []
         self._start = time.monotonic_ns()
         self.has_failed = False
+        if self._name == "":
+            text = "cannot use an empty --name; leave it out to send a file under its own name"
+            raise CommandError(text, USAGE)
 
     def run(self, client: Client, source: str) -> None:
         """Sends all of it, until something fails for which the rest would fail as well."""

@@ -71,6 +71,14 @@ class Command(click.Command):
                 for words, meaning in self.examples:
                     formatter.write(f"  {words}\n      {meaning}\n")
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Has errors know their command, which click leaves out where a value is missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Refuses what would be ignored, then runs the command."""
         _refuse_ambiguous_variables(ctx)

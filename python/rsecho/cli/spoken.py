@@ -31,6 +31,10 @@ def key_of(each: click.Option) -> str:
     return max(each.opts, key=len).removeprefix("--").replace("-", "_")
 
 
+# What the package says in Python's words, apart from keywords.
+_PYTHON = {"None turns it off": "leave it out for no limit"}
+
+
 def in_flags(text: str, ctx: click.Context) -> str:
     """An error of the package, which names keywords, in the words of the command."""
     options: dict[str, Option] = {}
@@ -39,6 +43,9 @@ def in_flags(text: str, ctx: click.Context) -> str:
             is_set = ctx.get_parameter_source(each.name or "") is not ParameterSource.DEFAULT
             if is_set or each.keyword not in options:
                 options[each.keyword] = each
+    for keyword, words in _PYTHON.items():
+        text = text.replace(keyword, words)
+    text = _by_source(text, ctx)
     if not options:
         return text
 
@@ -57,3 +64,12 @@ def in_flags(text: str, ctx: click.Context) -> str:
 
     names = "|".join(sorted(options, key=len, reverse=True))
     return re.sub(rf"(?<![\w./\[=-])({names})\b(?:=('[^']*'|\"[^\"]*\"|[^\s:;,()]+))?", said, text)
+
+
+def _by_source(text: str, ctx: click.Context) -> str:
+    """Flags by the variable or key that set them, where it was none."""
+    for each in ctx.command.params:
+        flag, name = max(each.opts, key=len), name_of(ctx, each)
+        if flag.startswith("--") and name not in (*each.opts, *each.secondary_opts):
+            text = re.sub(rf"(?<![\w-]){flag}(?![\w-])", name.replace("\\", r"\\"), text)
+    return text
