@@ -10,8 +10,8 @@ Three loggers, silent until the program configures logging:
 
 `LogRecord.created` is when the event happened, not when it was written. Each record carries
 its parts as attributes, which `JsonFormatter` writes as fields: `time_ns`, `event`, `server`, and,
-where it has them, `peer`, `length` (bytes of a datagram), `payload`, `reason`, `fields` (of a
-record). Beside them:
+where it has them, `peer`, `length_bytes` (of a datagram, record or message), `payload`, `reason`,
+`fields` (of a record). Beside them:
 
 * `listening`: `engine`. `buffer`, and `option` for one of which the kernel gave something else:
   `option`, `requested_bytes`, `effective_bytes`, `ceiling_bytes` (without `_bytes` where the option
@@ -19,6 +19,14 @@ record). Beside them:
 * `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
   `closed` by reason.
 * `closed` (a connection): `received_bytes`, `sent_bytes`.
+* `dropped` of `rsecho.server`, which is about all since the last such line: `packets`, and `dropped`
+  by reason. `refused`: `connections`, and `denied_connections`, `refused_by_source`,
+  `refused_by_rate`. Their `peer` is the last one.
+* `guards`: the rules of a server that others can reach, by the keywords of `Guard`;
+  `idle_timeout_ns` and `send_timeout_ns` of TCP. Limits that are off are left out.
+* `impaired`: `impair`, the options in force. `echo_loop`: `hop_limit`, where that ended it.
+* `transfer`: `file_name`, `length_bytes` (of a failed one: as far as it came), `duration_ns`.
+* `unfit`: `expected_bytes`.
 * Lines that are written once per second at most: `left_out_lines`, how many like it were not
   written since the last one. `lost`: `count`, events that came faster than logging took them.
 

@@ -48,6 +48,8 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         """For people: rates per second, zeros left out where that says the same."""
         seconds = self.duration_ns / 1e9
+        if not (any(self.counts.values()) or any(self.levels.values()) or self.reasons):
+            return f"in {seconds:.1f} s: nothing happened"
         parts = []
         for name, text in _RATES.items():
             if name in self.counts:
