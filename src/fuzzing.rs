@@ -74,7 +74,7 @@ pub fn impair(bytes: &[u8]) {
     }
 }
 
-/// The meter: probes, replies and times in any order, four bytes each; and any bytes as a reply.
+/// The meter: probes, replies and times in any order, three bytes each; and any bytes as a reply.
 pub fn meter(bytes: &[u8]) {
     meter::laws::hold_for(bytes);
     meter::laws::are_foreign(bytes);

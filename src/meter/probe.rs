@@ -10,6 +10,7 @@
 //! that belongs to another run from the same port, is told from ours.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 /// The shortest probe.
 pub const HEADER_BYTES: usize = 16;
@@ -35,8 +36,21 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Probes {
     key: RandomState,
-    fill: Vec<u8>,
+    fill: &'static [u8],
 }
+
+/// The same for all runs: it is the mark that tells them apart.
+static FILL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut bits = 0x2545_f491_4f6c_dd1d_u64;
+    let fill = (0..LONGEST + STARTS).map(|_| {
+        // xorshift64 (Marsaglia 2003): bytes that no compression on the way shortens.
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        bits as u8
+    });
+    fill.collect()
+});
 
 impl Default for Probes {
     fn default() -> Self {
@@ -47,16 +61,8 @@ impl Default for Probes {
 impl Probes {
     /// Of a new run, with a key of its own.
     pub fn new() -> Self {
-        let mut bits = 0x2545_f491_4f6c_dd1d_u64;
-        let fill = (0..LONGEST + STARTS).map(|_| {
-            // xorshift64 (Marsaglia 2003): bytes that no compression on the way shortens.
-            bits ^= bits << 13;
-            bits ^= bits >> 7;
-            bits ^= bits << 17;
-            bits as u8
-        });
         Self {
-            fill: fill.collect(),
+            fill: &FILL,
             key: RandomState::new(),
         }
     }

@@ -227,6 +227,7 @@ mod tests {
             events in prop::collection::vec(any::<u8>(), 0..1600),
         ) {
             crate::meter::laws::hold_for(&events);
+            crate::meter::laws::hold_for_session(&events);
         }
     }
 

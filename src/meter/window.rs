@@ -1,6 +1,6 @@
 //! Which reply answers which probe: every reply is judged, and none counts twice.
 
-/// Fewest probes that are remembered: what is older is late by any measure.
+/// Fewest probes that are remembered.
 const FEWEST: usize = 8192;
 
 /// Most probes that are remembered, 48 MiB of them.
@@ -63,6 +63,11 @@ pub struct Window {
 impl Window {
     /// With nothing on its way. A probe is lost when no reply came within `wait_ns`.
     pub fn new(wait_ns: u64) -> Self {
+        Self::with_slots(wait_ns, FEWEST)
+    }
+
+    /// The same with room for `slots` probes to begin with, a power of two.
+    pub(crate) fn with_slots(wait_ns: u64, slots: usize) -> Self {
         let empty = Slot {
             probe: Probe {
                 sequence: 0,
@@ -73,7 +78,7 @@ impl Window {
             state: State::Lost,
         };
         Self {
-            slots: vec![empty; FEWEST],
+            slots: vec![empty; slots],
             wait_ns,
             next: 0,
             oldest: 0,
@@ -103,10 +108,10 @@ impl Window {
     /// A probe was sent; its number. One that does not fit displaces the oldest, which can then
     /// not be answered any more: see [`Window::is_full`].
     pub fn send(&mut self, intended_ns: u64, sent_ns: u64) -> u64 {
-        if self.next - self.oldest == self.slots.len() as u64 && self.slots.len() < MOST {
+        let sequence = self.next;
+        if self.slots.len() < MOST && self.would_miss(sequence, sent_ns) {
             self.grow();
         }
-        let sequence = self.next;
         self.next += 1;
         self.oldest = self
             .oldest
@@ -122,6 +127,17 @@ impl Window {
             state: State::Waiting,
         };
         sequence
+    }
+
+    /// Whether the probe whose place this one takes may still be answered, or its reply repeated:
+    /// both are told apart for twice as long as a reply is waited for.
+    fn would_miss(&self, sequence: u64, now_ns: u64) -> bool {
+        let displaced = &self.slots[self.place(sequence)].probe;
+        let has_one = sequence >= self.slots.len() as u64;
+        let until_ns = displaced
+            .sent_ns
+            .saturating_add(self.wait_ns.saturating_mul(2));
+        has_one && (displaced.sequence >= self.oldest || now_ns <= until_ns)
     }
 
     fn grow(&mut self) {
@@ -156,7 +172,7 @@ impl Window {
             return Verdict::Unknown;
         }
         let Some(slot) = self.slot(sequence) else {
-            // Sent, and forgotten: thousands of probes ago.
+            // Sent, and forgotten: longer ago than twice the time that a reply is waited for.
             return Verdict::Late;
         };
         match slot.state {
