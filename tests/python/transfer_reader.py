@@ -50,10 +50,11 @@ def _drain(sock: socket.socket, id_: int, numbers: set[int], found: Found) -> in
             found.most_came_bytes = max(found.most_came_bytes, came)
             return prefix
         # Without the checksum: Python takes longer for it than a round is.
-        kind, (number, offset) = wire.kind_of(datagram), struct.unpack_from("!2Q", datagram, 16)
         assert int.from_bytes(datagram[8:16]) == id_
-        numbers.add(number)
-        if kind == wire.DATA:
+        # Others, which ask whether somebody is there after a pause, have nothing but their number.
+        numbers.add(int.from_bytes(datagram[16:24]))
+        if wire.kind_of(datagram) == wire.DATA:
+            offset = int.from_bytes(datagram[24:32])
             came += len(datagram)
             found.longest_bytes = max(found.longest_bytes, len(datagram))
             prefix = max(prefix, offset + len(datagram) - 32)
