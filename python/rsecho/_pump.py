@@ -326,7 +326,12 @@ def _received(event: _rsecho._ReceivedEvent) -> None:
         return
     _, when, server, pair, length, data, dropped = event
     peer, payload = host_port(pair), escape_payload(data, length)
-    parts: dict[str, Any] = {"server": server, "peer": peer, "length_bytes": length, "payload": payload}
+    parts: dict[str, Any] = {
+        "server": server,
+        "peer": peer,
+        "length_bytes": length,
+        "payload": payload,
+    }
     if dropped is None:
         text = f"{server} received {length} bytes from {peer}: {payload}"
         emit(ACCESS, logging.DEBUG, when, text, event="received", **parts)

@@ -19,7 +19,7 @@ where it has them, `peer`, `length_bytes` (of a datagram, record or message), `p
 * `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
   `closed` by reason.
 * `closed` (a connection): `received_bytes`, `sent_bytes`.
-* `dropped` of `rsecho.server`, which is about all since the last such line: `packets`, and `dropped`
+* `dropped` of `rsecho.server`, about all since the last such line: `packets`, and `dropped`
   by reason. `refused`: `connections`, and `denied_connections`, `refused_by_source`,
   `refused_by_rate`. Their `peer` is the last one.
 * `guards`: the rules of a server that others can reach, by the keywords of `Guard`;

@@ -175,10 +175,17 @@ impl Wanted {
             let rule = "only the plain wire has parts to keep: what is native is whole, or goes on";
             return refuse("keep_partial", rule);
         }
-        if self.max_message_bytes > self.max_total_bytes {
+        // Files are not held in memory, so where all are files, that limit is of no consequence.
+        let holds_messages =
+            self.directory.is_none() || self.echo || self.is_plain || self.takes == Takes::All;
+        if holds_messages && self.max_message_bytes > self.max_total_bytes {
             let subject = format!("max_message_bytes={}", self.max_message_bytes);
-            let rule = "it is more than max_total_bytes, which all messages share; raise that too";
-            return refuse(&subject, rule);
+            let rule = format!(
+                "it is more than max_total_bytes={}, which all messages share; raise that, or take \
+                 less",
+                self.max_total_bytes
+            );
+            return refuse(&subject, &rule);
         }
         if let Some(path) = &self.directory {
             Directory::open(path, self.settings())?;

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import rsecho as package
@@ -20,6 +20,9 @@ from command import PATIENCE, RSECHO, Serving, clean_environment, serving
 from rsecho import transfer
 from rsecho.cli.interval import between
 from rsecho.stats import TcpStats, UdpStats
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOOPBACK = ("--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0")
 
@@ -175,6 +178,19 @@ def test_json_log_lines_about_files_carry_their_numbers(tmp_path: Path) -> None:
     assert received["duration_ns"] > 0 and "reason" not in received
     assert refused["file_name"] == "a file" and refused["reason"] == "exists"
     assert refused["peer"] == received["peer"]
+
+
+def test_why_a_listener_ended_is_logged_without_its_counters() -> None:
+    with serving("--udp", "127.0.0.1:0", "--idle-timeout", "100ms") as server:
+        server.process.wait(PATIENCE)
+    (line,) = server.errors.splitlines()
+    assert line.endswith(f"stopped {server.urls[0]}: idle timeout: nothing was received")
+    assert server.output[-1].split()[-2:] == ["ended=idle", "received_packets=0"]
+
+
+def test_memory_for_messages_does_not_limit_files(tmp_path: Path) -> None:
+    with serving("--udp", "127.0.0.1:0", "--transfer", str(tmp_path), "--max-total", "5M"):
+        pass
 
 
 def test_statistics_come_at_their_interval() -> None:

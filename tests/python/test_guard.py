@@ -482,7 +482,9 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
     told = [record.getMessage() for record in records if record.__dict__["event"] == "guards"]
     assert len(told) == 2
     assert "answers no service ports, ends echo loops" in told[0]
-    assert "rate limit per source: 100 datagrams per second, for all sources together: none" in told[0]
+    assert (
+        "rate limit per source: 100 datagrams per second, for all sources together: none" in told[0]
+    )
     assert "silent connections never, stalled ones after 60 s" in told[1]
 
 
@@ -523,7 +525,11 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
         ({"rate_per_source": [100, 5]}, TypeError, r"rate_per_source.*not \[100, 5\]"),
         ({"rate_per_source": (100, 1.5)}, TypeError, r"rate_per_source.*not \(100, 1.5\)"),
         ({"connection_rate_per_source": -1}, ValueError, "connection_rate_per_source=-1"),
-        ({"connection_rate_per_source": (1, 0)}, ValueError, "burst of connection_rate_per_source"),
+        (
+            {"connection_rate_per_source": (1, 0)},
+            ValueError,
+            "connection_rate_per_source: a burst of 0",
+        ),
         (
             {"max_amplification": float("inf")},
             ValueError,

@@ -90,8 +90,8 @@ ADDRESSES = [
     Wrong("serve --udp tcp://127.0.0.1:0", ("--udp", "listens on udp://", "write --tcp")),
     Wrong("serve --tcp http://127.0.0.1:0", ("--tcp", "not on http://", "write tcp://")),
     Wrong("serve --udp nonesuch.invalid:7", ("--udp", "nonesuch.invalid", "check the spelling")),
-    Wrong("serve -6 --udp 127.0.0.1:0", ("--udp", "no IPv6 address", "allow IPv4")),
-    Wrong("serve -4 --tcp [::1]:0", ("--tcp", "no IPv4 address", "allow IPv6")),
+    Wrong("serve -6 --udp 127.0.0.1:0", ("--udp", "no IPv6 address", "leave out --ipv6")),
+    Wrong("serve -4 --tcp [::1]:0", ("--tcp", "no IPv4 address", "leave out --ipv4")),
     Wrong("serve -4 -6", ("--ipv4 and --ipv6", "exclude each other", "leave both out")),
     Wrong("serve --udp [fe80::1]:7", ("fe80::1", "name of its interface", "as in fe80::1%")),
     Wrong("serve --udp [fe80::1%nonesuch]:7", ("no interface", "nonesuch", "`ip link`")),
@@ -179,7 +179,7 @@ FLAGS = [
     flag("--transfer {dir} --progress-timeout 0", "--progress-timeout 0", "more than 0 seconds"),
     flag(
         "--echo-transfers --max-total 1M --max-message 2M",
-        "--max-message 2097152", "more than --max-total", "raise that too",
+        "--max-message 2097152", "more than --max-total", "raise that, or take less",
     ),
 ]  # fmt: skip
 
@@ -191,7 +191,7 @@ CLIENTS = [
     Wrong("send http://a:1", ("HOST:PORT", "http://a:1", "udp:// or tcp:// only")),
     Wrong("send 127.0.0.1:0", ("udp://127.0.0.1:0", "port 0", "give the port of the server")),
     Wrong("send nonesuch.invalid:9", ('"nonesuch.invalid"', "check the spelling")),
-    Wrong("send -6 127.0.0.1:9", ("127.0.0.1", "no IPv6 address", "allow IPv4")),
+    Wrong("send -6 127.0.0.1:9", ("127.0.0.1", "no IPv6 address", "leave out --ipv6")),
     Wrong("send [fe80::1]:9", ("fe80::1", "name of its interface", "as in fe80::1%")),
     Wrong("send 255.255.255.255:9", ("broadcast address", "ask one host"), RUN_TIME),
     Wrong(SEND, ("udp://127.0.0.1:{dead}", "nothing listens there", "check the port"), RUN_TIME),

@@ -116,7 +116,7 @@ GUARDS = [
     call("guard(rate_per_source=nan)", "ValueError", "rate_per_source=", "more than 0 per second"),
     call("guard(rate_per_source='5')", "TypeError", "rate_per_source", "a number per second"),
     call("guard(rate_per_source=(5,))", "TypeError", "rate_per_source", "a pair"),
-    call("guard(rate_total=(5, 0))", "ValueError", "the burst of rate_total=0", "take 1 or more"),
+    call("guard(rate_total=(5, 0))", "ValueError", "rate_total: a burst of 0", "take 1 or more"),
     call("guard(connection_rate_per_source=True)", "TypeError", "connection_rate", "a number per"),
     call("guard(allow='10.0.0.0/8')", "TypeError", "allow='10.0.0.0/8'", "write ['10.0.0.0/8']"),
     call("guard(allow=['10.0.0.0/40'])", "ValueError", "allow=", "write ADDRESS/BITS"),

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import click
 
 from rsecho.cli.failure import USAGE, CommandError
-from rsecho.cli.spoken import key_of
+from rsecho.cli.spoken import KEYS, key_of
 from rsecho.cli.usage import similar
 
 
@@ -50,6 +50,8 @@ def read_config(path: str, group: click.Group, context: click.Context) -> dict[s
                 raise CommandError(text, USAGE)
             if name == context.command.name:
                 found[option.name or ""] = _checked(f"{path}: [{name}] {key}", option, value)
+                # As it was written: a dash and an underscore are the same.
+                context.meta.setdefault(KEYS, {})[option.name] = key
                 _convert(f"{path}: [{name}] {key}", option, found[option.name or ""], context)
     return found
 

@@ -158,7 +158,17 @@ class Listeners:
 
 def _wrong(protocol: str, text: str) -> str:
     """An error about a setting. That of an impairment shows a word of it, and not whose it is."""
-    return f"{impairing(protocol)}: {text}" if text.startswith("cannot impair ") else text
+    if not text.startswith("cannot impair "):
+        return text
+    given = click.get_current_context().params
+    if (
+        given["impair"] is not None
+        and given["impair_tcp"] is None
+        and bool(given["udp"]) == bool(given["tcp"])
+    ):
+        # One text for both, and the options of UDP are not those of TCP.
+        text += "; --impair-udp and --impair-tcp impair one of them"
+    return f"{impairing(protocol)}: {text}"
 
 
 def _asked_by(protocol: str) -> str:

@@ -158,7 +158,7 @@ def _flat(
         metavar="BYTES",
         of=TCP,
         sets="min_bytes_per_second",
-        show_default="0",
+        show_default="never",
         help="Close a connection that sends fewer bytes per second than this. 0: never.",
     ),
     option(

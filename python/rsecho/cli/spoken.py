@@ -12,6 +12,9 @@ from rsecho.cli.options import Option
 # Where a context keeps the name of the file that its `default_map` was read from.
 FILE = "rsecho.config_file"
 
+# Where it keeps the keys of that file as they are spelled there, by the option's name.
+KEYS = "rsecho.config_keys"
+
 
 def name_of(ctx: click.Context, each: click.Parameter) -> str:
     """The option as it was given: its flag, its variable, or its key in the file."""
@@ -21,7 +24,8 @@ def name_of(ctx: click.Context, each: click.Parameter) -> str:
     if source is ParameterSource.ENVIRONMENT:
         return str(each.envvar)
     if source is ParameterSource.DEFAULT_MAP and (path := ctx.meta.get(FILE)):
-        return f"{path}: [{ctx.command.name}] {key_of(each)}"
+        key = ctx.meta.get(KEYS, {}).get(each.name) or key_of(each)
+        return f"{path}: [{ctx.command.name}] {key}"
     is_off = each.secondary_opts and ctx.params.get(each.name or "") is False
     return max(each.secondary_opts if is_off else each.opts, key=len)
 
@@ -35,6 +39,10 @@ def key_of(each: click.Option) -> str:
 _PYTHON = {"None turns it off": "leave it out for no limit"}
 
 
+# What is said where one family of addresses is wanted, by the option that wants it.
+_EXCLUDED = {"ipv4": "allow IPv6", "ipv6": "allow IPv4"}
+
+
 def in_flags(text: str, ctx: click.Context) -> str:
     """An error of the package, which names keywords, in the words of the command."""
     options: dict[str, Option] = {}
@@ -45,6 +53,9 @@ def in_flags(text: str, ctx: click.Context) -> str:
                 options[each.keyword] = each
     for keyword, words in _PYTHON.items():
         text = text.replace(keyword, words)
+    for each in ctx.command.params:
+        if each.name in _EXCLUDED:
+            text = text.replace(_EXCLUDED[each.name], f"leave out {name_of(ctx, each)}")
     text = _by_source(text, ctx)
     if not options:
         return text

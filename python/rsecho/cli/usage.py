@@ -91,7 +91,7 @@ def _no_option(error: click.NoSuchOption, context: click.Context, group: click.G
         and any(name in (*param.opts, *param.secondary_opts) for param in command.params)
     ]
     if owners and context.command is group:
-        return f"{text}; write it after: rsecho {owners[0]} {name}"
+        return f"{text}; write it after the command, as in rsecho {owners[0]} {name}"
     if owners:
         commands = " and ".join(f"`rsecho {each}`" for each in owners)
         return f"{text}, but {commands} {'have' if len(owners) > 1 else 'has'} one"
