@@ -170,7 +170,7 @@ def _refuse_ambiguous_variables(ctx: click.Context) -> None:
 
 
 def _refuse_misspelled_variables(ctx: click.Context) -> None:
-    """A variable that is nearly one of ours. Others are no concern of ours: Kubernetes, for
+    """A variable that is nearly one of ours. Other programs set the others: Kubernetes, for
     example, makes RSECHO_SERVICE_HOST and RSECHO_PORT_… for a Service named rsecho."""
     own = {str(each.envvar) for each in ctx.command.params if isinstance(each, Option)}
     strange = [each for each in os.environ if each.startswith("RSECHO_") and each not in own]
