@@ -36,6 +36,17 @@ struct Slot {
     state: State,
 }
 
+/// A slot that no probe has had: no probe has this number.
+const EMPTY: Slot = Slot {
+    probe: Probe {
+        sequence: u64::MAX,
+        intended_ns: 0,
+        sent_ns: 0,
+        kernel_sent_ns: 0,
+    },
+    state: State::Lost,
+};
+
 /// What a reply is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -68,17 +79,8 @@ impl Window {
 
     /// The same with room for `slots` probes to begin with, a power of two.
     pub(crate) fn with_slots(wait_ns: u64, slots: usize) -> Self {
-        let empty = Slot {
-            probe: Probe {
-                sequence: 0,
-                intended_ns: 0,
-                sent_ns: 0,
-                kernel_sent_ns: 0,
-            },
-            state: State::Lost,
-        };
         Self {
-            slots: vec![empty; slots],
+            slots: vec![EMPTY; slots],
             wait_ns,
             next: 0,
             oldest: 0,
@@ -133,7 +135,7 @@ impl Window {
     /// both are told apart for twice as long as a reply is waited for.
     fn would_miss(&self, sequence: u64, now_ns: u64) -> bool {
         let displaced = &self.slots[self.place(sequence)].probe;
-        let has_one = sequence >= self.slots.len() as u64;
+        let has_one = displaced.sequence != EMPTY.probe.sequence;
         let until_ns = displaced
             .sent_ns
             .saturating_add(self.wait_ns.saturating_mul(2));
@@ -142,8 +144,9 @@ impl Window {
 
     fn grow(&mut self) {
         let twice = 2 * self.slots.len();
-        let mut slots = vec![self.slots[0]; twice];
-        for slot in &self.slots {
+        let mut slots = vec![EMPTY; twice];
+        let taken = |slot: &&Slot| slot.probe.sequence != EMPTY.probe.sequence;
+        for slot in self.slots.iter().filter(taken) {
             slots[slot.probe.sequence as usize & (twice - 1)] = *slot;
         }
         self.slots = slots;
