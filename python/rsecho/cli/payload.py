@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -130,6 +129,8 @@ def _read(
     if given["hex_digits"] is not None:
         name, data = "--hex", from_hex(given["hex_digits"], "--hex")
     elif given["file"] is not None:
+        from pathlib import Path
+
         with failing_with(USAGE), Path(given["file"]).open("rb") as file:
             status = os.fstat(file.fileno())
             is_file = stat.S_ISREG(status.st_mode)
