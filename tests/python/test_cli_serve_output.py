@@ -220,6 +220,15 @@ def test_sigusr1_prints_statistics_once_for_each_listener() -> None:
     assert server.status == 0
 
 
+def test_statistics_tell_of_connections_that_were_closed_at_once() -> None:
+    with serving("--tcp", "127.0.0.1:0", "--deny", "127.0.0.2") as server:
+        with socket.create_connection(server.address("tcp"), PATIENCE, ("127.0.0.2", 0)) as client:
+            assert client.recv(1) == b""
+        server.process.send_signal(signal.SIGUSR1)
+        (line,) = lines_until(server, f"rsecho stats {server.urls[0]} in ")
+    assert line.endswith(", closed at once 1 (denied_connections 1)\n")
+
+
 def test_with_one_document_statistics_are_on_standard_error() -> None:
     with subprocess.Popen(
         [RSECHO, "serve", "--udp", "127.0.0.1:0", "--json", "--stats", "100ms"],
