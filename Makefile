@@ -62,7 +62,7 @@ oracle: build ## Decode and encode 100,000 generated formats as Python's struct 
 	RSECHO_ORACLE_EXAMPLES=100000 $(BIN)/python -m pytest -s --timeout 3600 tests/python/test_layout_oracle.py
 
 FUZZ_RUNS ?= 1000000
-FUZZ_TARGETS := control plan unpack_format records requests impair plain transfer
+FUZZ_TARGETS := control plan unpack_format records requests impair plain transfer meter stamp
 # libFuzzer needs flags that stable compilers keep for themselves; hence RUSTC_BOOTSTRAP.
 # AddressSanitizer where bytes from outside are read, nothing where it would only be slow.
 FUZZ_SANITIZER = $(if $(filter control unpack_format,$1),address,none)

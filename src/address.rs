@@ -42,8 +42,13 @@ impl fmt::Display for Family {
 /// The port is checked here because getaddrinfo wraps what it is given (65536 became 0).
 pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> {
     let malformed = |reason: &str| {
-        Error::argument("use address", format!("{text:?}"), reason)
-            .or("write HOST:PORT, [IPv6]:PORT or PORT")
+        // Without a host by default, a port alone is not enough.
+        let forms = if default_host.is_empty() {
+            "write HOST:PORT or [IPv6]:PORT"
+        } else {
+            "write HOST:PORT, [IPv6]:PORT or PORT"
+        };
+        Error::argument("use address", format!("{text:?}"), reason).or(forms)
     };
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest
@@ -54,7 +59,9 @@ pub fn split_host_port(text: &str, default_host: &str) -> Result<(String, u16)> 
             .ok_or_else(|| malformed("a port must follow the bracket"))?;
         (host, port)
     } else if text.matches(':').count() > 1 {
-        return Err(malformed("an IPv6 address needs brackets"));
+        return Err(malformed(
+            "it has several colons, and an IPv6 address needs brackets",
+        ));
     } else {
         match text.split_once(':') {
             Some(pair) => pair,
@@ -158,6 +165,11 @@ fn unresolved(host: &str, reason: &str) -> Error {
     {
         let reason = format!("this machine has no interface {zone:?}");
         return Error::resolve(subject, reason).or("`ip link` shows those that it has");
+    }
+    if host.starts_with('[') || host.contains(':') {
+        let reason = "it is not a host alone";
+        return Error::resolve(subject, reason)
+            .or("give the address without brackets, and the port by itself");
     }
     if reason.contains("temporary failure") {
         return Error::resolve(subject, "no name server answered")

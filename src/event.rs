@@ -51,12 +51,16 @@ pub struct Event {
 pub type Parts = Vec<(&'static str, Part)>;
 
 /// One part of a notice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Part {
     /// A word or a sentence.
     Text(String),
-    /// A number.
+    /// A whole number.
     Number(u64),
+    /// A number with a fraction, as rates are.
+    Real(f64),
+    /// True or false.
+    Flag(bool),
     /// Numbers by name, as counters are.
     Counts(Vec<(&'static str, u64)>),
 }
@@ -70,6 +74,30 @@ impl From<&str> for Part {
 impl From<u64> for Part {
     fn from(number: u64) -> Self {
         Self::Number(number)
+    }
+}
+
+impl From<f64> for Part {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
+}
+
+impl From<bool> for Part {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
+    }
+}
+
+impl From<SocketAddr> for Part {
+    fn from(peer: SocketAddr) -> Self {
+        Self::Text(peer.to_string())
+    }
+}
+
+impl From<Duration> for Part {
+    fn from(time: Duration) -> Self {
+        Self::Number(nanoseconds(time))
     }
 }
 

@@ -6,9 +6,11 @@
 //! through them, so that what a fuzzer found once is tried by everyone who runs the tests.
 
 use crate::impair;
+use crate::meter;
 use crate::net::udp::plan::laws;
 use crate::respond::{self, Framing};
 use crate::server::tcp;
+use crate::stamp;
 use crate::sys;
 use crate::transfer::{self, plain};
 
@@ -70,6 +72,17 @@ pub fn impair(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes) {
         impair::laws::hold_for_text(text);
     }
+}
+
+/// The meter: probes, replies and times in any order, three bytes each; and any bytes as a reply.
+pub fn meter(bytes: &[u8]) {
+    meter::laws::hold_for(bytes);
+    meter::laws::are_foreign(bytes);
+}
+
+/// STAMP: any bytes as a packet.
+pub fn stamp(bytes: &[u8]) {
+    stamp::laws::hold_for(bytes);
 }
 
 /// Large messages: the decoder of packets, and a server that is handed any.
@@ -159,5 +172,15 @@ mod tests {
     #[test]
     fn plain() {
         replay("plain", super::plain);
+    }
+
+    #[test]
+    fn meter() {
+        replay("meter", super::meter);
+    }
+
+    #[test]
+    fn stamp() {
+        replay("stamp", super::stamp);
     }
 }

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from rsecho.layout import Column, Columns, RecordLayout
     from rsecho.limits import KernelLimit, KernelLimits, kernel_limits
     from rsecho.logs import flush_logs
+    from rsecho.meter import (
+        Distribution,
+        PingResult,
+        Sample,
+        ping,
+        ping_async,
+        ping_stream,
+    )
     from rsecho.records import Record
     from rsecho.responders import Peer
     from rsecho.server import Engine, StopReason, TcpServer, UdpServer, Wait
@@ -38,6 +46,7 @@ __all__ = [
     "Column",
     "Columns",
     "DebugBuildWarning",
+    "Distribution",
     "EndOfStreamError",
     "Engine",
     "FormatError",
@@ -46,11 +55,13 @@ __all__ = [
     "KernelLimits",
     "OptionReport",
     "Peer",
+    "PingResult",
     "Record",
     "RecordError",
     "RecordLayout",
     "Reply",
     "RsechoError",
+    "Sample",
     "ServerError",
     "StateError",
     "StopReason",
@@ -67,6 +78,9 @@ __all__ = [
     "__version__",
     "flush_logs",
     "kernel_limits",
+    "ping",
+    "ping_async",
+    "ping_stream",
     "transfer",
 ]
 
@@ -93,8 +107,14 @@ _LATER = {
     "UdpStats": "stats",
     "Wait": "server",
     "__version__": "_rsecho",
+    "Distribution": "meter",
+    "PingResult": "meter",
+    "Sample": "meter",
     "flush_logs": "logs",
     "kernel_limits": "limits",
+    "ping": "meter",
+    "ping_async": "meter",
+    "ping_stream": "meter",
 }
 
 

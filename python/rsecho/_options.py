@@ -321,12 +321,33 @@ def check(keywords: Mapping[str, object], known: type, owner: object) -> None:
     """
     for name, value in keywords.items():
         if name not in known.__annotations__:
+            of = getattr(owner, "__name__", type(owner).__name__)
             raise TypeError(
-                f"{type(owner).__name__}() got an unexpected keyword argument {name!r}: "
-                f"its options are {', '.join(sorted(known.__annotations__))}"
+                f"{of}() got an unexpected keyword argument {name!r}; "
+                f"{_way_out(name, known, owner)}"
             )
         # A ForwardRef, as annotations here are texts.
         check_type(name, value, known.__annotations__[name].__forward_arg__)
+
+
+def _way_out(name: str, known: type, owner: object) -> str:
+    """Whose keyword it is, which ones are like it, or all that there are."""
+    from difflib import get_close_matches
+
+    others: dict[str, type] = {
+        "Guard": GuardOptions,
+        "transfer.Policy": TransferOptions,
+        "TcpServer": TcpServerOptions,
+        "UdpServer": UdpServerOptions,
+    }
+    if type(owner).__name__.endswith("Client"):
+        others = {"TcpClient": TcpClientOptions, "UdpClient": UdpClientOptions}
+    for other, options in others.items():
+        if name in options.__annotations__:
+            return f"it is an option of rsecho.{other}"
+    if found := get_close_matches(name, known.__annotations__):
+        return f"did you mean {' or '.join(found)}?"
+    return f"its options are {', '.join(sorted(known.__annotations__))}"
 
 
 def check_type(name: str, value: object, kind: str) -> None:

@@ -268,7 +268,7 @@ class Pump:
                 fields = record.fields
                 values = " ".join(f"{name}={value!r}" for name, value in fields.items())
                 parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
-                parts |= {"length": len(data), "fields": fields}
+                parts |= {"length_bytes": len(data), "fields": fields}
                 text = f"{server} record from {host_port(peer)}: {values}"
                 emit(RECORDS, logging.INFO, when, text, event="record", **parts)
         finally:
@@ -306,7 +306,7 @@ class Pump:
                 f"{length}: {escape_payload(data, length)}{more}"
             )
             parts: dict[str, Any] = {"server": server, "peer": host_port(peer)}
-            parts |= {"length": length, "expected": size}
+            parts |= {"length_bytes": length, "expected_bytes": size}
             emit(RECORDS, logging.WARNING, when, text, event="unfit", **parts)
 
         sink.unfit.offer(write)
@@ -326,7 +326,12 @@ def _received(event: _rsecho._ReceivedEvent) -> None:
         return
     _, when, server, pair, length, data, dropped = event
     peer, payload = host_port(pair), escape_payload(data, length)
-    parts: dict[str, Any] = {"server": server, "peer": peer, "length": length, "payload": payload}
+    parts: dict[str, Any] = {
+        "server": server,
+        "peer": peer,
+        "length_bytes": length,
+        "payload": payload,
+    }
     if dropped is None:
         text = f"{server} received {length} bytes from {peer}: {payload}"
         emit(ACCESS, logging.DEBUG, when, text, event="received", **parts)
@@ -338,7 +343,7 @@ def _received(event: _rsecho._ReceivedEvent) -> None:
 def _answered(event: _rsecho._AnsweredEvent) -> None:
     _, when, server, pair, length, dropped = event
     peer = host_port(pair)
-    parts: dict[str, Any] = {"server": server, "peer": peer, "length": length}
+    parts: dict[str, Any] = {"server": server, "peer": peer, "length_bytes": length}
     if dropped is None:
         text = f"{server} sent {length} bytes to {peer}"
         emit(ACCESS, logging.DEBUG, when, text, event="sent", **parts)

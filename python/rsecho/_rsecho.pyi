@@ -10,9 +10,11 @@ __all__ = [
     "Column",
     "ColumnIterator",
     "Columns",
+    "Distribution",
     "EventQueue",
     "GuardPolicy",
     "Later",
+    "PingClient",
     "RecordIterator",
     "RecordLayout",
     "Responder",
@@ -744,6 +746,80 @@ def check_terms(given: dict[str, Any], /) -> None:
 
 # How many bytes are done, and of how many (None: not known).
 _Progress: TypeAlias = Callable[[int, int | None], object]
+
+@final
+class PingClient:
+    """Measures round trips to one UDP echo server. See `rsecho.ping`.
+
+    `given` has what is said there, in nanoseconds: `interval_ns`, `times_ns`, `poisson`, `seed`,
+    `count`, `duration_ns`, `wait_ns`, `length_bytes`, `kernel_times`, `spin`, `forbid_fragments`,
+    and `room`, the number of samples that are kept until they are taken.
+
+    Raises OSError by errno, ValueError, TypeError, and `StateError` once closed.
+    """
+
+    def __new__(
+        cls,
+        host: str,
+        port: int,
+        options: SocketOptions,
+        given: dict[str, Any],
+        /,
+        *,
+        family: int,
+    ) -> PingClient: ...
+    @property
+    def name(self) -> str:
+        """As in `udp://127.0.0.1:9999`: whom it measures."""
+
+    @property
+    def peer(self) -> _Address:
+        """The host and port that it measures."""
+
+    @property
+    def socket_report(self) -> list[_ReportLine]:
+        """The requested and the effective value of each socket option."""
+
+    @property
+    def has_kernel_times(self) -> bool:
+        """Whether the kernel tells when datagrams leave and arrive (SO_TIMESTAMPING)."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is over and all samples are taken."""
+
+    def run(self) -> None:
+        """Send all probes and wait for their replies, without the GIL. Once."""
+
+    def stop(self) -> None:
+        """Send no more probes. Replies are still waited for."""
+
+    def take(self, limit: int, timeout: float, /) -> list[tuple[Any, ...]]:
+        """Up to `limit` samples; waits for one, `timeout` seconds at most."""
+
+    def report(self) -> dict[str, Any]:
+        """What was found so far."""
+
+    def close(self) -> None:
+        """Close the socket and end a run in another thread."""
+
+@final
+class Distribution:
+    """An HDR histogram of nanoseconds. See `rsecho.Distribution`."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def min_ns(self) -> int | None: ...
+    @property
+    def max_ns(self) -> int | None: ...
+    @property
+    def mean_ns(self) -> float | None: ...
+    @property
+    def stddev_ns(self) -> float | None: ...
+    def percentile_ns(self, percent: float, /) -> int | None: ...
+    def merged(self, other: Distribution, /) -> Distribution: ...
+    def encode(self) -> bytes: ...
 
 @final
 class TransferClient:

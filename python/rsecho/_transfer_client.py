@@ -224,7 +224,7 @@ class Client:
         self._needs_native("fetch")
         words = components(name)
         if not words:
-            raise ValueError("cannot fetch what has no name: say which")
+            raise ValueError(f"cannot set name={name!r}: it is empty; give the name of a file")
         for argument, value, kind in (
             ("to", to, "str | PathLike | None"),
             ("overwrite", overwrite, "bool"),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from rsecho import _arguments, _options, _rsecho, sockets
 from rsecho import _lifecycle as _lifecycle
-from rsecho import _options, _rsecho, sockets
 
 # The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
 from rsecho._explained import explained
@@ -295,10 +295,16 @@ class TcpClient(Client[_rsecho.TcpClient]):
         newline. The arguments are those of `exchange`. Bytes after the line can be received later.
 
         Raises:
+            ValueError: `line` has a newline in it.
             EndOfStreamError: the stream ended before the newline.
             OSError: EMSGSIZE: the reply is 64 MiB longer than `line` and still has no newline.
         """
         _check_exchange("line", line, expected, takes_any)
+        if b"\n" in bytes(line):
+            raise ValueError(
+                f"cannot set line={_arguments.shown(line)}: it has a newline in it, and each "
+                "line is answered by one; send one line per call, without its newline"
+            )
         with self._turn:
             reply = self._native.request_line(
                 line, self._timeout, expected=expected, takes_any=takes_any

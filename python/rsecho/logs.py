@@ -10,8 +10,8 @@ Three loggers, silent until the program configures logging:
 
 `LogRecord.created` is when the event happened, not when it was written. Each record carries
 its parts as attributes, which `JsonFormatter` writes as fields: `time_ns`, `event`, `server`, and,
-where it has them, `peer`, `length` (bytes of a datagram), `payload`, `reason`, `fields` (of a
-record). Beside them:
+where it has them, `peer`, `length_bytes` (of a datagram, record or message), `payload`, `reason`,
+`fields` (of a record). Beside them:
 
 * `listening`: `engine`. `buffer`, and `option` for one of which the kernel gave something else:
   `option`, `requested_bytes`, `effective_bytes`, `ceiling_bytes` (without `_bytes` where the option
@@ -19,6 +19,14 @@ record). Beside them:
 * `stopped`: every counter of `UdpStats` or `TcpStats` under its name there, and `dropped` or
   `closed` by reason.
 * `closed` (a connection): `received_bytes`, `sent_bytes`.
+* `dropped` of `rsecho.server`, about all since the last such line: `packets`, and `dropped`
+  by reason. `refused`: `connections`, and `denied_connections`, `refused_by_source`,
+  `refused_by_rate`. Their `peer` is the last one.
+* `guards`: the rules of a server that others can reach, by the keywords of `Guard`;
+  `idle_timeout_ns` and `send_timeout_ns` of TCP. Limits that are off are left out.
+* `impaired`: `impair`, the options in force. `echo_loop`: `hop_limit`, where that ended it.
+* `transfer`: `file_name`, `length_bytes` (of a failed one: as far as it came), `duration_ns`.
+* `unfit`: `expected_bytes`.
 * Lines that are written once per second at most: `left_out_lines`, how many like it were not
   written since the last one. `lost`: `count`, events that came faster than logging took them.
 
@@ -34,9 +42,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from typing import Any
 
-from rsecho import _pump
+from rsecho import _options, _pump
 from rsecho._lines import escape_payload, marked, printable, trace, unmarked
 
 __all__ = ["JsonFormatter", "TextFormatter", "escape_payload", "flush_logs"]
@@ -48,7 +57,15 @@ def flush_logs(timeout: float = 5.0) -> bool:
     Events reach it a moment after they happen; call this before you look for their lines.
     False when that took longer than `timeout` seconds, or when called by a handler or an
     `on_record`, which would wait for itself.
+
+    Raises:
+        TypeError, ValueError: `timeout` is not a number of seconds, 0 or more.
     """
+    _options.check_type("timeout", timeout, "float")
+    if not 0 <= timeout <= threading.TIMEOUT_MAX:
+        raise ValueError(
+            f"cannot set timeout={timeout:g}: a time is a number of seconds, 0 or more"
+        )
     return _pump.flush(timeout)
 
 

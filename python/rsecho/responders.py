@@ -19,7 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from rsecho import _rsecho
+from rsecho import _arguments, _rsecho
 from rsecho._errors import RecordError, StateError
 from rsecho._limiter import Limiter
 from rsecho._lines import emit, host_port, said
@@ -216,38 +216,40 @@ def load_callable(path: str) -> Callable[..., Any]:
     """The object that `module:function` names, or `package.module:object.method`.
 
     Raises:
+        TypeError: `path` is not a str.
         ValueError: there is no such module or object, or it cannot be called.
     """
     from importlib import import_module
 
+    _arguments.check("path", path, "str")
     module_name, colon, name = path.partition(":")
     if not (module_name and colon and name):
-        raise ValueError(f"cannot use responder python={path}: write python=module:function")
+        raise ValueError(f"cannot set responder='python={path}': write python=module:function")
     try:
         found: Any = import_module(module_name)
     except ModuleNotFoundError as error:
         way_out = "is it on PYTHONPATH?" if error.name == module_name else "install that first"
         raise ValueError(
-            f"cannot import {module_name} for responder python={path}: {error}; {way_out}"
+            f"cannot set responder='python={path}': it cannot be imported ({error}); {way_out}"
         ) from error
     except (Exception, SystemExit) as error:
         # Whatever a module does as it is imported; a SyntaxError spans several lines.
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(
-            f"cannot import {module_name} for responder python={path}: {reason}; "
+            f"cannot set responder='python={path}': it cannot be imported ({reason}); "
             f"`python -c 'import {module_name}'` shows where"
         ) from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise ValueError(
-                f"cannot use responder python={path}: {module_name} has no {name}; "
+                f"cannot set responder='python={path}': {module_name} has no {name}; "
                 "write python=module:function"
             )
         found = getattr(found, part)
     if not callable(found):
         raise ValueError(
-            f"cannot use responder python={path}: {name} is {type(found).__name__}, "
-            "which cannot be called"
+            f"cannot set responder='python={path}': {name} is of type "
+            f"{type(found).__name__}, which cannot be called; name a function"
         )
     function: Callable[..., Any] = found
     return function

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Event, Level, Observer, What, now_ns};
+use super::{Event, Level, Observer, Parts, What, now_ns};
 use crate::throttle::{LeftOut, Throttle};
 
 /// A line about a server's life.
@@ -18,6 +18,8 @@ pub(crate) struct Line {
     pub(crate) name: &'static str,
     /// The whole line.
     pub(crate) text: String,
+    /// Its content, for programs.
+    pub(crate) parts: Parts,
 }
 
 /// Lines of one kind of one worker. What happened is collected in a `T` until a line says it.
@@ -93,12 +95,13 @@ impl<T: Default> Cell<T> {
     }
 
     fn event(&self, time_ns: u64, told: T, left_out: u64) -> Event {
-        let line = (self.write)(told, self.observer.server(), LeftOut(left_out));
+        let mut line = (self.write)(told, self.observer.server(), LeftOut(left_out));
+        line.parts.push(("left_out_lines", left_out.into()));
         let what = What::Notice {
             level: line.level,
             name: line.name,
             text: line.text,
-            parts: vec![("left_out_lines", left_out.into())],
+            parts: line.parts,
         };
         self.observer.event(time_ns, what)
     }
@@ -146,6 +149,7 @@ mod tests {
             level: Level::Warning,
             name: "sum",
             text: format!("{server} {}{left_out}", sum.0),
+            parts: Vec::new(),
         })
     }
 

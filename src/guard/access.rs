@@ -88,6 +88,11 @@ impl FromStr for Network {
             Error::argument("use", format!("network {text:?}"), reason)
                 .or("write ADDRESS/BITS, as in 192.0.2.0/24 or 2001:db8::/32")
         };
+        if text.contains(',') {
+            return Err(malformed(
+                "it is more than one network; give each by itself",
+            ));
+        }
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),

@@ -81,8 +81,8 @@ impl Rate {
             return refuse(format!("{name}={rate}"), rule, "leave it out for no limit");
         }
         if burst == 0 {
-            let subject = format!("the burst of {name}=0");
-            return refuse(subject, "that lets nothing through", "take 1 or more");
+            let rule = "a burst of 0 lets nothing through";
+            return refuse(name.to_owned(), rule, "take 1 or more");
         }
         if f64::from(burst) / rate > Self::MOST_SECONDS {
             let rule = "a burst takes more than three years to come back at that rate";

@@ -15,7 +15,7 @@ use super::rates::{Grant, Moment, Rates, Tags};
 use super::repeats::Millis;
 use super::{Policy, ports, repeats};
 use crate::books::DropReason;
-use crate::event::{Level, Line, Lines, Observer};
+use crate::event::{Level, Line, Lines, Observer, Parts};
 use crate::sys::RawAddress;
 use crate::sys::datagram::Received;
 use crate::throttle::LeftOut;
@@ -215,6 +215,10 @@ impl Watch {
 
 /// Says what happened, and accuses nobody: a client that repeats itself looks like an echo.
 fn line(last: Option<Told>, server: &str, left_out: LeftOut) -> Line {
+    let mut parts = Parts::new();
+    if let Some(peer) = last.as_ref().and_then(|told| told.peer) {
+        parts.push(("peer", peer.into()));
+    }
     let (peer, cause, hop_limit) = match last {
         Some(Told {
             peer: Some(peer),
@@ -224,10 +228,13 @@ fn line(last: Option<Told>, server: &str, left_out: LeftOut) -> Line {
         _ => ("an unknown peer".to_owned(), Cause::Repeats, 0),
     };
     let text = match cause {
-        Cause::NoHopsLeft => format!(
-            "{server} ended an echo loop with {peer}: its datagram came with hop limit {hop_limit}, \
-             which leaves none for a reply"
-        ),
+        Cause::NoHopsLeft => {
+            parts.push(("hop_limit", u64::from(hop_limit).into()));
+            format!(
+                "{server} ended an echo loop with {peer}: its datagram came with hop limit \
+                 {hop_limit}, which leaves none for a reply"
+            )
+        }
         Cause::HopLimitsVary => format!(
             "{server} ended an echo loop with {peer}: its datagram repeats a reply, and its hop \
              limits vary"
@@ -246,5 +253,6 @@ fn line(last: Option<Told>, server: &str, left_out: LeftOut) -> Line {
         level: Level::Warning,
         name: cause.reason().name(),
         text: format!("{text}{left_out}"),
+        parts,
     }
 }

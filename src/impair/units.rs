@@ -106,8 +106,8 @@ pub(super) fn time_ns(word: &str, bare_ns: Option<f64>) -> Result<u64> {
         ("", None) => {
             return Err(refuse(
                 word,
-                "a time without a unit is read as milliseconds, microseconds or nanoseconds, \
-                 by the book that one goes by",
+                "it is a time without a unit, which tc(8) reads as microseconds and \
+                 tc-netem(8) as milliseconds",
             )
             .or(format!("write {word}ms, say")));
         }
@@ -240,8 +240,9 @@ pub(super) fn apart(word: &str) -> Error {
 
 /// A whole number, without a unit.
 pub(super) fn whole<N: std::str::FromStr>(word: &str) -> Result<N> {
-    word.parse()
-        .map_err(|_| refuse(word, "this is no whole number, or too large a one").or("write 7, say"))
+    word.parse().map_err(|_| {
+        refuse(word, "it is not a whole number, or it is too large").or("write 7, say")
+    })
 }
 
 /// A time in the largest unit that gives a whole number.

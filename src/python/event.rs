@@ -188,6 +188,8 @@ fn dict<'py>(py: Python<'py>, parts: &Parts) -> PyResult<Bound<'py, PyDict>> {
         match part {
             Part::Text(text) => dict.set_item(name, text)?,
             Part::Number(number) => dict.set_item(name, number)?,
+            Part::Real(number) => dict.set_item(name, number)?,
+            Part::Flag(flag) => dict.set_item(name, flag)?,
             Part::Counts(counts) => {
                 let by_name = PyDict::new(py);
                 for (name, count) in counts {

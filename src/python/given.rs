@@ -40,7 +40,7 @@ impl<'py> Given<'py> {
                 if !error.is_instance_of::<PyTypeError>(py) {
                     return error;
                 }
-                PyTypeError::new_err(format!("argument '{name}': {}", error.value(py)))
+                PyTypeError::new_err(format!("cannot set {name}: {}", error.value(py)))
             })
     }
 

@@ -13,7 +13,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyMapping, PyString, PyTu
 use super::buffer::{Input, copy_out};
 use super::columns::{Columns, Decoded, take};
 use super::errors::{format_error, record_error};
-use super::values::Whole;
+use super::values::{Whole, shown};
 use crate::unpack::{
     Code, ColumnsBuilder, DataError, FormatError, Layout, MAX_FIELDS, MAX_FORMAT_BYTES, Slot, Value,
 };
@@ -387,15 +387,23 @@ fn name_list(names: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
             .map(str::to_owned)
             .collect());
     }
+    let refuse = |named: &Bound<'_, PyAny>| {
+        let rule = "it takes names as one str or as a list of str";
+        PyTypeError::new_err(format!(
+            "cannot set names={}: {rule}",
+            shown(named.as_borrowed())
+        ))
+    };
     names
-        .try_iter()?
+        .try_iter()
+        .map_err(|_| refuse(names))?
         // One more than can be right, should the iterator never end.
         .take(MAX_FIELDS + 1)
         .map(|name| {
             let name = name?;
             match name.cast::<PyString>() {
                 Ok(text) => Ok(name_text(text).into_owned()),
-                Err(_) => name.extract(),
+                Err(_) => Err(refuse(names)),
             }
         })
         .collect()

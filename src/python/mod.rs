@@ -12,6 +12,7 @@ mod fork;
 mod given;
 mod guard;
 mod layout;
+mod ping;
 mod responder;
 mod server;
 mod signals;
@@ -38,6 +39,8 @@ mod native {
     use super::guard::GuardPolicy;
     #[pymodule_export]
     use super::layout::{RecordIterator, RecordLayout};
+    #[pymodule_export]
+    use super::ping::{PingClient, PyDistribution};
     #[pymodule_export]
     use super::responder::{Answers, Later, Responder, upper_case};
     #[pymodule_export]

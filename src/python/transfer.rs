@@ -165,15 +165,27 @@ impl Wanted {
             return refuse("quota_bytes", "it is of a directory: give one");
         }
         if !self.receives && !self.shares {
-            return refuse("receives and shares", "one of them has to be");
+            let subject = "receives=False and shares=False";
+            return refuse(
+                subject,
+                "nothing could be transferred; leave one of them out",
+            );
         }
         if self.keep_partial && !self.is_plain {
             let rule = "only the plain wire has parts to keep: what is native is whole, or goes on";
             return refuse("keep_partial", rule);
         }
-        if self.max_message_bytes > self.max_total_bytes {
-            let rule = "a message is no longer than all of them: raise max_total_bytes as well";
-            return refuse("max_message_bytes", rule);
+        // Files are not held in memory, so where all are files, that limit is of no consequence.
+        let holds_messages =
+            self.directory.is_none() || self.echo || self.is_plain || self.takes == Takes::All;
+        if holds_messages && self.max_message_bytes > self.max_total_bytes {
+            let subject = format!("max_message_bytes={}", self.max_message_bytes);
+            let rule = format!(
+                "it is more than max_total_bytes={}, which all messages share; raise that, or take \
+                 less",
+                self.max_total_bytes
+            );
+            return refuse(&subject, &rule);
         }
         if let Some(path) = &self.directory {
             Directory::open(path, self.settings())?;

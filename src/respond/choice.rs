@@ -40,8 +40,8 @@ pub enum Choice {
     Command,
 }
 
-const NAMES: &str = "it is one of echo, upper, prefix=TEXT, discard, daytime, time, command, \
-                     and in Python python=module:function";
+const NAMES: &str = "it is one of echo, upper, prefix=TEXT, discard, daytime, time, command and \
+                     python=module:function";
 
 impl Choice {
     /// The same in upper case, as `--upper` asks for: of `echo` and of `prefix`.
@@ -109,11 +109,7 @@ impl FromStr for Choice {
             "daytime" => Ok(Choice::Daytime),
             "time" => Ok(Choice::Time),
             "command" => Ok(Choice::Command),
-            _ => Err(Error::argument(
-                "answer with",
-                format!("responder {text:?}"),
-                NAMES,
-            )),
+            _ => Err(Error::argument("set", format!("responder={text:?}"), NAMES)),
         }
     }
 }

@@ -130,8 +130,9 @@ pub(crate) struct Parts {
     /// All that a child of `fork` has to let go of, while it is open.
     pub(crate) descriptors: Vec<Descriptor>,
     pub(crate) observer: Arc<Observer>,
-    /// What protects it, should it be reachable from beyond this machine.
-    pub(crate) guards: String,
+    /// What protects it, should it be reachable from beyond this machine: for people, and for
+    /// programs.
+    pub(crate) guards: (String, event::Parts),
 }
 
 /// A UDP or TCP echo server.
@@ -148,7 +149,7 @@ pub struct Server {
     /// The current impairment, as a user would write it.
     impaired: Mutex<String>,
     impair: Impair,
-    guards: String,
+    guards: (String, event::Parts),
     crew: Arc<Crew>,
 }
 
@@ -272,12 +273,13 @@ impl Server {
         }
         let spec = self.impairment();
         if !spec.is_empty() {
-            let text = impaired(&self.name, &spec);
-            self.observer.notice(Level::Info, "impaired", text);
+            self.observe_impairment(&spec);
         }
         if !address::is_loopback(self.address.ip()) {
-            let text = format!("{} {}", self.name, self.guards);
-            self.observer.notice(Level::Info, "guards", text);
+            let (text, parts) = &self.guards;
+            let text = format!("{} {text}", self.name);
+            self.observer
+                .notice_parts(Level::Info, "guards", text, parts.clone());
         }
         for option in &self.report().options {
             if let Some(effective) = &option.effective
@@ -292,7 +294,7 @@ impl Server {
             }
             if let Some((severity, text)) = &option.warning {
                 let level = match severity {
-                    Severity::Notice => Level::Info,
+                    Severity::Notice => Level::Debug,
                     Severity::Warning => Level::Warning,
                 };
                 let text = format!("{}: {text}", self.name);
@@ -418,9 +420,15 @@ impl Server {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone_from(&text);
-        self.observer
-            .notice(Level::Info, "impaired", impaired(&self.name, &text));
+        self.observe_impairment(&text);
         Ok(text)
+    }
+
+    fn observe_impairment(&self, spec: &str) {
+        let text = impaired(&self.name, spec);
+        let parts = vec![("impair", spec.into())];
+        self.observer
+            .notice_parts(Level::Info, "impaired", text, parts);
     }
 
     /// The current impairment, with the seed that repeats it; empty: none.

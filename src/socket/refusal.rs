@@ -113,7 +113,8 @@ pub(super) fn option(name: &str, subject: &str, error: &io::Error) -> Error {
             "it needs CAP_NET_RAW: the kernel is older than 5.7, or the socket is bound to an \
              interface already",
         ),
-        ("congestion", Some(libc::ENOENT)) => {
+        // The kernel has no algorithm without a name either.
+        ("congestion", Some(libc::ENOENT | libc::EINVAL)) => {
             let there = algorithms("net.ipv4.tcp_available_congestion_control");
             refused
                 .because("the kernel has no such algorithm")

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::books::DropReason;
 use crate::datagram::{Batch, Copied, Datagram, Outbox};
-use crate::event::{Level, Observer};
+use crate::event::{Level, Observer, Part, Parts};
 use crate::guard::Source as Who;
 use crate::proto::{Echo, Pending, Progress, Protocol};
 
@@ -147,9 +147,15 @@ impl Shared {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 
-    fn tell(&self, level: Level, text: String) {
+    /// `parts` come after the peer's address and the message's name.
+    fn tell(&self, level: Level, text: &str, peer: SocketAddr, name: &Name, parts: Parts) {
         let text = format!("{}: {text}", self.observer.server());
-        self.observer.notice(level, "transfer", text);
+        let mut all: Parts = vec![("peer", peer.into())];
+        if !name.is_none() {
+            all.push(("file_name", Part::Text(name.to_string())));
+        }
+        all.extend(parts);
+        self.observer.notice_parts(level, "transfer", text, all);
     }
 }
 

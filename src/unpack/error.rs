@@ -134,7 +134,7 @@ impl fmt::Display for FormatError {
             ),
             FormatKind::Unknown { found, position } => write!(
                 f,
-                "{found:?} at position {position} is no format character; \
+                "{found:?} at position {position} is not a format character; \
                  the codes are xcbB?hHiIlLqQefdsp, each with an optional count directly before it"
             ),
             FormatKind::DanglingCount { position } => write!(
@@ -338,9 +338,8 @@ impl fmt::Display for DataError {
             ),
             DataKind::Multiple { size, got } => write!(
                 f,
-                "cannot unpack {got} bytes into records of {size}: {} bytes are left over; \
-                 pass whole records",
-                got % size
+                "cannot unpack {got} bytes into records of {size}: their number is not a \
+                 multiple of {size}; pass whole records"
             ),
             DataKind::NoSize => f.write_str(
                 "cannot unpack many records of 0 bytes: their number is not known; \

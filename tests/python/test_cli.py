@@ -63,7 +63,12 @@ def test_send_takes_text_hex_a_file_or_standard_input(target: list[str], tmp_pat
 def test_send_counts(target: list[str]) -> None:
     done = rsecho("send", *target, "--count", "3", "--jsonl")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["sequence"] for line in lines] == [1, 2, 3]
+    *replies, summary = lines
+    assert [line["sequence"] for line in replies] == [1, 2, 3]
+    assert summary["schema"] == "rsecho.send.summary/1"
+    assert (summary["sent"], summary["received"], summary["loss_percent"]) == (3, 3, 0)
+    times = [line["rtt_ns"] for line in replies]
+    assert (summary["rtt_min_ns"], summary["rtt_max_ns"]) == (min(times), max(times))
 
 
 def test_send_large_over_tcp(tmp_path: Path) -> None:

@@ -286,9 +286,9 @@ def test_guards_that_are_told_at_the_start() -> None:
             {},
             ("answers no service ports, ends echo loops", "after 3600 s, stalled ones after 60 s"),
         ),
-        (off, {}, ("answers service ports, lets echo loops go on", "never, stalled ones never")),
-        ((), {"RSECHO_LOOP_GUARD": "0"}, ("lets echo loops go on", "takes 4096")),
-        (("--max-connections-per-source", "0"), {}, ("takes any number of",)),
+        (off, {}, ("answers service ports, does not end echo loops", "never, stalled ones never")),
+        ((), {"RSECHO_LOOP_GUARD": "0"}, ("does not end echo loops", "at most 4096 connections")),
+        (("--max-connections-per-source", "0"), {}, ("any number of connections",)),
     ):
         with serving(*words, *more, env=env) as server:
             pass

@@ -327,7 +327,7 @@ def test_json_logs_are_one_object_a_line() -> None:
         ask_udp(server.address("udp"), b"data")
     documents = [json.loads(line) for line in server.errors.splitlines()]
     received = next(line for line in documents if line.get("event") == "received")
-    assert received["length"] == 4
+    assert received["length_bytes"] == 4
     assert isinstance(received["time_ns"], int)
 
 

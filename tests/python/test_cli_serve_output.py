@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 import rsecho as package
 from command import PATIENCE, RSECHO, Serving, clean_environment, serving
+from rsecho import transfer
 from rsecho.cli.interval import between
 from rsecho.stats import TcpStats, UdpStats
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOOPBACK = ("--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0")
 
@@ -69,6 +76,8 @@ def test_on_a_terminal_plain_serve_is_ready_within_eight_lines() -> None:
     # Each total once, and nothing else.
     totals = after.strip().splitlines()
     assert [line.split()[:2] for line in totals] == [["rsecho", "totals"]] * 4
+    # Nothing came: it fits a line each.
+    assert max(map(len, totals)) <= 80
     assert "SO_RCVBUF" not in shown.decode()
 
 
@@ -99,7 +108,7 @@ def test_json_log_lines_carry_their_numbers_as_fields() -> None:
 
     assert one("listening", udp)["engine"] in ("batch", "portable")
     assert isinstance(one("buffer", udp)["effective_bytes"], int)
-    assert one("received", udp)["length"] == 4
+    assert one("received", udp)["length_bytes"] == 4
     stopped = one("stopped", udp)
     assert (stopped["reason"], stopped["received_packets"], stopped["sent_bytes"]) == (
         "stopped",
@@ -112,6 +121,76 @@ def test_json_log_lines_carry_their_numbers_as_fields() -> None:
     assert stopped["closed"] == {"peer": 1}
     closed = one("closed", tcp)
     assert (closed["reason"], closed["received_bytes"], closed["sent_bytes"]) == ("peer", 6, 6)
+
+
+def test_json_log_lines_about_guards_and_impairments_carry_theirs() -> None:
+    limits = ("--rate-limit", "50", "--connection-rate-limit", "0.01:1", "--deny", "127.0.0.2")
+    more = ("--impair-udp", "delay 1ms seed 7", "--log-format", "json")
+    with serving("--udp", "0.0.0.0:0", "--tcp", "0.0.0.0:0", *limits, *more) as server:
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.bind(("127.0.0.2", 0))
+            client.sendto(b"denied", ("127.0.0.1", server.address("udp", "0.0.0.0")[1]))
+            denied = client.getsockname()[1]
+        for number in range(3):
+            with socket.create_connection(
+                ("127.0.0.1", server.address("tcp", "0.0.0.0")[1]), PATIENCE
+            ) as client:
+                client.sendall(b"hello")
+                if number:
+                    with contextlib.suppress(ConnectionResetError):
+                        assert client.recv(5) == b""
+                else:
+                    assert client.recv(5) == b"hello"
+    found: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for line in map(json.loads, server.errors.splitlines()):
+        found.setdefault((line["event"], line["server"][:3]), []).append(line)
+
+    def has(event: str, protocol: str, **parts: object) -> bool:
+        return any(parts.items() <= line.items() for line in found[event, protocol])
+
+    assert has("guards", "udp", rate_per_source=50.0, loop_guard=True, answer_service_ports=False)
+    assert "rate_total" not in found["guards", "udp"][0]
+    assert has("guards", "tcp", connection_rate_per_source=0.01, connections_per_source=4096)
+    assert has("guards", "tcp", idle_timeout_ns=3_600_000_000_000)
+    assert has("impaired", "udp", impair="delay 1ms seed 7")
+    assert found["dropped", "udp"][0]["dropped"] == {"denied": 1}
+    assert has("dropped", "udp", packets=1, peer=f"127.0.0.2:{denied}")
+    refused = found["refused", "tcp"]
+    assert sum(int(str(line["connections"])) for line in refused) == 2
+    assert sum(int(str(line["refused_by_rate"])) for line in refused) == 2
+    assert all(line["refused_by_source"] == line["denied_connections"] == 0 for line in refused)
+    assert all(str(line["peer"]).startswith("127.0.0.1:") for line in refused)
+
+
+def test_json_log_lines_about_files_carry_their_numbers(tmp_path: Path) -> None:
+    store, file = tmp_path / "store", tmp_path / "a file"
+    store.mkdir()
+    file.write_bytes(b"x" * 5000)
+    arguments = ("--udp", "127.0.0.1:0", "--transfer", str(store), "--log-format", "json")
+    with serving(*arguments) as server, transfer.Client(*server.address("udp")) as client:
+        client.send(file)
+        file.write_bytes(b"y")
+        with pytest.raises(package.TransferError):
+            client.send(file)
+    lines = [json.loads(line) for line in server.errors.splitlines()]
+    received, refused = (line for line in lines if line["event"] == "transfer")
+    assert (received["file_name"], received["length_bytes"]) == ("a file", 5000)
+    assert received["duration_ns"] > 0 and "reason" not in received
+    assert refused["file_name"] == "a file" and refused["reason"] == "exists"
+    assert refused["peer"] == received["peer"]
+
+
+def test_why_a_listener_ended_is_logged_without_its_counters() -> None:
+    with serving("--udp", "127.0.0.1:0", "--idle-timeout", "100ms") as server:
+        server.process.wait(PATIENCE)
+    (line,) = server.errors.splitlines()
+    assert line.endswith(f"stopped {server.urls[0]}: idle timeout: nothing was received")
+    assert server.output[-1].split()[-2:] == ["ended=idle", "received_packets=0"]
+
+
+def test_memory_for_messages_does_not_limit_files(tmp_path: Path) -> None:
+    with serving("--udp", "127.0.0.1:0", "--transfer", str(tmp_path), "--max-total", "5M"):
+        pass
 
 
 def test_statistics_come_at_their_interval() -> None:
@@ -137,8 +216,17 @@ def test_sigusr1_prints_statistics_once_for_each_listener() -> None:
         server.process.send_signal(signal.SIGUSR1)
         found = lines_until(server, *(f"rsecho stats {url} in " for url in server.urls))
         # What was told is not told again.
-        assert all("received 0 packets/s" in line or "accepted 0" in line for line in found)
+        assert all(line.endswith(" s: nothing happened\n") for line in found)
     assert server.status == 0
+
+
+def test_statistics_tell_of_connections_that_were_closed_at_once() -> None:
+    with serving("--tcp", "127.0.0.1:0", "--deny", "127.0.0.2") as server:
+        with socket.create_connection(server.address("tcp"), PATIENCE, ("127.0.0.2", 0)) as client:
+            assert client.recv(1) == b""
+        server.process.send_signal(signal.SIGUSR1)
+        (line,) = lines_until(server, f"rsecho stats {server.urls[0]} in ")
+    assert line.endswith(", closed at once 1 (denied_connections 1)\n")
 
 
 def test_with_one_document_statistics_are_on_standard_error() -> None:

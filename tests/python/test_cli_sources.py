@@ -14,7 +14,7 @@ from rsecho.cli.shape import Command
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("serve", "send", "push", "pull", "info", "unpack", "completion")
+COMMANDS = ("serve", "send", "ping", "push", "pull", "info", "unpack", "completion")
 
 
 def options(name: str) -> list[Option]:
@@ -206,3 +206,57 @@ def test_defaults_are_the_servers_own() -> None:
     # What nobody set is not passed on, so that a server may refuse what needs something else.
     with serving("--udp", "127.0.0.1:0", "--broadcast", "--broadcast-delay", "0"):
         pass
+
+
+@pytest.mark.parametrize("command", ["serve", "info"])
+def test_a_misspelled_variable_is_refused(command: str) -> None:
+    done = rsecho(command, env={"RSECHO_RATE_LIMT": "5"})
+    assert done.returncode == 2 and done.stdout == b""
+    assert b"RSECHO_RATE_LIMT is not a variable of rsecho; did you mean RSECHO_RATE_LIMIT?" in (
+        done.stderr
+    )
+
+
+def test_variables_of_others_are_let_be() -> None:
+    # Of Services called rsecho, rsecho-udp and rsecho-send, and of another command.
+    services = ("", "UDP_", "SEND_")
+    env = {f"RSECHO_{each}SERVICE_HOST": "10.0.0.1" for each in services}
+    env |= {f"RSECHO_{each}SERVICE_PORT": "9999" for each in services}
+    env |= {f"RSECHO_{each}SERVICE_PORT_ECHO": "9999" for each in services}
+    env |= {f"RSECHO_{each}PORT": "udp://10.0.0.1:9999" for each in services}
+    env |= {f"RSECHO_{each}PORT_9999_UDP_PROTO": "udp" for each in services}
+    env |= {f"RSECHO_{each}PORT_9999_TCP_ADDR": "10.0.0.1" for each in services}
+    done = rsecho("unpack", "!H", env=env | {"RSECHO_COUNT": "5"})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("key", ["rate-limit", "rate_limit"])
+def test_a_key_is_named_as_the_file_spells_it(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(f"[serve]\n{key} = 0\n")
+    done = rsecho("serve", "--config", str(file))
+    assert f"[serve] {key} = 0: a rate is more than 0".encode() in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "told"),
+    [
+        (("serve", "-4", "--udp", "[::1]:0"), {}, "leave out --ipv4"),
+        (("serve", "--udp", "[::1]:0"), {"RSECHO_IPV4": "1"}, "leave out RSECHO_IPV4"),
+        (("send", "-6", "127.0.0.1:9"), {}, "leave out --ipv6"),
+        (("serve", "--impair", "loss 10%"), {}, "--impair-udp and --impair-tcp impair one"),
+        (("send", "127.0.0.1:9", "--timeout", "0"), {}, "--timeout: 0 leaves no time for a reply"),
+    ],
+)
+def test_a_way_out_is_in_the_words_of_the_command(
+    words: tuple[str, ...], env: dict[str, str], told: str
+) -> None:
+    done = rsecho(*words, env=env)
+    assert done.returncode == 2
+    assert told in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_impairing_one_protocol_needs_no_word_about_the_other() -> None:
+    done = rsecho("serve", "--udp", "0", "--impair", "foo")
+    assert b"--impair: cannot impair" in done.stderr and b"--impair-tcp" not in done.stderr

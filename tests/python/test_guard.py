@@ -55,7 +55,7 @@ def test_f14_a_source_port_of_zero_is_dropped_counted_and_logged_once_a_second(
     assert stats.received_packets == stats.sent_packets + sum(stats.dropped.values())
     rsecho.flush_logs()
     lines = [line for line in logged.lines("rsecho.server") if "source_port_zero" in line]
-    told = [line for line in lines if line.startswith("not answered")]
+    told = [line for line in lines if " did not answer " in line]
     # One a second, and what was left at the end.
     assert 1 <= len(told) <= 2 + seconds, told
 
@@ -235,7 +235,9 @@ def test_f17_replies_have_a_smaller_hop_limit_than_their_requests(
             came = hop_limits_of_replies(server.address, own, payloads)
             assert [data for data, _ in came] == payloads
             assert {hop_limit for _, hop_limit in came} == wanted, own
-        # From far away, or chosen: one less might not arrive.
+    # From far away, or chosen: one less might not arrive. A server of its own: the kernel may give
+    # the client the port of one before, which is then known by another hop limit.
+    with rsecho.UdpServer(host, engine=engine, impair=impair) as server:
         came = hop_limits_of_replies(server.address, 3, payloads)
         assert min(hop_limit for _, hop_limit in came) >= 64
 
@@ -334,7 +336,7 @@ def test_tcp_connections_by_source(engine: rsecho.Engine, logged: Recorder) -> N
         assert stats.refused_by_source >= 10
         assert stats.accepted_connections == 2
     rsecho.flush_logs()
-    told = [line for line in logged.lines("rsecho.server") if line.startswith("closed at once")]
+    told = [line for line in logged.lines("rsecho.server") if " at once (" in line]
     assert 1 <= len(told) <= 3, told
 
 
@@ -361,9 +363,9 @@ def test_tcp_connections_per_second(engine: rsecho.Engine, logged: Recorder) -> 
         assert stats.accepted_connections == 4
         assert stats.accepted_connections == stats.active_connections + sum(stats.closed.values())
     rsecho.flush_logs()
-    told = [line for line in logged.lines("rsecho.server") if line.startswith("closed at once")]
+    told = [line for line in logged.lines("rsecho.server") if " at once (" in line]
     assert 1 <= len(told) <= 2 + seconds, told
-    assert "by_rate=" in told[0]
+    assert "refused_by_rate=" in told[0] and "denied" not in told[0]
 
 
 def test_a_client_beyond_its_rate_sees_an_end_of_stream() -> None:
@@ -480,7 +482,9 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
     told = [record.getMessage() for record in records if record.__dict__["event"] == "guards"]
     assert len(told) == 2
     assert "answers no service ports, ends echo loops" in told[0]
-    assert "rate limit of each source: 100 datagrams per second, of all together: none" in told[0]
+    assert (
+        "rate limit per source: 100 datagrams per second, for all sources together: none" in told[0]
+    )
     assert "silent connections never, stalled ones after 60 s" in told[1]
 
 
@@ -521,7 +525,11 @@ def test_one_line_says_what_holds_beyond_loopback(logged: Recorder) -> None:
         ({"rate_per_source": [100, 5]}, TypeError, r"rate_per_source.*not \[100, 5\]"),
         ({"rate_per_source": (100, 1.5)}, TypeError, r"rate_per_source.*not \(100, 1.5\)"),
         ({"connection_rate_per_source": -1}, ValueError, "connection_rate_per_source=-1"),
-        ({"connection_rate_per_source": (1, 0)}, ValueError, "burst of connection_rate_per_source"),
+        (
+            {"connection_rate_per_source": (1, 0)},
+            ValueError,
+            "connection_rate_per_source: a burst of 0",
+        ),
         (
             {"max_amplification": float("inf")},
             ValueError,

@@ -50,11 +50,10 @@ def _drain(sock: socket.socket, id_: int, numbers: set[int], found: Found) -> in
             found.most_came_bytes = max(found.most_came_bytes, came)
             return prefix
         # Without the checksum: Python takes longer for it than a round is.
-        kind = wire.kind_of(datagram)
         assert int.from_bytes(datagram[8:16]) == id_
-        # Of all types. After a probe timeout (a busy machine suffices), a PROBE has nothing more.
+        # Others, which ask whether somebody is there after a pause, have nothing but their number.
         numbers.add(int.from_bytes(datagram[16:24]))
-        if kind == wire.DATA:
+        if wire.kind_of(datagram) == wire.DATA:
             offset = int.from_bytes(datagram[24:32])
             came += len(datagram)
             found.longest_bytes = max(found.longest_bytes, len(datagram))

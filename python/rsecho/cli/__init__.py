@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "serve": ("rsecho.cli.serve", "Answer UDP and TCP with what was sent."),
     "send": ("rsecho.cli.send", "Send to an echo server and judge what comes back."),
+    "ping": ("rsecho.cli.ping", "Measure round trips to an echo server."),
     "push": ("rsecho.cli.push", "Send a file, a directory or a pipe over UDP, whole."),
     "pull": ("rsecho.cli.pull", "Fetch a file over UDP, whole."),
     "info": ("rsecho.cli.info", "Show kernel limits and what a socket really gets."),
@@ -39,6 +40,14 @@ class _Commands(click.Group):
         module = importlib.import_module(_COMMANDS[cmd_name][0])
         command: click.Command = module.command
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Has errors know their command, which click leaves out where a value is missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -98,19 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    text = one_line(error.format_message()).rstrip(".")
-    context = getattr(error, "ctx", None)
-    if context is None:
-        return text
-    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
-        from rsecho.cli.spoken import name_of
+    from rsecho.cli.usage import told
 
-        if error.param is not None:
-            # Types say what is wanted, so there is no need to look for it in the help.
-            return one_line(f"{name_of(context, error.param)}: {error.message}").rstrip(".")
-    if isinstance(error, click.NoSuchOption) and error.option_name in ("-V", "--version"):
-        return f"{error.option_name} goes before the command: rsecho {error.option_name}"
-    return f"{text} (see `{context.command_path} --help`)"
+    return one_line(told(error, command))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import click
 
 from rsecho.cli import completions
 from rsecho.cli.options import BOTH, TCP, UDP, names_option, option, stacked
+from rsecho.cli.spoken import name_of
 from rsecho.cli.types import DURATION, SIZE, Number
 
 answer_options = stacked(
@@ -117,6 +118,15 @@ impair_options = stacked(
         help="For TCP, instead of --impair.",
     ),
 )
+
+
+def impairing(protocol: str) -> str:
+    """What says how this protocol is impaired: a flag, a variable, or a key in the file."""
+    context = click.get_current_context()
+    own = f"impair_{protocol}"
+    wanted = "impair" if context.params[own] is None else own
+    (each,) = (each for each in context.command.params if each.name == wanted)
+    return name_of(context, each)
 
 
 def settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import click
 
-_ALGORITHMS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
+_ALGORITHMS = "/proc/sys/net/ipv4/tcp_available_congestion_control"
 
 RESPONDERS = (
     "echo", "upper", "prefix=", "discard", "daytime", "time", "command", "python=",
@@ -24,7 +23,8 @@ def responders(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 def congestion_algorithms(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Those of the running kernel."""
     try:
-        names = _ALGORITHMS.read_text().split()
+        with open(_ALGORITHMS, encoding="ascii") as file:  # noqa: PTH123 (pathlib takes 2 ms)
+            names = file.read().split()
     except OSError:
         return []
     return [name for name in names if name.startswith(incomplete)]

@@ -24,6 +24,9 @@ _RATES = {
     "sent_bytes": "{} out",
 }
 
+# TCP: connections that were closed at once, which are not among those accepted.
+_REFUSED = ("refused_connections", "denied_connections", "refused_by_source", "refused_by_rate")
+
 _BYTE_UNITS = ["B/s", "KiB/s", "MiB/s", "GiB/s"]
 
 
@@ -48,6 +51,8 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         """For people: rates per second, zeros left out where that says the same."""
         seconds = self.duration_ns / 1e9
+        if not (any(self.counts.values()) or any(self.levels.values()) or self.reasons):
+            return f"in {seconds:.1f} s: nothing happened"
         parts = []
         for name, text in _RATES.items():
             if name in self.counts:
@@ -60,6 +65,9 @@ class Interval(NamedTuple):
             parts.append(f"{pending} held back")
         if lost := self.counts.get("kernel_drops"):
             parts.append(f"{lost} dropped by the kernel")
+        if refused := {name: self.counts[name] for name in _REFUSED if self.counts.get(name)}:
+            by_rule = ", ".join(f"{name} {count}" for name, count in refused.items())
+            parts.append(f"closed at once {sum(refused.values())} ({by_rule})")
         if self.reasons:
             by_reason = ", ".join(f"{name} {count}" for name, count in self.reasons.items())
             parts.append(f"{self.reasons_name} {sum(self.reasons.values())} ({by_reason})")

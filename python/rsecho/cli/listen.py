@@ -6,10 +6,15 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+from click.core import ParameterSource
+
 from rsecho._rsecho import resolve
 from rsecho.cli.addresses import Wanted, collision
-from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with
+from rsecho.cli.answers import impairing
+from rsecho.cli.failure import CANNOT_START, USAGE, CommandError, failing_with, reason
 from rsecho.cli.passed import passed_descriptors, protocol_of
+from rsecho.cli.spoken import name_of
 from rsecho.server import TcpServer, UdpServer
 
 if TYPE_CHECKING:
@@ -41,7 +46,7 @@ class Listeners:
         if not (udp or tcp or passed):
             udp = tcp = [("localhost", DEFAULT_PORT)]
         wanted = [
-            (protocol, self._hosts(host, port), port)
+            (protocol, self._hosts(protocol, host, port), port)
             for protocol, addresses in (("udp", udp), ("tcp", tcp))
             for host, port in addresses
         ]
@@ -74,7 +79,7 @@ class Listeners:
                 if each == protocol
             ]
             if text := collision(protocol, bound):
-                raise CommandError(text, USAGE)
+                raise CommandError(_sourced(protocol, text), USAGE)
 
     def _ipv6_only(self, protocol: str, host: str, hosts: list[str]) -> bool | None:
         # Beside 0.0.0.0 for the same port; elsewhere as it was asked for.
@@ -93,13 +98,14 @@ class Listeners:
 
     def _adopt(self, descriptor: int) -> None:
         protocol = protocol_of(descriptor)
-        with failing_with(CANNOT_START):
-            if protocol == "udp":
-                self.servers.append(UdpServer(sock=descriptor, **self._settings["udp"]))
-            else:
-                self.servers.append(TcpServer(sock=descriptor, **self._settings["tcp"]))
+        make = UdpServer if protocol == "udp" else TcpServer
+        try:
+            with failing_with(CANNOT_START):
+                self.servers.append(make(sock=descriptor, **self._settings[protocol]))
+        except CommandError as error:
+            raise CommandError(_wrong(protocol, str(error)), error.status) from None
 
-    def _hosts(self, host: str, port: int) -> list[str]:
+    def _hosts(self, protocol: str, host: str, port: int) -> list[str]:
         if host == "localhost":
             kept = {4: _LOCALHOST[:1], 6: _LOCALHOST[1:]}
             return kept.get(self._family, _LOCALHOST)
@@ -109,8 +115,10 @@ class Listeners:
             if self._settings["udp"].get("ipv6_only") is False and self._family == 0:
                 return ["::"]
             return {4: _ANY[:1], 6: _ANY[1:]}.get(self._family, _ANY)
-        with failing_with(USAGE):
+        try:
             return [found for found, _ in resolve(host, port, self._family)]
+        except (ValueError, OSError) as error:
+            raise CommandError(f"{_asked_by(protocol)}: {reason(error)}", USAGE) from None
 
     def _bind_hosts(self, protocol: str, hosts: list[str], port: int) -> None:
         """Every address of a host, all with one port, also where it is the kernel's choice."""
@@ -129,8 +137,7 @@ class Listeners:
                     server.close()
                 if error.errno == errno.EADDRINUSE and attempt + 1 < attempts:
                     continue  # free for one family, taken for the other
-                with failing_with(CANNOT_START):
-                    raise
+                raise CommandError(_sourced(protocol, reason(error)), CANNOT_START) from None
             self.servers += bound
             return
 
@@ -141,9 +148,38 @@ class Listeners:
         try:
             return self._make(protocol, host, port, hosts)
         except ValueError as error:
-            raise CommandError(str(error), USAGE) from None
+            raise CommandError(_wrong(protocol, str(error)), USAGE) from None
         except OSError as error:
             if may_fail and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 _logger.info("left out %s: this machine has no such address", host)
                 return None
             raise
+
+
+def _wrong(protocol: str, text: str) -> str:
+    """An error about a setting. That of an impairment shows a word of it, and not whose it is."""
+    if not text.startswith("cannot impair "):
+        return text
+    given = click.get_current_context().params
+    if (
+        given["impair"] is not None
+        and given["impair_tcp"] is None
+        and bool(given["udp"]) == bool(given["tcp"])
+    ):
+        # One text for both, and the options of UDP are not those of TCP.
+        text += "; --impair-udp and --impair-tcp impair one of them"
+    return f"{impairing(protocol)}: {text}"
+
+
+def _asked_by(protocol: str) -> str:
+    """What asked for the addresses of this protocol: a flag, a variable, or a key in the file."""
+    context = click.get_current_context()
+    (each,) = (each for each in context.command.params if each.name == protocol)
+    return name_of(context, each)
+
+
+def _sourced(protocol: str, text: str) -> str:
+    """An error that shows the address, with what asked for it where that was not a flag."""
+    source = click.get_current_context().get_parameter_source(protocol)
+    is_known = source in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT)
+    return text if is_known else f"{_asked_by(protocol)}: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import logging.config
@@ -31,7 +32,7 @@ def _to_standard_error(level: str, format: str) -> None:
     if format == "json":
         handler.setFormatter(JsonFormatter())
     else:
-        handler.setFormatter(TextFormatter())
+        handler.setFormatter(_Formatter())
         handler.addFilter(_is_news)
     root = logging.getLogger()
     root.addHandler(handler)
@@ -47,6 +48,15 @@ def _is_news(record: logging.LogRecord) -> bool:
     was_asked_to_stop = event == "stopped" and getattr(record, "reason", None) == "stopped"
     is_printed = event == "listening" or was_asked_to_stop
     return not (is_printed and record.levelno <= logging.INFO)
+
+
+class _Formatter(TextFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Says why a listener has ended, without its counters: the totals have them."""
+        if getattr(record, "event", None) == "stopped":
+            record = copy.copy(record)
+            record.msg = record.msg.rpartition("; ")[0]
+        return super().format(record)
 
 
 def _from_file(path: str) -> None:

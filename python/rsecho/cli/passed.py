@@ -20,7 +20,14 @@ def passed_descriptors() -> range:
     """Their descriptors; none where they were passed to another process."""
     count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if not count or pid != str(os.getpid()):
+    if not count:
+        return range(0)
+    if pid and not re.fullmatch("[0-9]{1,9}", pid):
+        raise CommandError(
+            f"cannot use LISTEN_PID={pid}: it is not the number of a process, as systemd sets it",
+            USAGE,
+        )
+    if pid != str(os.getpid()):
         return range(0)
     if not _COUNT.fullmatch(count):
         why = "it is not a number of descriptors, as systemd sets it"

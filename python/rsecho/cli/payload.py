@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -37,7 +36,10 @@ def from_hex(text: str, what: str) -> bytes:
     in errors."""
     digits = re.sub(r"[\s:]+|^\s*0[xX]", "", text)
     if wrong := re.search("[^0-9A-Fa-f]", digits):
-        raise CommandError(f"cannot read {what}: {wrong[0]!r} is not a hex digit", USAGE)
+        raise CommandError(
+            f"cannot read {what}: {wrong[0]!r} is not a hex digit; write two per byte, as in 0aff",
+            USAGE,
+        )
     if len(digits) % 2:
         why = f"it has {len(digits)} digits, and each byte takes two"
         raise CommandError(f"cannot read {what}: {why}; write a leading 0", USAGE)
@@ -89,9 +91,20 @@ def of_send(given: Mapping[str, Any], target: str) -> bytes | bytearray:
         source = "-" if given["stdin"] else "FILE" if given["file"] is None else given["file"]
         way_out = f"`rsecho push {source} {target}` sends a message of any length over UDP"
         raise CommandError(f"cannot send {name}: {longest}; {way_out}", USAGE)
-    if is_tcp and not given["line"]:
+    if given["line"]:
+        return _one_line(name, data, is_typed=not (given["stdin"] or given["file"] is not None))
+    if is_tcp:
         _refuse_nothing(given, name, data)
     return data
+
+
+def _one_line(name: str, data: bytes | bytearray, *, is_typed: bool) -> bytes | bytearray:
+    """Without the line end that files and pipes have; --line adds one."""
+    line = data if is_typed else data.removesuffix(b"\n").removesuffix(b"\r")
+    if b"\n" in line:
+        why = "it has a line end, and --line sends one line per request, with its line end"
+        raise CommandError(f"cannot send {name}: {why}; give one line without it", USAGE)
+    return line
 
 
 def _refuse_nothing(given: Mapping[str, Any], name: str, data: bytes | bytearray) -> None:
@@ -116,6 +129,8 @@ def _read(
     if given["hex_digits"] is not None:
         name, data = "--hex", from_hex(given["hex_digits"], "--hex")
     elif given["file"] is not None:
+        from pathlib import Path
+
         with failing_with(USAGE), Path(given["file"]).open("rb") as file:
             status = os.fstat(file.fileno())
             is_file = stat.S_ISREG(status.st_mode)

@@ -109,9 +109,8 @@ class Printer:
             if self._as_jsonl:
                 self._line("totals", **totals)
             else:
-                words = " ".join(_words(totals["stats"]))
-                url = printable(totals["url"])
-                click.echo(f"rsecho totals {url} ended={totals['ended']} {words}")
+                words = " ".join([f"ended={totals['ended']}", *_words(totals["stats"])])
+                click.echo(f"rsecho totals {printable(totals['url'])} {words}")
 
     def _line(self, event: str, **parts: Any) -> None:
         from rsecho.cli.output import print_json
@@ -133,7 +132,7 @@ def _totals(server: Server) -> dict[str, Any]:
     }
 
 
-# Totals of interest also when they are zero.
+# Totals of interest also when they are zero, unless all are: then the first says it.
 _ALWAYS_SHOWN = {
     "accepted_connections", "received_packets", "received_bytes", "sent_packets", "sent_bytes",
 }  # fmt: skip
@@ -142,8 +141,10 @@ _ALWAYS_SHOWN = {
 def _words(stats: dict[str, Any]) -> list[str]:
     words = []
     for name, value in stats.items():
+        if name == "engine":  # which is not counted; documents have it
+            continue
         if isinstance(value, dict):
             words += [f"{name}.{reason}={count}" for reason, count in value.items() if count]
         elif value or name in _ALWAYS_SHOWN:
             words.append(f"{name}={value}")
-    return words
+    return words[:1] if all(word.endswith("=0") for word in words) else words

@@ -10,7 +10,7 @@ import click
 
 from rsecho.cli import moving
 from rsecho.cli import options as shared
-from rsecho.cli.failure import RUN_TIME, CommandError, failing_with
+from rsecho.cli.failure import RUN_TIME, USAGE, CommandError, failing_with
 from rsecho.cli.options import option, section
 from rsecho.cli.progress import Display
 from rsecho.cli.shape import Command
@@ -32,7 +32,7 @@ from rsecho.cli.types import HostPort
 @section(
     "Transfer",
     option("--force", is_flag=True, help="Replace the file if it exists."),
-    shared.max_message_option(),
+    shared.max_message_option(of=frozenset({"fetch"}), sets="max_message_bytes"),
     moving.limit_options,
 )
 @section("Output", moving.output_options)
@@ -46,6 +46,8 @@ def command(target: tuple[str, int], name: str, to: str | None, **given: Any) ->
     """
     from rsecho import TransferError
 
+    if not name:
+        raise CommandError("NAME is empty; give the name of a file on the server", USAGE)
     is_output = to == "-"
     with moving.connect(target, given) as client, Display(None, given["quiet"]) as display:
         display.begin(name)

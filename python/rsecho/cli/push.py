@@ -110,6 +110,9 @@ class Push:
         self._entries: list[dict[str, Any]] = []
         self._start = time.monotonic_ns()
         self.has_failed = False
+        if self._name == "":
+            text = "cannot use an empty --name; leave it out to send a file under its own name"
+            raise CommandError(text, USAGE)
 
     def run(self, client: Client, source: str) -> None:
         """Sends all of it, until something fails for which the rest would fail as well."""
@@ -160,7 +163,8 @@ class Push:
             return True
         except TransferError as error:
             display.end(0)
-            self._failed(source, _told(shown, str(error), is_single), error.reason)
+            text = self._with_way_out(str(error))
+            self._failed(source, _told(shown, text, is_single), error.reason)
             return error.reason not in _OF_THE_SERVER
         except ValueError as error:
             # Its name, which is no other file's.
@@ -176,6 +180,20 @@ class Push:
         finally:
             if not isinstance(stream, Path) and source != "-":
                 stream.close()
+
+    def _with_way_out(self, text: str) -> str:
+        """The server's words, with what to do about it here."""
+        if self._is_echo:
+            unnamed = "the server does not echo; it needs --echo-transfers"
+        else:
+            unnamed = "--name NAME gives it one"
+        taken = "--name NAME sends it under another, --replace replaces that file"
+        if self._replace:
+            taken = "--replace needs a server with --overwrite; --name NAME sends it under another"
+        for theirs, ours in (("give it one", unnamed), ("take another name or remove it", taken)):
+            if text.endswith(theirs):
+                return text.removesuffix(theirs) + ours
+        return text
 
     def _send(
         self,

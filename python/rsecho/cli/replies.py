@@ -5,7 +5,6 @@ Memory does not grow with the number of replies: nothing of them is kept but the
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import click
 
 from rsecho._lines import printable
 from rsecho.cli.failure import one_line, reason
-from rsecho.cli.output import plain, print_json
 
 if TYPE_CHECKING:
     from rsecho.client import Reply
@@ -78,6 +76,10 @@ class Replies:
     def begin(self, url: str) -> None:
         """Before the first request."""
         if self._as_json:
+            import json
+
+            from rsecho.cli.output import plain
+
             # The document is written as it grows, an entry per line.
             head = {"target": url, "length_bytes": self._length, "count": self._count}
             text = json.dumps({"schema": "rsecho.send/1", **plain(head)}, indent=2)
@@ -119,20 +121,29 @@ class Replies:
     def finish(self, url: str, *, is_interrupted: bool) -> None:
         """After the last request, or after Ctrl-C."""
         if self._as_json:
-            lost = self._sent - self._received
-            totals = {
-                "sent": self._sent,
-                "received": self._received,
-                "equal": self._equal,
-                "loss_percent": round(100 * lost / self._sent, 3) if self._sent else None,
-                **self._times.fields(),
-                "surplus_bytes": self._surplus,
-                "is_interrupted": is_interrupted,
-            }
-            text = json.dumps(totals, indent=2).removeprefix("{\n")
+            import json
+
+            text = json.dumps(self._totals(is_interrupted), indent=2).removeprefix("{\n")
             click.echo(("\n  ]" if self._sent else "]") + ",\n" + text)
-        elif self._count > 1 and not self._as_jsonl:
+        elif self._as_jsonl and self._count > 1:
+            from rsecho.cli.output import print_json
+
+            head = {"target": url, "count": self._count}
+            print_json(head | self._totals(is_interrupted), schema="send.summary/1")
+        elif self._count > 1:
             self._summarise(url)
+
+    def _totals(self, is_interrupted: bool) -> dict[str, Any]:
+        lost = self._sent - self._received
+        return {
+            "sent": self._sent,
+            "received": self._received,
+            "equal": self._equal,
+            "loss_percent": round(100 * lost / self._sent, 3) if self._sent else None,
+            **self._times.fields(),
+            "surplus_bytes": self._surplus,
+            "is_interrupted": is_interrupted,
+        }
 
     def _summarise(self, url: str) -> None:
         click.echo(f"\n--- {printable(url)} ---")
@@ -153,8 +164,14 @@ class Replies:
 
     def _add(self, entry: dict[str, Any]) -> None:
         if self._as_json:
+            import json
+
+            from rsecho.cli.output import plain
+
             between = ",\n" if self._sent else "\n"
             click.echo(f"{between}    {json.dumps(plain(entry))}", nl=False)
         elif self._as_jsonl:
+            from rsecho.cli.output import print_json
+
             print_json(entry, schema="send.reply/1")
         self._sent += 1

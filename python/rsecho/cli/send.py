@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from rsecho.client import Reply
 
 
+def _some_time(context: click.Context, option: click.Parameter, seconds: float) -> float:
+    if seconds == 0:
+        raise click.BadParameter("0 leaves no time for a reply; write 1s, say", context, option)
+    return seconds
+
+
 @click.command(
     "send",
     cls=Command,
@@ -64,6 +70,7 @@ if TYPE_CHECKING:
         "--timeout",
         type=DURATION,
         default=1.0,
+        callback=_some_time,
         show_default="1s",
         has_own_variable=True,
         help="How long to wait for each reply.",

@@ -158,7 +158,7 @@ def _flat(
         metavar="BYTES",
         of=TCP,
         sets="min_bytes_per_second",
-        show_default="0",
+        show_default="never",
         help="Close a connection that sends fewer bytes per second than this. 0: never.",
     ),
     option(
@@ -235,7 +235,7 @@ def command(**given: Any) -> None:
     SIGINT, SIGTERM or SIGHUP: answer what has arrived, print the totals, end with status 0. A
     second signal: end at once with status 128 + its number. SIGUSR1: print statistics.
     """
-    from rsecho import FormatError, Guard, RecordLayout
+    from rsecho import Guard
     from rsecho._policy import Announced
     from rsecho.cli.foreground import Foreground
     from rsecho.cli.listen import Listeners
@@ -249,10 +249,9 @@ def command(**given: Any) -> None:
         common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
     common |= answers.settings(given)
     if given["unpack"] is not None:
-        try:
-            common["unpack"] = RecordLayout(given["unpack"], names=given["names"])
-        except FormatError as error:
-            raise CommandError(str(error), USAGE) from None
+        from rsecho.cli.layouts import layout_of
+
+        common["unpack"] = layout_of("unpack", given["unpack"], given["names"])
         if given["as_jsonl"]:
             common["on_record"] = printer.record
     try:

@@ -59,21 +59,31 @@ class Command(click.Command):
         for name, records in sections.items():
             with formatter.section(name):
                 _write_rows(formatter, records)
-        with formatter.section("Environment and file"):
-            has_lists = any(each.multiple for each in self.params)
-            formatter.write_text(_SOURCES.format(self.name) + (_SEVERAL if has_lists else ""))
-            formatter.write_paragraph()
-            variables = [str(each.envvar) for each in self.params if isinstance(each, Option)]
-            formatter.write_text(" ".join(variables))
+        variables = [str(each.envvar) for each in self.params if isinstance(each, Option)]
+        if variables != ["RSECHO_CONFIG"]:  # that alone sets nothing
+            with formatter.section("Environment and file"):
+                has_lists = any(each.multiple for each in self.params)
+                formatter.write_text(_SOURCES.format(self.name) + (_SEVERAL if has_lists else ""))
+                formatter.write_paragraph()
+                formatter.write_text(" ".join(variables))
         if self.examples:
             with formatter.section("Examples"):
                 # As they are to be typed, however long.
                 for words, meaning in self.examples:
                     formatter.write(f"  {words}\n      {meaning}\n")
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Has errors know their command, which click leaves out where a value is missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Refuses what would be ignored, then runs the command."""
         _refuse_ambiguous_variables(ctx)
+        _refuse_misspelled_variables(ctx)
         name = str(self.name)
         asked = _asked(ctx)
         ranks = {each: _RANKS[source] for each in asked if (source := _source(ctx, each))}
@@ -157,6 +167,31 @@ def _refuse_ambiguous_variables(ctx: click.Context) -> None:
                 f"command; set {each.envvar} instead",
                 USAGE,
             )
+
+
+def _refuse_misspelled_variables(ctx: click.Context) -> None:
+    """A variable that is nearly one of ours. Other programs set the others: Kubernetes, for
+    example, makes RSECHO_SERVICE_HOST and RSECHO_PORT_… for a Service named rsecho."""
+    own = {str(each.envvar) for each in ctx.command.params if isinstance(each, Option)}
+    strange = [each for each in os.environ if each.startswith("RSECHO_") and each not in own]
+    if not strange:
+        return
+    # Only now, as it imports every command.
+    from difflib import get_close_matches
+
+    from rsecho.cli import command as group
+
+    known = set(own)
+    for name in group.list_commands(ctx):
+        if (other := group.get_command(ctx, name)) is not None:
+            known |= {str(each.envvar) for each in other.params if isinstance(each, Option)}
+            known |= {each.general_variable for each in other.params if isinstance(each, Option)}
+    names = [each.removeprefix("RSECHO_") for each in known]
+    for each in strange:
+        found = get_close_matches(each.removeprefix("RSECHO_"), names, 1, cutoff=0.88)
+        if each not in known and found:
+            text = f"{each} is not a variable of rsecho; did you mean RSECHO_{found[0]}? unset it, "
+            raise CommandError(f"{text}or write it so", USAGE)
 
 
 def _asked(ctx: click.Context) -> dict[str, Asked]:

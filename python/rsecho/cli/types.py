@@ -176,16 +176,20 @@ class HostPort(click.ParamType[Address]):
     toml: ClassVar = (str,)
     wanted = 'a text such as "localhost:9999"'
 
-    def __init__(self, *schemes: str) -> None:
+    def __init__(self, *schemes: str, default_port: int | None = None) -> None:
         self.schemes = schemes
+        self.default_port = default_port
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
         if isinstance(value, Address):
             return value
+        text = str(value)
+        if self.default_port is not None and _names_no_port(text):
+            text = f"{text}:{self.default_port}"
         try:
-            scheme, hosts, ports = _parsed(str(value), "")
+            scheme, hosts, ports = _parsed(text, "")
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if scheme and scheme not in self.schemes:
@@ -197,6 +201,32 @@ class HostPort(click.ParamType[Address]):
             way_out = f"write HOST:PORT, as in localhost:{ports[0]}"
             self.fail(f"{value!r} names no host to send to; {way_out}", param, ctx)
         return _SCHEMES.get(scheme, Address)(hosts, ports[0])
+
+
+def _names_no_port(text: str) -> bool:
+    """A host alone: a name, an IPv4 address, or an IPv6 address in brackets."""
+    host = text.rpartition("://")[2]
+    return bool(host) and not host.isdecimal() and (":" not in host or host.endswith("]"))
+
+
+class Percentiles(click.ParamType[list[float]]):
+    """Percentiles, as in 50,90,99.9."""
+
+    name = "list"
+    toml: ClassVar = (list, str)
+    wanted = 'a text such as "50,99", or a list of numbers'
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[float]:
+        parts = value if isinstance(value, list) else str(value).split(",")
+        try:
+            found = [float(each) for each in parts]
+        except ValueError:
+            found = []
+        if not found or not all(0 <= each <= 100 for each in found):
+            self.fail(f"{value!r} is not a list of percentiles; write 50,90,99.9", param, ctx)
+        return found
 
 
 class Listen(click.ParamType[tuple[Address, ...]]):
@@ -234,7 +264,7 @@ def _parsed(text: str, default_host: str) -> tuple[str, str, range]:
     last = ""
     if match := _PORTS.fullmatch(rest):
         rest, last = f"{match[1] or ''}{match[2]}", match[3]
-    if rest.startswith((":", "*:")):
+    if rest.startswith((":", "*:")) and not rest.startswith("::"):
         # As elsewhere: no host is all of them (Go, ss), and so is an asterisk (nginx, Apache).
         host, port = "", split_host_port(rest.partition(":")[2], "")[1]
     else:
@@ -265,8 +295,10 @@ class KeepAlive(click.ParamType[tuple[float | None, float | None, int | None]]):
         if isinstance(value, tuple):
             return value
         parts = str(value).split(",")
-        if len(parts) > 3 or (
-            len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII)
+        if (
+            not all(_DURATION.fullmatch(part.strip()) for part in parts[:2])
+            or (len(parts) > 3)
+            or (len(parts) == 3 and not re.fullmatch(r"\s*\d{1,9}\s*", parts[2], re.ASCII))
         ):
             self.fail(f"{value!r}: write IDLE[,INTERVAL[,COUNT]], as in 30s,5s,3", param, ctx)
         times = [Duration().convert(part, param, ctx) for part in parts[:2]]

@@ -6,7 +6,7 @@ import click
 
 from rsecho.cli import options as shared
 from rsecho.cli import payload
-from rsecho.cli.failure import RUN_TIME, USAGE, CommandError
+from rsecho.cli.failure import RUN_TIME, CommandError
 from rsecho.cli.output import print_json
 from rsecho.cli.shape import Command
 
@@ -37,12 +37,10 @@ def command(
     record or several. Without data, the layout is shown. Bytes are printed as Python literals, and
     as hex in JSON.
     """
-    from rsecho import FormatError, RecordError, RecordLayout
+    from rsecho import RecordError
+    from rsecho.cli.layouts import layout_of
 
-    try:
-        layout = RecordLayout(format, names=names)
-    except FormatError as error:
-        raise CommandError(str(error), USAGE) from None
+    layout = layout_of("format", format, names)
     described = {"format": layout.format, "size_bytes": layout.size, "names": list(layout.names)}
     if data is None:
         if as_json or as_jsonl:

@@ -64,7 +64,7 @@ use crate::address::is_loopback;
 use crate::books::block::Block;
 use crate::books::tcp::totals;
 use crate::error::{Error, Result};
-use crate::event::{Observer, Queue};
+use crate::event::{self, Observer, Queue};
 use crate::guard::{Connections, Policy, Protocol};
 use crate::impair::StreamImpairments;
 use crate::respond::{Framing, MakeResponder};
@@ -384,27 +384,43 @@ fn workers<R: Readiness>(
     Ok((tasks, sets))
 }
 
-/// What holds for a listener beyond loopback, for people.
-fn guards(idle: Option<Duration>, send: Option<Duration>, policy: &Policy) -> String {
+/// What holds for a listener beyond loopback: for people, and for programs.
+fn guards(
+    idle: Option<Duration>,
+    send: Option<Duration>,
+    policy: &Policy,
+) -> (String, event::Parts) {
     let time = |time: Option<Duration>| match time {
         Some(time) => format!("after {} s", time.as_secs_f64()),
         None => "never".to_owned(),
     };
-    let most = match policy.connections_per_source {
-        None => Policy::CONNECTIONS_PER_SOURCE.to_string(),
-        Some(0) => "any number of".to_owned(),
-        Some(most) => most.to_string(),
+    let most = policy
+        .connections_per_source
+        .unwrap_or(Policy::CONNECTIONS_PER_SOURCE);
+    let shown = match most {
+        0 => "any number of connections".to_owned(),
+        most => format!("at most {most} connections"),
     };
     let rate = match policy.connection_rate_per_source {
         None => String::new(),
-        Some(rate) => format!(" and {} new ones per second", rate.per_second),
+        Some(rate) => format!(", and {} new ones per second", rate.per_second),
     };
-    format!(
-        "ends silent connections {}, stalled ones {}, and takes {most} from one source at a \
-         time{rate}",
+    let text = format!(
+        "closes silent connections {}, stalled ones {}; one source may have {shown} open{rate}",
         time(idle),
         time(send),
-    )
+    );
+    let mut parts: event::Parts = vec![("connections_per_source", (most as u64).into())];
+    let times = [("idle_timeout_ns", idle), ("send_timeout_ns", send)];
+    parts.extend(
+        times
+            .into_iter()
+            .filter_map(|(name, time)| Some((name, time?.into()))),
+    );
+    if let Some(rate) = policy.connection_rate_per_source {
+        parts.push(("connection_rate_per_source", rate.per_second.into()));
+    }
+    (text, parts)
 }
 
 /// One listener a worker, all at the same address.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::event::{Level, Line, Lines};
+use crate::event::{Level, Line, Lines, Part, Parts};
 use crate::guard::Refusal;
 use crate::throttle::LeftOut;
 
@@ -30,22 +30,37 @@ impl Refused {
 
     /// The line. It needs no count of the lines that were left out: it has the sum of all.
     pub(super) fn line(self, server: &str, _: LeftOut) -> Line {
-        let Self {
-            denied,
-            by_source,
-            by_rate,
-            ..
-        } = self;
-        let last = self.last_peer.map(|peer| format!(", the last from {peer}"));
-        let text = format!(
-            "closed at once on {server}: {} connections (denied={denied} by_source={by_source} by_rate={by_rate}){}",
-            denied + by_source + by_rate,
-            last.unwrap_or_default(),
-        );
+        // By their names in the statistics.
+        let counts = [
+            ("denied_connections", self.denied),
+            ("refused_by_source", self.by_source),
+            ("refused_by_rate", self.by_rate),
+        ];
+        let total: u64 = counts.iter().map(|(_, count)| count).sum();
+        let connections = if total == 1 {
+            "connection"
+        } else {
+            "connections"
+        };
+        let mut text = format!("{server} closed {total} new {connections} at once (");
+        let told = counts.iter().filter(|(_, count)| *count > 0);
+        let told: Vec<String> = told
+            .map(|(name, count)| format!("{name}={count}"))
+            .collect();
+        text += &format!("{})", told.join(" "));
+        let mut parts: Parts = vec![
+            ("connections", total.into()),
+            ("counters", Part::Counts(counts.to_vec())),
+        ];
+        if let Some(peer) = self.last_peer {
+            text += &format!(", the last from {peer}");
+            parts.push(("peer", peer.into()));
+        }
         Line {
             level: Level::Warning,
             name: "refused",
             text,
+            parts,
         }
     }
 }

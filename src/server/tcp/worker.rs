@@ -142,6 +142,7 @@ impl Exhausted {
             level: Level::Warning,
             name: "exhausted",
             text,
+            parts: Vec::new(),
         }
     }
 }

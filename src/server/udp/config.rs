@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::transfers::Transfers;
 use crate::error::{Error, Result};
+use crate::event::Parts;
 use crate::guard::{Policy, Protocol, Rate};
 use crate::impair::DatagramImpairments;
 use crate::net::udp::engine;
@@ -136,7 +137,7 @@ pub(super) fn validate(config: &Config) -> Result<&'static str> {
 }
 
 /// What holds for a socket beyond loopback, for people.
-pub(super) fn guards(policy: &Policy) -> String {
+pub(super) fn guards(policy: &Policy) -> (String, Parts) {
     let ports = if policy.answer_service_ports {
         "answers service ports"
     } else {
@@ -145,15 +146,29 @@ pub(super) fn guards(policy: &Policy) -> String {
     let loops = if policy.loop_guard {
         "ends echo loops"
     } else {
-        "lets echo loops go on"
+        "does not end echo loops"
     };
     let rate = |rate: Option<Rate>| match rate {
         Some(rate) => format!("{} datagrams per second", rate.per_second),
         None => "none".to_owned(),
     };
-    format!(
-        "{ports}, {loops}; rate limit of each source: {}, of all together: {}",
+    let text = format!(
+        "{ports}, {loops}; rate limit per source: {}, for all sources together: {}",
         rate(policy.rate_per_source),
         rate(policy.rate_total),
-    )
+    );
+    let mut parts: Parts = vec![
+        ("answer_service_ports", policy.answer_service_ports.into()),
+        ("loop_guard", policy.loop_guard.into()),
+    ];
+    let rates = [
+        ("rate_per_source", policy.rate_per_source),
+        ("rate_total", policy.rate_total),
+    ];
+    parts.extend(
+        rates
+            .into_iter()
+            .filter_map(|(name, rate)| Some((name, rate?.per_second.into()))),
+    );
+    (text, parts)
 }

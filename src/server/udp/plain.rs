@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::books::udp::Count;
 use crate::datagram::{Batch, Outbox};
 use crate::error::Result;
-use crate::event::{Level, Observer};
+use crate::event::{Level, Observer, Parts};
 use crate::proto::{Pending, Progress, Protocol};
 use crate::transfer::budget::{Budget, Share};
 use crate::transfer::plain::{Event, Lost, PlainReceiving, ReceiveSettings};
@@ -51,7 +51,7 @@ impl PlainServing {
 
     fn tell_events(&mut self, out: &mut Outbox) {
         for event in self.receiving.take_events() {
-            let (level, count, text) = match &event {
+            let (level, count, text, length, peer) = match &event {
                 Event::Whole(whole) => {
                     let disputed = match whole.disputed_packets {
                         0 => String::new(),
@@ -61,7 +61,8 @@ impl PlainServing {
                         "received a message of {} bytes in {} chunks from {}{disputed}",
                         whole.length, whole.chunks, whole.peer
                     );
-                    (Level::Info, Count::ReceivedTransfers, text)
+                    let (length, peer) = (whole.length, whole.peer);
+                    (Level::Info, Count::ReceivedTransfers, text, length, peer)
                 }
                 Event::Lost(lost) => {
                     let kept = match &lost.kept {
@@ -70,19 +71,28 @@ impl PlainServing {
                         None => String::new(),
                     };
                     let text = format!("{lost}{kept}");
-                    (Level::Warning, Count::FailedTransfers, text)
+                    let (length, peer) = (lost.came_bytes, lost.peer);
+                    (Level::Warning, Count::FailedTransfers, text, length, peer)
                 }
                 Event::Failed(failed) => {
                     let text = format!(
                         "a message of {} bytes from {} is not kept: {}",
                         failed.length, failed.peer, failed.failure
                     );
-                    (Level::Warning, Count::FailedTransfers, text)
+                    let (length, peer) = (failed.length, failed.peer);
+                    (Level::Warning, Count::FailedTransfers, text, length, peer)
                 }
             };
             out.tally.add(count, 1);
             let text = format!("{}: {text}", self.observer.server());
-            self.observer.notice(level, "transfer", text);
+            let mut parts: Parts = vec![("peer", peer.into()), ("length_bytes", length.into())];
+            let reason = match &event {
+                Event::Whole(_) => None,
+                Event::Lost(lost) => Some(lost.failure().reason),
+                Event::Failed(failed) => Some(failed.failure.reason),
+            };
+            parts.extend(reason.map(|reason| ("reason", reason.name().into())));
+            self.observer.notice_parts(level, "transfer", text, parts);
             self.hand_over(event);
         }
     }

@@ -1,12 +1,11 @@
 //! Telling of datagrams, for those who asked. Not on the fast path: entered only while
 //! somebody listens, or when something was dropped.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::books::DropReason;
 use crate::datagram::{Entry, Message, Slots};
-use crate::event::{self, Level, Line, Lines, Observer, What};
+use crate::event::{self, Level, Line, Lines, Observer, Part, Parts, What};
 use crate::throttle::LeftOut;
 
 /// Copies the datagrams of a batch out as events: what they were, and why they are not answered.
@@ -157,22 +156,28 @@ impl Drops {
     /// The line. How many others were left out is no matter: it has the sum of them.
     pub(super) fn line(self, server: &str, _: LeftOut) -> Line {
         let total: u64 = self.packets.iter().sum();
-        let mut text = format!("not answered on {server}: {total} datagrams (");
-        for (reason, packets) in DropReason::ALL.iter().zip(self.packets) {
-            let name = reason.name();
-            if packets > 0 {
-                let _ = write!(text, "{name}={packets} ");
-            }
-        }
-        text.truncate(text.trim_end().len());
-        text.push(')');
+        let counts = DropReason::ALL.iter().zip(self.packets);
+        let counts = counts.filter(|(_, packets)| *packets > 0);
+        let counts: Vec<_> = counts
+            .map(|(reason, packets)| (reason.name(), packets))
+            .collect();
+        let told: Vec<String> = counts
+            .iter()
+            .map(|(name, packets)| format!("{name}={packets}"))
+            .collect();
+        let datagrams = if total == 1 { "datagram" } else { "datagrams" };
+        let told = told.join(" ");
+        let mut text = format!("{server} did not answer {total} {datagrams} ({told})");
+        let mut parts: Parts = vec![("packets", total.into()), ("reasons", Part::Counts(counts))];
         if let Some(peer) = self.last_peer {
-            let _ = write!(text, ", the last from {peer}");
+            text += &format!(", the last from {peer}");
+            parts.push(("peer", peer.into()));
         }
         Line {
             level: Level::Warning,
             name: "dropped",
             text,
+            parts,
         }
     }
 }

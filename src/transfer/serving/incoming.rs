@@ -9,7 +9,7 @@ use super::{Key, Serving};
 use crate::books::DropReason;
 use crate::books::udp::Count;
 use crate::datagram::{Datagram, Outbox};
-use crate::event::Level;
+use crate::event::{Level, Parts};
 
 impl Serving {
     pub(super) fn on_offer(
@@ -47,6 +47,7 @@ impl Serving {
             replaces: body.replaces,
         };
         self.supersede(now_ns, &offer, out);
+        let name = offer.name.clone();
         match self.open_sink(now_ns, key, offer, datagram) {
             Ok(()) => {
                 out.consume(datagram);
@@ -55,7 +56,8 @@ impl Serving {
             Err(failure) => {
                 if !is_retry(&failure.reason) {
                     let text = format!("refused a message from {}: {failure}", key.0);
-                    self.shared.tell(Level::Warning, text);
+                    let parts = vec![("reason", failure.reason.name().into())];
+                    self.shared.tell(Level::Warning, &text, key.0, &name, parts);
                     out.tally.add(Count::FailedTransfers, 1);
                 }
                 self.refuse(key.1, datagram, &failure, out);
@@ -208,7 +210,12 @@ impl Serving {
             true => "a message".to_owned(),
             false => format!("{name}"),
         };
-        let seconds = (now_ns - incoming.began_ns()) as f64 / 1e9;
+        let duration_ns = now_ns - incoming.began_ns();
+        let seconds = duration_ns as f64 / 1e9;
+        let mut parts: Parts = vec![
+            ("length_bytes", prefix.into()),
+            ("duration_ns", duration_ns.into()),
+        ];
         let peer = key.0;
         match failure {
             None => {
@@ -220,7 +227,7 @@ impl Serving {
                 let text = format!(
                     "received {what} of {prefix} bytes from {peer} in {seconds:.3} s{resumed}"
                 );
-                self.shared.tell(Level::Info, text);
+                self.shared.tell(Level::Info, &text, peer, &name, parts);
             }
             Some(failure) => {
                 out.tally.add(Count::FailedTransfers, 1);
@@ -229,7 +236,8 @@ impl Serving {
                     None => format!("{prefix} bytes"),
                 };
                 let text = format!("{what} from {peer} failed after {of}: {failure}");
-                self.shared.tell(Level::Warning, text);
+                parts.push(("reason", failure.reason.name().into()));
+                self.shared.tell(Level::Warning, &text, peer, &name, parts);
             }
         }
         drop(incoming);
@@ -291,7 +299,10 @@ impl Serving {
                 ),
             };
             out.tally.add(count, 1);
-            self.shared.tell(level, text);
+            let parts = result.as_ref().err();
+            let parts = parts.map(|failure| ("reason", failure.reason.name().into()));
+            let parts = parts.into_iter().collect();
+            self.shared.tell(level, &text, key.0, &name, parts);
             self.end(now_ns, key, result.err().as_ref(), true, name);
         }
     }

@@ -39,7 +39,9 @@ impl Serving {
             Ok(()) => out.consume(datagram),
             Err(failure) => {
                 let text = format!("refused to send {} to {}: {failure}", body.name, key.0);
-                self.shared.tell(Level::Warning, text);
+                let parts = vec![("reason", failure.reason.name().into())];
+                self.shared
+                    .tell(Level::Warning, &text, key.0, &body.name, parts);
                 self.refuse(key.1, datagram, &failure, out);
             }
         }
@@ -139,23 +141,28 @@ impl Serving {
         let Some(sender) = self.outgoing.remove(&key) else {
             return;
         };
-        let (what, peer) = (sender.name().clone(), key.0);
-        let what = match what.is_none() {
+        let (name, peer) = (sender.name().clone(), key.0);
+        let what = match name.is_none() {
             true => "a message".to_owned(),
-            false => what.to_string(),
+            false => name.to_string(),
         };
         let failure = match sender.outcome() {
             Some(Ok(figures)) => {
                 out.tally.add(Count::SentTransfers, 1);
                 let text = format!("sent {what} of {} bytes to {peer}", figures.length);
-                self.shared.tell(Level::Info, text);
+                let parts = vec![("length_bytes", figures.length.into())];
+                self.shared.tell(Level::Info, &text, peer, &name, parts);
                 None
             }
             Some(Err(failure)) => {
                 out.tally.add(Count::FailedTransfers, 1);
                 let done = sender.done_bytes();
                 let text = format!("{what} to {peer} failed after {done} bytes: {failure}");
-                self.shared.tell(Level::Warning, text);
+                let parts = vec![
+                    ("length_bytes", done.into()),
+                    ("reason", failure.reason.name().into()),
+                ];
+                self.shared.tell(Level::Warning, &text, peer, &name, parts);
                 Some(failure)
             }
             None => None,
