@@ -42,10 +42,19 @@ def check(name: str, value: object, kind: str, choices: Mapping[str, Any] = {}) 
     if _TIMES.search(name):
         wanted = wanted.replace("a number", "a number of seconds")
     if type(value) is int and not {"int", "float"}.isdisjoint(_alternatives(kind)):
-        raise refused(name, value, "a number of fewer digits", ValueError)
+        raise refused(name, value, _range_of(name, kind), ValueError)
     # A word where other words are wanted is of the right type.
     is_other_word = any(type(value) in types for _, _, types in parts)
     raise refused(name, value, wanted, ValueError if is_other_word else TypeError)
+
+
+def _range_of(name: str, kind: str) -> str:
+    """What a number that is beyond all limits should have been."""
+    if name == "port":
+        return "a number from 0 to 65535"
+    # 64 bits for a whole number, a double's range for others.
+    digits = 308 if "float" in _alternatives(kind) else 18
+    return f"a number of at most {digits} digits"
 
 
 def refused(

@@ -1,9 +1,13 @@
-"""A `repr` that a person can read: defaults, and counters that are zero, are left out."""
+"""A `repr` that a person can read: defaults, and counters that are zero, are left out; long data is
+shown by its length and its first bytes."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, Field, fields
 from typing import Any
+
+# Up to here, data is shown as it is.
+_SHOWN_BYTES = 64
 
 
 def brief(one: Any) -> str:
@@ -14,8 +18,14 @@ def brief(one: Any) -> str:
         if isinstance(value, dict) and all(isinstance(each, int) for each in value.values()):
             value = {name: count for name, count in value.items() if count}
         if field.repr and not _is_default(field, value):
-            parts.append(f"{field.name}={value!r}")
+            parts.append(f"{field.name}={_shown(value)}")
     return f"{type(one).__qualname__}({', '.join(parts)})"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes) and len(value) > _SHOWN_BYTES:
+        return f"<{len(value)} bytes: {value[:16]!r}…>"
+    return repr(value)
 
 
 def _is_default(field: Field[Any], value: object) -> bool:

@@ -79,7 +79,8 @@ class UdpClientOptions(SocketOptions, total=False):
     """Keywords of `UdpClient` that set options of its socket."""
 
     broadcast: bool | None
-    """SO_BROADCAST: allows sending to broadcast addresses. By default False."""
+    """SO_BROADCAST: allows sending to broadcast addresses, which IPv6 does not have. By default
+    False."""
 
 
 class TcpClientOptions(TcpOptions, total=False):
@@ -94,7 +95,8 @@ class ServerOptions(TypedDict, total=False):
     workers: int
     """Number of threads, each with its own socket on the port (SO_REUSEPORT). By default 1."""
     cpus: Sequence[int]
-    """CPUs that the workers are bound to, in turn. Empty, the default: any."""
+    """CPUs that the workers are bound to, in turn; at most as many as `workers`. Empty, the
+    default: any."""
     engine: Engine
     """How the kernel is asked. "batch": many datagrams per call, or epoll (Linux). "portable": one
     at a time, on every Unix. "auto", the default: "batch" where it exists."""
@@ -199,7 +201,8 @@ class TransferOptions(TypedDict, total=False):
     """Keeps the received part of an incomplete message. Only with `wire="plain"`. By default
     False."""
     max_message_bytes: int
-    """Longest message in memory, in bytes; files are not limited by it. By default 16 MiB."""
+    """Longest message in memory, in bytes. Files are not limited by it, so a server with
+    `directory` alone refuses it. By default 16 MiB."""
     max_total_bytes: int
     """Memory for all messages together, data that arrived out of order included, in bytes. By
     default 64 MiB."""
@@ -240,8 +243,8 @@ class UdpServerOptions(ServerOptions, SocketOptions, total=False):
     """Keywords of `UdpServer`, in addition to host and port."""
 
     broadcast: bool | None
-    """SO_BROADCAST: allows sending to broadcast addresses. By default False. See also
-    `answer_broadcast`."""
+    """SO_BROADCAST: allows sending to broadcast addresses, which IPv6 does not have. By default
+    False. See also `answer_broadcast`."""
     recv_timeout: float | None
     """SO_RCVTIMEO: seconds that one receive of a worker waits. When they are over it waits again.
     None: no limit."""
@@ -275,9 +278,6 @@ class TcpServerOptions(ServerOptions, TcpOptions, total=False):
     """Keywords of `TcpServer`, in addition to host and port. Socket options are set on the
     listener; its connections inherit them."""
 
-    recv_timeout: float | None
-    """SO_RCVTIMEO, in seconds. It is set on the sockets, but has no effect on the server, which
-    never blocks in a receive: use `idle_timeout`."""
     send_timeout: float | None
     """SO_SNDTIMEO: seconds for which a peer may accept none of the data that is ready for it; then
     its connection is reset and counted as `stalled`. 0: never. None: 60, or never on loopback."""
@@ -334,6 +334,8 @@ def _way_out(name: str, known: type, owner: object) -> str:
     """Whose keyword it is, which ones are like it, or all that there are."""
     from difflib import get_close_matches
 
+    if known is TcpServerOptions and name == "recv_timeout":
+        return "a TCP server never blocks in a receive; idle_timeout closes silent connections"
     others: dict[str, type] = {
         "Guard": GuardOptions,
         "transfer.Policy": TransferOptions,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from rsecho import _options, _rsecho, _rules
+from rsecho._brief import brief
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["Policy", "native"]
 
 
 @explained(_options.TransferOptions)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Policy:
     """How a server handles large messages, as in `UdpServer(transfer=Policy(directory="in"))`.
 
@@ -58,9 +59,23 @@ class Policy:
             object.__setattr__(self, "directory", os.fsdecode(self.directory))
         native(self)
 
+    __repr__ = brief
+
 
 # Where users find it.
 Policy.__module__ = "rsecho.transfer"
+
+
+def check_served(policy: Policy) -> None:
+    """Refuses what has no effect on a server whose messages nobody takes.
+
+    Raises:
+        ValueError: one line that names the keyword, why it has none, and the way out.
+    """
+    if not isinstance(policy, Received):
+        _rules.check(
+            {each.name: getattr(policy, each.name) for each in fields(Policy)}, _rules.SERVED
+        )
 
 
 def native(policy: Policy | None) -> _rsecho.TransferPolicy | None:

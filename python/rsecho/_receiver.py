@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsecho import _options
+from rsecho._brief import brief
 from rsecho._errors import ServerError, StateError, TransferError, TransferTimeoutError
 from rsecho._explained import explained
 from rsecho._policy import Policy, Received
@@ -30,7 +31,7 @@ __all__ = ["Message", "Receiver", "receive", "receive_async"]
 _LOOK_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Message:
     """A received message: complete and equal to what was sent, unless `missing` names gaps."""
 
@@ -51,6 +52,8 @@ class Message:
     missing: tuple[tuple[int, int], ...] = ()
     """With `keep_partial`: the first and last number of each range of missing chunks. Zeros take
     their place, except after the last received chunk."""
+
+    __repr__ = brief
 
     @property
     def is_whole(self) -> bool:

@@ -1,9 +1,13 @@
 """What a keyword needs to have an effect. One that would have none is refused: somebody who sets a
 limit believes in it.
 
-One table for servers, clients and policies. Whether a keyword is there at all, and of which type,
-is for `_options.check` to say; the command, whose settings may come from an environment or a file
-that serve several commands, leaves out what `obeyed` leaves out.
+One table for servers, clients and policies. `_options.check` says whether a keyword is there at
+all, and of which type.
+
+The flags have a table of their own, `cli/relevance.py`: it speaks of flags, knows where a value
+came from, and has rules that no keyword has (which listeners are served). If a keyword of a server
+has a rule here and a flag, the flag needs a rule there (`test_rules.py`). The command passes its
+settings through `obeyed`, because an environment or a file may set what it does not use.
 """
 
 from __future__ import annotations
@@ -32,6 +36,10 @@ class Rule(NamedTuple):
 
 SERVER, UDP, TCP, CLIENT, POLICY = "server", "udp", "tcp", "client", "policy"
 TRANSFER, SEND, FETCH = "transfer", "send", "fetch"
+# A policy whose messages nobody takes out of the server: not that of a Receiver.
+SERVED = "served"
+# Its default cannot be told from the same number.
+_MAX_MESSAGE_BYTES = 16 << 20
 
 # They send something of their own, or nothing, whatever comes.
 _UNASKED = ("discard", "daytime", "time")
@@ -116,6 +124,13 @@ RULES = (
         lambda g: g["workers"] == 1 or g.get("reuse_port") is not False,
         "each worker binds a socket of its own to the port, which needs reuse_port",
         "leave reuse_port out, or take one worker",
+    ),
+    Rule(
+        SERVER,
+        "cpus",
+        lambda g: len(g["cpus"]) <= (g.get("workers") or 1),
+        "each worker is bound to one CPU, and there are fewer workers",
+        "raise workers=, or list fewer CPUs",
     ),
     Rule(
         SERVER,
@@ -218,6 +233,18 @@ RULES = (
         ),
         "it limits what is sent, and nothing is: no files are shared, no messages echoed",
         "set directory= or echo=True, or leave bytes_per_second out",
+    ),
+    Rule(
+        SERVED,
+        "max_message_bytes",
+        lambda g: (
+            g["max_message_bytes"] == _MAX_MESSAGE_BYTES
+            or not _asked(g, "directory")
+            or _asked(g, "echo")
+            or g.get("wire") == "plain"
+        ),
+        "it limits messages in memory, and with a directory alone each message is a file",
+        "limit files by quota_bytes=, or leave it out",
     ),
     Rule(
         TRANSFER,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rsecho import _lifecycle as _lifecycle
 from rsecho import _options, _rsecho, _rules, _sources, sockets
 from rsecho._arguments import refused
+from rsecho._brief import brief
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _T = TypeVar("_T")
 MAX_MESSAGE_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Sent:
     """Result of a transfer, with its figures. None where the wire does not provide one."""
 
@@ -77,6 +78,8 @@ class Sent:
     cwnd_bytes: int | None = None
     """Congestion window at the end, in bytes (RFC 9438)."""
 
+    __repr__ = brief
+
     @property
     def bytes_per_second(self) -> float:
         """Average speed, of the bytes that were not present before."""
@@ -84,7 +87,7 @@ class Sent:
         return moved / (self.duration_ns / 1e9) if self.duration_ns else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Fetched(Sent):
     """Result of a fetch. The packet counters are those of this side."""
 
@@ -92,6 +95,8 @@ class Fetched(Sent):
     """The contents; None if they were written to a file."""
     path: Path | None = None
     """The file; None if the contents are in `data`."""
+
+    __repr__ = brief
 
 
 @explained(_options.TransferClientOptions)

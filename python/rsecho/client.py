@@ -14,6 +14,7 @@ from rsecho import _arguments, _options, _rsecho, sockets
 from rsecho import _lifecycle as _lifecycle
 
 # The lifecycle is for clients, too: a thread must not wait when the interpreter ends.
+from rsecho._brief import brief
 from rsecho._explained import explained
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _check_exchange(name: str, data: object, expected: object, takes_any: object
     _options.check_type("takes_any", takes_any, "bool")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Reply:
     """The reply to one request, with its round-trip time."""
 
@@ -56,6 +57,8 @@ class Reply:
     measured without the GIL."""
     is_equal: bool
     """True if the reply is equal to the request, or to `expected`."""
+
+    __repr__ = brief
 
 
 class Client(Generic[_Native]):

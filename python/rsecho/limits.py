@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 from rsecho import _rsecho
 
@@ -18,7 +18,7 @@ class KernelLimit:
     first and last. Others: one value."""
     sysctl: str
     """Name of the sysctl, to change it with `sysctl -w`."""
-    meaning: str
+    meaning: str = field(repr=False)
     """What it limits."""
 
     @property
@@ -44,7 +44,7 @@ class KernelLimits:
 
     def to_dict(self) -> dict[str, dict[str, object]]:
         """The same as dicts, without limits that are None."""
-        limits = ((field.name, getattr(self, field.name)) for field in fields(self))
+        limits = ((each.name, getattr(self, each.name)) for each in fields(self))
         return {name: asdict(limit) for name, limit in limits if limit is not None}
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rsecho._brief import brief
+
 if TYPE_CHECKING:
     from rsecho.layout import RecordLayout
 
 __all__ = ["Record"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Record:
     """One record that a server has received."""
 
@@ -27,6 +29,8 @@ class Record:
     """The layout that decoded it."""
     values: tuple[bool | int | float | bytes, ...]
     """The decoded values, in the layout's order."""
+
+    __repr__ = brief
 
     @property
     def fields(self) -> dict[str, Any]:

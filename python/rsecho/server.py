@@ -460,6 +460,7 @@ class UdpServer(Server):
 
     def _bind(self, given: dict[str, Any]) -> _rsecho.Server:
         if (policy := given.pop("transfer", None)) is not None:
+            _policy.check_served(policy)
             given = sockets.roomy(given) | {"transfer": _policy.native(policy)}
         return _rsecho.Server.udp(given, _lifecycle.pump().queue)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsecho import _rsecho, _rules
+from rsecho._brief import brief
 from rsecho._options import (
     GuardOptions,
     ReceiverOptions,
@@ -42,7 +43,7 @@ _Value = bool | int | float | str
 _ROOMY_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class OptionReport:
     """One option of one socket: the requested value, and the one that the kernel set."""
 
@@ -50,18 +51,20 @@ class OptionReport:
     """The keyword that sets it, as in `recv_buffer_bytes`."""
     option: str
     """The kernel's name, as in `SO_RCVBUF`."""
-    requested: _Value | None
+    requested: _Value | None = None
     """The requested value, times in seconds. None: not set, the system's default applies."""
-    effective: _Value | None
+    effective: _Value | None = None
     """The value that the kernel reports; None: it reports none."""
-    ceiling: int | None
+    ceiling: int | None = None
     """The maximum that the kernel accepts; None: no limit is known."""
-    sysctl: str | None
+    sysctl: str | None = None
     """The sysctl that sets this maximum."""
-    warning: str | None
+    warning: str | None = None
     """How the values differ, why, and what to do, in one line; None: they agree."""
-    severity: Literal["notice", "warning"] | None
+    severity: Literal["notice", "warning"] | None = None
     """Importance of the warning."""
+
+    __repr__ = brief
 
 
 def options(keywords: Mapping[str, object], known: type, owner: object) -> _rsecho.SocketOptions:

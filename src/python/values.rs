@@ -91,8 +91,14 @@ impl<'py> FromPyObject<'_, 'py> for Seconds {
 impl Seconds {
     /// Not negative, not NaN, not beyond what a clock can hold.
     pub(super) fn to(self, name: &str) -> Result<Duration> {
-        let rule = "a time is a number of seconds, 0 or more";
-        Duration::try_from_secs_f64(self.0).map_err(|_| refuse(name, self.0, rule))
+        Duration::try_from_secs_f64(self.0).map_err(|_| match self.0 > 1e18 {
+            // In digits, a line would not be long enough.
+            true => {
+                let value = format!("{:e}", self.0);
+                refuse(name, value, "a time is at most 1e18 seconds; leave it out for no limit")
+            }
+            false => refuse(name, self.0, "a time is a number of seconds, 0 or more"),
+        })
     }
 
     /// The same, and more than zero; `way_out` is for whom 0 meant something.

@@ -116,6 +116,7 @@ fn open(address: SocketAddr, ty: Type, subject: &str) -> Result<Socket> {
 pub(crate) fn bind_udp(address: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("udp://{address}");
     check_scope("bind", address, &subject)?;
+    check_broadcast(address, options)?;
     let socket = open(address, Type::DGRAM, &subject)?;
     let report = options.apply(&socket, address.is_ipv6(), Target::Udp)?;
     bind(&socket, address, options, &subject)?;
@@ -132,6 +133,7 @@ pub(crate) fn adopt_udp(adopted: Adopted, options: &SocketOptions) -> Result<Bou
                 .or("pass a socket of SOCK_DGRAM, or serve TCP on it"),
         );
     }
+    check_broadcast(adopted.address, options)?;
     let report = options.apply(&adopted.socket, adopted.address.is_ipv6(), Target::Udp)?;
     // A client that vanishes is no error of the server's, and must not take its buffer.
     sys::option::forget_errors(adopted.socket.as_raw_fd(), adopted.address.is_ipv6())
@@ -243,6 +245,23 @@ fn bind(
     })
 }
 
+/// IPv6 has multicast instead. A socket on `::` may send to IPv4 broadcast addresses as well, and so
+/// may one that has an IPv4 address in IPv6's form.
+fn check_broadcast(address: SocketAddr, options: &SocketOptions) -> Result<()> {
+    match address {
+        SocketAddr::V6(v6)
+            if options.broadcast == Some(true)
+                && v6.ip().to_ipv4_mapped().is_none()
+                && (!v6.ip().is_unspecified() || options.ipv6_only == Some(true)) =>
+        {
+            let reason = format!("{} is an IPv6 address, and IPv6 has no broadcasts", v6.ip());
+            Err(Error::argument("set", "broadcast=True", reason)
+                .or("leave it out, or take an IPv4 address"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A link-local address means nothing without its interface (RFC 4007).
 fn check_scope(operation: &'static str, address: SocketAddr, subject: &str) -> Result<()> {
     match address {
@@ -320,6 +339,7 @@ fn backlog_report(socket: &Socket, requested: Option<u32>) -> OptionReport {
 pub(crate) fn connect_udp(peer: SocketAddr, options: &SocketOptions) -> Result<Bound> {
     let subject = format!("udp://{peer}");
     check_peer(peer, &subject)?;
+    check_broadcast(peer, options)?;
     let socket = open(peer, Type::DGRAM, &subject)?;
     let report = options.apply(&socket, peer.is_ipv6(), Target::Udp)?;
     socket

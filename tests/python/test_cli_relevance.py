@@ -3,6 +3,7 @@ what is not used."""
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,7 @@ def test_options_of_one_protocol_are_many_and_guards_say_whose_they_are() -> Non
             "--udp 0 --impair delay=1 --impair-udp delay=2",
             "--impair has no effect: --impair-udp",
         ),
+        ("serve", "--cpus 0-1", "--cpus lists more CPUs than there are workers"),
         ("serve", "--json --jsonl", "--json and --jsonl exclude each other"),
         ("serve", "-4 -6", "--ipv4 and --ipv6 exclude each other"),
         ("serve", "--log-level debug --log-config Makefile", "exclude each other: the file sets"),
@@ -152,6 +154,19 @@ def test_an_option_that_needs_another_or_excludes_it(command: str, given: str, w
     text = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b""), text
     assert why in text and text.count("\n") == 1
+
+
+def test_what_would_be_obeyed_in_part_is_an_error_from_the_environment_too() -> None:
+    done = rsecho("serve", *LISTENER["udp"], env={"RSECHO_CPUS": "0,0"})
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "rsecho: RSECHO_CPUS lists more CPUs than there are workers, and each worker is bound to "
+        "one; raise --workers, or list fewer\n"
+    )
+    cpu = str(min(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else "0"
+    more = {"RSECHO_CPUS": f"{cpu},{cpu}", "RSECHO_WORKERS": "2"}
+    with serving(*LISTENER["udp"], env=more) as server:
+        server.end()
 
 
 def test_every_name_in_the_tables_is_an_option_or_argument() -> None:

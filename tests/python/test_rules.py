@@ -1,14 +1,18 @@
 """A keyword that would have no effect is refused: in one line that names it, says what it needs,
 and shows the way out; with what it needs, it is taken."""
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import rsecho
-from rsecho import _rules, sockets, transfer
+from rsecho import _rules, cli, sockets, transfer
+from rsecho.cli import relevance
+from rsecho.cli.options import Option
 
 HOST = "127.0.0.1"
 
@@ -41,6 +45,11 @@ def policy(**options: Any) -> Any:
     return transfer.Policy(**options)
 
 
+def served(**options: Any) -> Any:
+    return udp(transfer=policy(**options))
+
+
+CPU = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
 HERE = str(Path(__file__).parent)
 ECHOES = transfer.Policy(echo=True)
 
@@ -65,6 +74,8 @@ CASES: list[tuple[Callable[..., Any], dict[str, Any], str, dict[str, Any]]] = [
         {"unpack": "!I"},
     ),
     (udp, {"upper": True, "responder": answer}, "callable", {"responder": "echo"}),
+    (udp, {"cpus": [CPU, CPU]}, "raise workers=", {"workers": 2}),
+    (tcp, {"cpus": [CPU, CPU, CPU], "workers": 2}, "fewer workers", {"workers": 3}),
     (tcp, {"workers": 2, "reuse_port": False}, "reuse_port", {"reuse_port": True}),
     (udp, {"broadcast_delay": 0.1}, "answer_broadcast=True", {"answer_broadcast": True}),
     (udp, {"broadcast_rate": 10.0}, "answer_broadcast=True", {"answer_broadcast": True}),
@@ -98,6 +109,13 @@ CASES: list[tuple[Callable[..., Any], dict[str, Any], str, dict[str, Any]]] = [
     (policy, {"keep_partial": True}, "set wire='plain'", {"wire": "plain"}),
     (policy, {"bytes_per_second": 1000}, "nothing is", {"directory": HERE}),
     (policy, {"bytes_per_second": 1000, "wire": "plain"}, "nothing is", {"echo": True}),
+    (served, {"max_message_bytes": 5, "directory": HERE}, "quota_bytes=", {"echo": True}),
+    (
+        served,
+        {"max_message_bytes": 5, "directory": HERE, "wire": "native"},
+        "each message is a file",
+        {"wire": "plain"},
+    ),
     (mover, {"chunk_bytes": 100}, "set wire='plain'", {"wire": "plain"}),
 ]
 
@@ -129,6 +147,7 @@ def test_every_rule_is_of_a_keyword_and_has_a_case() -> None:
         _rules.TCP: sockets.TcpServerOptions,
         _rules.CLIENT: sockets.UdpClientOptions,
         _rules.POLICY: sockets.TransferOptions,
+        _rules.SERVED: sockets.TransferOptions,
         _rules.TRANSFER: sockets.TransferClientOptions,
     }
     here = {next(iter(asked)) for _, asked, _, _ in CASES} | {"family"}
@@ -188,3 +207,47 @@ def test_the_command_leaves_out_what_it_was_not_asked_for() -> None:
     kept = _rules.obeyed(given, _rules.SERVER, _rules.TCP, kept={"framing"})
     # What a flag asked for stays, and what that needs to be looked at with it.
     assert set(kept) == {"framing", "max_line_bytes", "backlog"}
+
+
+def test_who_receives_messages_limits_those_in_memory(tmp_path: Path) -> None:
+    # Those without a name, where the server of a policy would refuse them.
+    transfer.Receiver(HOST, 0, directory=tmp_path, max_message_bytes=5).close()
+
+
+def test_what_ipv6_does_not_have() -> None:
+    refused = (
+        r"^cannot set broadcast=True: ::1? is an IPv6 address.*; leave it out, or take an"
+    )
+    made: list[Callable[[], Any]] = [
+        lambda: rsecho.UdpServer("::1", 0, broadcast=True),
+        lambda: rsecho.UdpServer("::", 0, broadcast=True, ipv6_only=True),
+        lambda: rsecho.UdpClient("::1", 9, broadcast=True),
+        lambda: transfer.Client("::1", 9, broadcast=True),
+    ]
+    for make in made:
+        with pytest.raises(ValueError, match=refused):
+            make()
+    rsecho.UdpServer("::1", 0, broadcast=False).close()
+    # It sends to IPv4 as well.
+    rsecho.UdpServer("::", 0, broadcast=True, ipv6_only=False).close()
+
+
+def test_a_tcp_server_never_blocks_in_a_receive() -> None:
+    with pytest.raises(TypeError, match=r"'recv_timeout'; .* idle_timeout closes silent"):
+        tcp(recv_timeout=1.0)
+
+
+def test_the_command_has_a_rule_for_each_flag_whose_keyword_has_one() -> None:
+    """Two tables, as they speak of keywords and of flags: they may not drift apart."""
+    told = {name for rule in relevance.RULES["serve"] for name in rule.names}
+    of = {_rules.SERVER, _rules.UDP, _rules.TCP, _rules.POLICY, _rules.SERVED}
+    ruled = {rule.keyword for rule in _rules.RULES if rule.owner in of}
+    serve = cli.command.get_command(click.Context(cli.command), "serve")
+    assert serve is not None
+    flags = {
+        each.keyword: each.name for each in serve.params if isinstance(each, Option) and each.owners
+    }
+    assert len(flags) > 40
+    # --reuse-port turns on only, so nothing contradicts several workers.
+    missing = {name for each, name in flags.items() if each in ruled and name not in told}
+    assert missing <= {"workers"}, missing

@@ -106,4 +106,4 @@ def policy(given: dict[str, Any]) -> Policy | None:
     receives, shares = _ACCESS[given["transfer_access"]]
     with failing_with(CANNOT_START):
         settings = {"receives": receives, "shares": shares, **shared.keywords("policy")}
-        return Policy(**shared.obeyed(settings, "policy"))
+        return Policy(**shared.obeyed(settings, "policy", "served"))

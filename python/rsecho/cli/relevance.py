@@ -1,6 +1,7 @@
 """Nothing asked for is ignored: which options a command obeys only together with others.
 
-`judge` and `contest` are pure functions over the tables `RULES` and `EXCLUSIVE`. An option on the
+These are rules about flags, in their words; `_rules.py` has those about keywords. `judge` and
+`contest` are pure functions over the tables `RULES` and `EXCLUSIVE`. An option on the
 command line that has no effect is an error that names it, what it depends on, and the way out. The
 environment and a file may set what a command does not use; but a file that names its own listeners
 may not have an entry that these cannot obey.
@@ -23,6 +24,9 @@ class Rule(NamedTuple):
     """Given all values of the command, wherever they come from."""
     why: str
     """Read after the option's name."""
+    is_for_all: bool = False
+    """An error from an environment or a file as well: without the option, something else would
+    happen than was asked for."""
 
 
 class Exclusive(NamedTuple):
@@ -81,7 +85,7 @@ def judge(command: str, given: Given) -> Ignored:
         for name in rule.names:
             if name in given.asked and not rule.is_obeyed(given.values):
                 names.add(name)
-                if given.asked[name].is_typed:
+                if given.asked[name].is_typed or rule.is_for_all:
                     refusal = refusal or f"{given.asked[name].name} {rule.why}"
     return Ignored(frozenset(names), refusal)
 
@@ -181,6 +185,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "on [::] as well",
         ),
         _BUFFERS,
+        Rule(
+            ("cpus",),
+            lambda v: len(v["cpus"] or ()) <= v["workers"],
+            "lists more CPUs than there are workers, and each worker is bound to one; raise "
+            "--workers, or list fewer",
+            is_for_all=True,
+        ),
         Rule(
             ("min_rate_window",),
             lambda v: v["min_rate"],
