@@ -95,7 +95,11 @@ impl Seconds {
             // In digits, a line would not be long enough.
             true => {
                 let value = format!("{:e}", self.0);
-                refuse(name, value, "a time is at most 1e18 seconds; leave it out for no limit")
+                refuse(
+                    name,
+                    value,
+                    "a time is at most 1e18 seconds; leave it out for no limit",
+                )
             }
             false => refuse(name, self.0, "a time is a number of seconds, 0 or more"),
         })

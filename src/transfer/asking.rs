@@ -25,7 +25,7 @@ const SILENT_NS: u64 = 1_000_000_000;
 const PULL_NS: u64 = 200_000_000;
 const LONGEST_NS: u64 = 2_000_000_000;
 
-/// How far a transfer is, for other threads.
+/// Progress of a transfer, readable from other threads.
 #[derive(Debug, Clone)]
 pub struct Reached(Arc<[AtomicU64; 2]>);
 
@@ -36,7 +36,7 @@ impl Default for Reached {
 }
 
 impl Reached {
-    /// Bytes that have arrived, and bytes in all, where that is known.
+    /// Number of bytes that have arrived, and the total if it is known.
     pub fn get(&self) -> (u64, Option<u64>) {
         let [done, length] = &*self.0;
         let length = length.load(Ordering::Relaxed);
@@ -83,7 +83,7 @@ pub struct Push {
 }
 
 impl Push {
-    /// By this sender.
+    /// Runs this sender.
     pub fn new(sender: Sender) -> Self {
         Self {
             sender,
@@ -92,22 +92,22 @@ impl Push {
         }
     }
 
-    /// The sender, and how it stands.
+    /// The sender.
     pub fn sender(&self) -> &Sender {
         &self.sender
     }
 
-    /// How far it is, for other threads.
+    /// Its progress, readable from other threads.
     pub fn reached(&self) -> Reached {
         self.reached.clone()
     }
 
-    /// How it ended; `None`: it goes on.
+    /// The result; `None`: not finished yet.
     pub fn outcome(&self) -> Option<Result<Figures, Failure>> {
         self.sender.outcome()
     }
 
-    /// Gives it up; the other side is told when this is driven next.
+    /// Gives the transfer up. The other side is told when this is driven next.
     pub fn give_up(&mut self, why: Failure) {
         self.given_up = Some(why);
     }
@@ -155,12 +155,12 @@ impl Protocol for Push {
 
 // --- pull -----------------------------------------------------------------------------------
 
-/// What is pulled.
+/// What a [`Pull`] asks for.
 #[derive(Debug, Clone)]
 pub struct Pulling {
     /// The transfer's id: for an echo, that of the message that was sent.
     pub id: u64,
-    /// What is wanted; none: an echo.
+    /// Name of the file; no components: an echo.
     pub name: Name,
     /// Gives up after this time without progress.
     pub progress_timeout_ns: u64,
@@ -194,7 +194,7 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// From a peer, into what a storage opens for its offer.
+    /// Fetches from a peer, into the sink that a storage opens for its offer.
     pub fn new(
         what: Pulling,
         to: Transmit,
@@ -222,12 +222,12 @@ impl Pull {
         }
     }
 
-    /// How far it is, for other threads.
+    /// Its progress, readable from other threads.
     pub fn reached(&self) -> Reached {
         self.reached.clone()
     }
 
-    /// How it ended; `None`: it goes on.
+    /// The result; `None`: not finished yet.
     pub fn outcome(&self) -> Option<&Result<Figures, Failure>> {
         match &self.state {
             State::Ended(outcome) => Some(outcome),
@@ -235,8 +235,8 @@ impl Pull {
         }
     }
 
-    /// Gives it up; the other side is told when this is driven next. What is there of a file
-    /// stays.
+    /// Gives the transfer up. The other side is told when this is driven next. The received part
+    /// of a file stays.
     pub fn give_up(&mut self, why: Failure) {
         self.given_up = Some(why);
     }

@@ -11,7 +11,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `max_total_bytes`.
+    /// Creates a budget of `max_total_bytes`.
     pub fn new(max_total_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             max_total_bytes,
@@ -19,7 +19,7 @@ impl Budget {
         })
     }
 
-    /// How many bytes there are in all.
+    /// The limit in bytes.
     pub fn max_total_bytes(&self) -> u64 {
         self.max_total_bytes
     }
@@ -55,7 +55,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Nothing yet.
+    /// An empty share.
     pub fn new(budget: &Arc<Budget>) -> Self {
         Self {
             budget: budget.clone(),
@@ -63,7 +63,7 @@ impl Share {
         }
     }
 
-    /// Takes more, if that is left.
+    /// Takes more bytes. False: fewer are left, and none is taken.
     #[must_use]
     pub fn grow(&mut self, bytes: u64) -> bool {
         let is_left = self.budget.take(bytes);
@@ -73,19 +73,19 @@ impl Share {
         is_left
     }
 
-    /// Gives some back.
+    /// Gives bytes back.
     pub fn shrink(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.budget.taken_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What it is a share of.
+    /// The budget.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// How much it is.
+    /// Size of this share in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -9,7 +9,7 @@ use super::wire::Cookie;
 const UNIT_NS: u64 = 8_000_000_000;
 const UNITS: u32 = 8;
 
-/// Makes and knows cookies. All workers of a server have the same.
+/// Makes and checks cookies. All workers of a server use the same key.
 #[derive(Clone)]
 pub struct Cookies([u8; 32]);
 
@@ -20,28 +20,28 @@ impl std::fmt::Debug for Cookies {
 }
 
 impl Cookies {
-    /// With a key that nobody knows.
+    /// Uses a random key.
     ///
     /// # Errors
     ///
-    /// Where the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn new() -> io::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
         Ok(Self(key))
     }
 
-    /// With this key.
+    /// Uses this key.
     pub fn with_key(key: [u8; 32]) -> Self {
         Self(key)
     }
 
-    /// For who sent from there.
+    /// Makes the cookie for this address.
     pub fn make(&self, now_ns: u64, peer: SocketAddr) -> Cookie {
         self.of((now_ns / UNIT_NS) as u32, peer)
     }
 
-    /// Whether it was made for who sends from there, not long ago.
+    /// True if the cookie was made for this address about a minute ago at most.
     pub fn is_right(&self, now_ns: u64, peer: SocketAddr, cookie: &Cookie) -> bool {
         let [t0, t1, t2, t3, ..] = *cookie;
         let time = u32::from_be_bytes([t0, t1, t2, t3]);
@@ -69,11 +69,11 @@ impl Cookies {
     }
 }
 
-/// An id that nobody can guess.
+/// A random id, which cannot be guessed.
 ///
 /// # Errors
 ///
-/// Where the system has no random numbers.
+/// If the system provides no random numbers.
 pub fn random_id() -> io::Result<u64> {
     getrandom::u64().map_err(io::Error::other)
 }

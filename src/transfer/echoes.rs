@@ -21,7 +21,7 @@ struct Message {
     seen_ns: Option<u64>,
 }
 
-/// Messages by who sent them, until they are asked back or forgotten.
+/// Messages by sender, until they are fetched back or their time is over.
 pub struct Echoes {
     budget: Arc<Budget>,
     max_message_bytes: u64,
@@ -145,11 +145,11 @@ impl Sink for Keeping {
     }
 }
 
-/// Messages with a name here, those without there.
+/// Stores messages with a name in one storage, and those without in another.
 pub struct ByName {
-    /// Those with one.
+    /// Storage for messages with a name.
     pub named: Arc<dyn Storage>,
-    /// Those without.
+    /// Storage for messages without a name.
     pub unnamed: Arc<dyn Storage>,
 }
 

@@ -5,39 +5,39 @@ use std::io::ErrorKind;
 
 use crate::error::describe;
 
-/// Why: the reasons of ABORT in docs/transfer.md, by their numbers.
+/// Why a transfer failed: the reasons of ABORT in docs/transfer.md, by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// No such transfer here.
+    /// The transfer is not known.
     Unknown = 1,
-    /// Longer than a message may be, or than what is left of the quota.
+    /// The message exceeds the maximum length, or the rest of the quota.
     TooLarge = 2,
-    /// Too many are open, for this source or in all.
+    /// Too many transfers are open, of this source or in total.
     TooMany = 3,
-    /// Something else has that name.
+    /// A file of that name exists.
     Exists = 4,
-    /// Something of the same length has that name: its digest would tell.
+    /// A file of that name and length exists; only its digest tells whether it is the same.
     ExistsAlike = 5,
-    /// A name that is none, or cannot be used there.
+    /// The name is invalid, or cannot be used there.
     BadName = 6,
-    /// Nothing has that name, or it is not shared.
+    /// No file has that name, or it is not shared.
     NotFound = 7,
-    /// That side does only the other of sending and receiving.
+    /// The other side does not send, or does not receive.
     Refused = 8,
-    /// What came is not what was sent.
+    /// The digest is wrong.
     Corrupt = 9,
     /// Reading or writing failed.
     Io = 10,
-    /// No progress in time.
+    /// There was no progress in time.
     TimedOut = 11,
-    /// Somebody gave it up.
+    /// A user cancelled it.
     Cancelled = 12,
-    /// Another version of the protocol is spoken there.
+    /// The other side speaks another version of the protocol.
     Version = 13,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Reason; 13] = [
         Reason::Unknown,
         Reason::TooLarge,
@@ -54,7 +54,7 @@ impl Reason {
         Reason::Version,
     ];
 
-    /// By its number on the wire.
+    /// The reason with this number on the wire.
     pub fn from_wire(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
     }
@@ -82,16 +82,16 @@ impl Reason {
 /// A transfer failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The same for people, and the way out: no capital, no full stop.
+    /// The reason as text, with the way out: no capital, no full stop.
     pub text: String,
-    /// The other side said so.
+    /// True if the other side reported it.
     pub is_remote: bool,
 }
 
 impl Failure {
-    /// This side's.
+    /// A failure of this side.
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self {
             reason,

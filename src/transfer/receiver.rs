@@ -23,36 +23,36 @@ const HASH_SLICE: usize = 1 << 20;
 /// So many bytes are gathered before they are written: a hash and a write cost by the call.
 const GATHERED_BYTES: usize = 128 * 1024;
 
-/// What a receiver has room for, as its driver sees it.
+/// How much a receiver may announce, as its driver knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
-    /// Of this transfer, in the socket's receive buffer.
+    /// Bytes of the socket's receive buffer that are for this transfer.
     pub in_flight_bytes: u32,
-    /// Ahead of the first gap.
+    /// Bytes of memory for data beyond the first gap.
     pub early_bytes: u64,
 }
 
-/// What became of it.
+/// State of a message on its way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrival {
-    /// It goes on.
+    /// Not complete yet.
     Open,
-    /// It is whole, and where it belongs.
+    /// Complete, verified and stored.
     Whole,
-    /// It failed.
+    /// Failed.
     Failed(Failure),
 }
 
-/// What a packet of it was.
+/// What a DATA packet brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It brought something.
+    /// New bytes.
     New,
-    /// All of it was there.
+    /// Only bytes that were there already.
     Duplicate,
-    /// All of it was there, with other bytes: the first wins.
+    /// Bytes that differ from those already there. The first ones stay.
     Conflicting,
-    /// Beyond the window, or beyond the end, or out of memory: as if it had not come.
+    /// Beyond the window or the end, or there was no memory for it. It counts as lost.
     Refused,
 }
 
@@ -79,7 +79,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Into a sink, which may have some of it already.
+    /// Starts to receive into a sink, which may have a part of the message already.
     pub fn new(
         offer: Offer,
         to: Transmit,
@@ -109,27 +109,27 @@ impl Incoming {
         }
     }
 
-    /// What was offered.
+    /// The offer that began it.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
 
-    /// How it stands.
+    /// The current state.
     pub fn arrival(&self) -> &Arrival {
         &self.arrival
     }
 
-    /// So much is here without a gap.
+    /// Number of bytes received without a gap, from the start of the message.
     pub fn prefix(&self) -> u64 {
         self.sink.length() + self.gathered.len() as u64
     }
 
-    /// So much was here from before.
+    /// Number of bytes that were there from an earlier attempt.
     pub fn resumed_from(&self) -> u64 {
         self.resumed_from
     }
 
-    /// All of it was.
+    /// True if the whole message was there before.
     pub fn was_there(&self) -> bool {
         self.resumed_from > 0 && self.resumed_from == self.prefix()
     }
@@ -139,29 +139,29 @@ impl Incoming {
         self.end.map(|(_, digest)| digest).unwrap_or_default()
     }
 
-    /// When it began.
+    /// Time of its start, in ns.
     pub fn began_ns(&self) -> u64 {
         self.began_ns
     }
 
-    /// When something of it came that was new.
+    /// Time of the last new bytes, in ns.
     pub fn last_progress_ns(&self) -> u64 {
         self.last_progress_ns
     }
 
-    /// It is offered again: that is answered.
+    /// The same sender has repeated its offer: answers with an ACK.
     pub fn offered_again(&mut self) {
         self.owes_ack = true;
     }
 
-    /// It is offered again, perhaps by a sender that counts its packets from 0 again.
+    /// It is offered by a new attempt, whose packet numbers start at 0 again.
     pub fn offered_anew(&mut self) {
         self.seen = Seen::new(MAX_RANGES);
         self.largest = None;
         self.owes_ack = true;
     }
 
-    /// Bytes came.
+    /// Takes the data of a DATA packet.
     pub fn on_data(&mut self, now_ns: u64, number: u64, offset: u64, data: &[u8]) -> Taken {
         if self.arrival != Arrival::Open {
             return Taken::Duplicate;
@@ -201,7 +201,7 @@ impl Incoming {
         }
     }
 
-    /// A probe, which only is to be acknowledged.
+    /// Takes a PROBE, which is acknowledged and has no data.
     pub fn on_probe(&mut self, now_ns: u64, number: u64) {
         if self.arrival == Arrival::Open {
             self.see(now_ns, number);
@@ -212,7 +212,7 @@ impl Incoming {
         }
     }
 
-    /// All was sent.
+    /// Takes an END.
     pub fn on_end(&mut self, now_ns: u64, number: u64, length: u64, digest: Digest) {
         if self.arrival != Arrival::Open {
             return;
@@ -292,7 +292,7 @@ impl Incoming {
         self.arrival = Arrival::Failed(failure);
     }
 
-    /// Gives it up; what is there of a file stays.
+    /// Gives the transfer up. The received part of a file stays, for the next attempt.
     pub fn give_up(&mut self, failure: Failure) {
         if self.arrival == Arrival::Open {
             self.write_gathered();
@@ -300,8 +300,8 @@ impl Incoming {
         }
     }
 
-    /// Takes up to a slice of bytes that are there from before into the hash; finishes what is
-    /// whole. True: there is more to hash.
+    /// Hashes at most one slice of bytes from an earlier attempt, and finishes a complete message.
+    /// True: there is more to hash.
     pub fn advance(&mut self, now_ns: u64) -> bool {
         if self.arrival != Arrival::Open {
             return false;
@@ -360,7 +360,7 @@ impl Incoming {
 
     // --- what is told -------------------------------------------------------------------
 
-    /// Puts the acknowledgement that is owed into the outbox, or that it has ended.
+    /// Puts the ACK that is due into the outbox, or DONE or ABORT after the end.
     pub fn answer(&mut self, now_ns: u64, room: &Room, out: &mut Outbox) {
         if !std::mem::take(&mut self.owes_ack) {
             return;
@@ -394,7 +394,7 @@ impl Incoming {
         out.send(self.to, &self.scratch);
     }
 
-    /// Something is owed whatever came: it has ended.
+    /// Makes an answer due: the transfer has ended and the peer asks again.
     pub fn owe(&mut self) {
         self.owes_ack = true;
     }

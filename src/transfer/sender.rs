@@ -38,9 +38,9 @@ const SILENCE: u32 = 3;
 /// How a message is sent.
 #[derive(Debug, Clone)]
 pub struct Sending {
-    /// None: a message.
+    /// Name of the file; no components: a message without a name.
     pub name: Name,
-    /// May take the place of what has the name.
+    /// Asks to replace a file of this name.
     pub replaces: bool,
     /// Gives up after this time without progress.
     pub progress_timeout_ns: u64,
@@ -50,32 +50,32 @@ pub struct Sending {
     pub max_datagram_bytes: usize,
 }
 
-/// What became of a transfer, and how.
+/// Figures of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Figures {
-    /// Bytes of the message.
+    /// Length of the message in bytes.
     pub length: u64,
-    /// Bytes that the receiver had from before.
+    /// Bytes that the receiver had from an earlier attempt.
     pub resumed_from: u64,
-    /// True: it had all of it.
+    /// True if it had the whole message.
     pub was_there: bool,
-    /// Packets with bytes of it.
+    /// Packets with data that were sent.
     pub sent_packets: u64,
-    /// Of these, with bytes that had been sent before.
+    /// Those of them that repeated data.
     pub retransmitted_packets: u64,
-    /// Taken for lost.
+    /// Packets that were considered lost.
     pub lost_packets: u64,
     /// Bytes on the wire, without the headers of UDP and IP.
     pub sent_bytes: u64,
-    /// The smoothed round trip, and the least of late; 0: none was measured.
+    /// Smoothed round-trip time in ns; 0: none was measured.
     pub smoothed_rtt_ns: u64,
-    /// As above.
+    /// Shortest round-trip time of late, in ns; 0: none was measured.
     pub least_rtt_ns: u64,
-    /// Bytes of the message that a datagram carried at the end.
+    /// Data per datagram at the end, in bytes.
     pub chunk_bytes: u64,
-    /// The congestion window at the end.
+    /// Congestion window at the end, in bytes.
     pub window_bytes: u64,
-    /// How often that was made smaller.
+    /// Number of times that it was reduced.
     pub congestions: u64,
     /// BLAKE3 over all bytes.
     pub digest: Digest,
@@ -141,8 +141,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Of a source, to a receiver; offered from `now_ns` on. Without a cookie none is asked for:
-    /// the receiver has pulled.
+    /// Sends a source to a receiver, and offers it from `now_ns` on. No cookie is needed if the
+    /// receiver has asked for the message.
     pub fn new(
         id: u64,
         to: Transmit,
@@ -187,17 +187,17 @@ impl Sender {
         }
     }
 
-    /// The same cookie serves the next transfer to the same receiver.
+    /// Uses the cookie of an earlier transfer to the same receiver.
     pub fn set_cookie(&mut self, cookie: Cookie) {
         self.cookie = cookie;
     }
 
-    /// What the receiver has given.
+    /// The cookie that the receiver has sent.
     pub fn cookie(&self) -> Cookie {
         self.cookie
     }
 
-    /// Whom it goes to.
+    /// Where its packets go.
     pub fn transmit(&self) -> Transmit {
         self.to
     }
@@ -207,7 +207,7 @@ impl Sender {
         self.id
     }
 
-    /// Under which name.
+    /// Name of the message.
     pub fn name(&self) -> &Name {
         &self.settings.name
     }
@@ -221,7 +221,7 @@ impl Sender {
         }
     }
 
-    /// How it stands.
+    /// The current figures.
     pub fn figures(&self) -> Figures {
         let is_known = self.rtt.is_known();
         Figures {
@@ -236,7 +236,7 @@ impl Sender {
         }
     }
 
-    /// Bytes that the receiver has.
+    /// Number of bytes that the receiver has.
     pub fn done_bytes(&self) -> u64 {
         self.board.prefix
     }
@@ -246,7 +246,7 @@ impl Sender {
         self.source.length()
     }
 
-    /// Gives it up, and says so to the receiver.
+    /// Gives the transfer up, and tells the receiver.
     pub fn cancel(&mut self, reason: Reason, text: &str, out: &mut Outbox) {
         if self.outcome().is_none() {
             self.abort(Failure::new(reason, text), out);
@@ -461,7 +461,7 @@ impl Sender {
 
     // --- what goes ----------------------------------------------------------------------
 
-    /// When [`Sender::on_time`] has something to do; `None`: it has ended.
+    /// When [`Sender::on_time`] has to be called next; `None`: the transfer has ended.
     pub fn deadline_ns(&self) -> Option<u64> {
         let give_up_ns = self.last_progress_ns + self.settings.progress_timeout_ns;
         let next_ns = match &self.state {
@@ -509,7 +509,7 @@ impl Sender {
         self.last_sent_ns + wait_ns.min(LONGEST_NS.max(self.rtt.probe_timeout()))
     }
 
-    /// What is due is sent. False: the outbox is full, and there is more.
+    /// Puts packets that are due into the outbox. False: the outbox is full, and more are due.
     pub fn on_time(&mut self, now_ns: u64, out: &mut Outbox) -> bool {
         if self.outcome().is_some() {
             return true;

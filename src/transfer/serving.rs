@@ -35,45 +35,45 @@ const LEAST_EARLY_BYTES: u64 = 64 * 1024;
 /// And of the socket's buffer: two packets as they are at first.
 const LEAST_IN_FLIGHT_BYTES: u32 = 2 * 1_280;
 
-/// What all transfers of a server obey.
+/// Limits for all transfers of a server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open ones of an IPv4 address or an IPv6 /64 at a time.
+    /// Maximum number of open transfers per IPv4 address or IPv6 /64.
     pub open_per_source: u32,
-    /// Open ones in all.
+    /// Maximum number of open transfers in total.
     pub open: u32,
-    /// A transfer is given up after this time without progress.
+    /// A transfer without progress for this time fails.
     pub progress_timeout_ns: u64,
-    /// The maximum speed of each message that is pulled.
+    /// Maximum speed of each message that is sent to a client.
     pub bytes_per_second: Option<u64>,
 }
 
-/// What a sent message is kept in until it is asked back.
+/// Keeps messages until their senders fetch them back.
 pub trait Kept: Send + Sync {
-    /// Takes a message that came by this transfer; `None`: there is none.
+    /// Takes out the message that this peer sent with this id; `None`: there is none.
     fn take(&self, key: &(SocketAddr, u64)) -> Option<Box<dyn Source>>;
-    /// Forgets what nobody has asked back in time.
+    /// Drops messages that were not fetched in time.
     fn expire(&self, now_ns: u64);
 }
 
-/// Tells how long a datagram to a peer may be on its first link.
+/// Returns the maximum length of a datagram to a peer on its first link.
 pub type LinkMtu = dyn Fn(SocketAddr) -> usize + Send + Sync;
 
-/// What all workers of a server have together.
+/// What all workers of a server share.
 pub struct Shared {
-    /// Where messages are put, and taken from.
+    /// Where messages are stored and read.
     pub storage: Arc<dyn Storage>,
-    /// Where messages are kept that are to come back.
+    /// Keeps messages that are sent back (echo); `None`: no message is.
     pub kept: Option<Arc<dyn Kept>>,
-    /// Who has shown that it can be answered.
+    /// Makes and checks cookies.
     pub cookies: Cookies,
-    /// Memory for what comes early, and for messages.
+    /// Memory for data that arrives out of order, and for messages.
     pub budget: Arc<Budget>,
-    /// What all obey.
+    /// Limits for all transfers.
     pub limits: Limits,
-    /// Whom to tell.
+    /// Is told about each transfer.
     pub observer: Arc<Observer>,
-    /// The first link to a peer.
+    /// Maximum length of a datagram to a peer.
     pub link_mtu: Box<LinkMtu>,
     open: Mutex<Open>,
 }
@@ -91,7 +91,7 @@ struct Open {
 }
 
 impl Shared {
-    /// Of these parts.
+    /// Creates it from these parts.
     pub fn new(
         storage: Arc<dyn Storage>,
         kept: Option<Arc<dyn Kept>>,
@@ -142,7 +142,7 @@ impl Shared {
         }
     }
 
-    /// Open ones, in all.
+    /// Number of open transfers.
     pub(crate) fn open(&self) -> u32 {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).all
     }
@@ -194,7 +194,7 @@ impl Serving {
         }
     }
 
-    /// What is none of a transfer is for this protocol, not for the echo.
+    /// Gives datagrams that are not packets of transfers to this protocol, instead of echoing them.
     #[must_use]
     pub fn beside(mut self, other: Box<dyn Protocol>) -> Self {
         self.beside = other;

@@ -8,109 +8,109 @@ use super::store::{Digest, Identity, MAX_COMPONENTS, Name};
 
 /// What every packet begins with.
 pub const MAGIC: [u8; 2] = *b"rE";
-/// The version that is spoken here.
+/// The version of the protocol that this code speaks.
 pub const VERSION: u8 = 1;
 /// Magic, version, type, checksum, id.
 pub const HEADER_BYTES: usize = 16;
-/// What comes before the bytes of a DATA packet.
+/// Bytes before the data of a DATA packet.
 pub const DATA_HEADER_BYTES: usize = HEADER_BYTES + 16;
-/// The least length of an OFFER and a PULL, so that no answer to one is longer.
+/// Minimum length of an OFFER and a PULL, so that no answer to one is longer.
 pub const MIN_REQUEST_BYTES: usize = 128;
-/// Ranges that an ACK has at most: they fit into 512 bytes, which every path has to take.
+/// Maximum number of ranges in an ACK: then it fits into 512 bytes, which every path has to take.
 pub const MAX_RANGES: usize = 58;
-/// Bytes of the text of an ABORT at most.
+/// Maximum length of the text of an ABORT, in bytes.
 pub const MAX_TEXT_BYTES: usize = 200;
 
 const UNKNOWN_LENGTH: u64 = u64::MAX;
 
-/// What a receiver has given to whom it can answer.
+/// Proof that a peer receives at its address: a receiver sends it there, and the peer returns it.
 pub type Cookie = [u8; 16];
 
-/// An OFFER's body.
+/// Body of an OFFER.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferBody {
-    /// Zeros at first.
+    /// Zeros in the first one, before the peer has a cookie.
     pub cookie: Cookie,
-    /// `None`: not known yet.
+    /// Length of the message in bytes; `None`: not known yet.
     pub length: Option<u64>,
-    /// Zeros: it cannot be told.
+    /// Tells whether a file is the same as before; zeros: cannot be told.
     pub identity: Identity,
-    /// Where it is known.
+    /// BLAKE3 digest of the message; `None`: not known yet.
     pub digest: Option<Digest>,
-    /// May take the place of what has the name.
+    /// Asks to replace a file of this name.
     pub replaces: bool,
-    /// None: a message.
+    /// Name of the file; without components: a message without a name.
     pub name: Name,
 }
 
-/// A PULL's body.
+/// Body of a PULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullBody {
-    /// Zeros at first.
+    /// Zeros in the first one, before the peer has a cookie.
     pub cookie: Cookie,
-    /// The message of this transfer's id is to come back, which was sent before.
+    /// Asks for a message that was sent before, by its id, instead of a file.
     pub is_echo: bool,
-    /// What is wanted.
+    /// Name of the file that is asked for.
     pub name: Name,
 }
 
-/// An ACK's body.
+/// Body of an ACK.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AckBody {
-    /// The first offset that would be refused.
+    /// The receiver refuses data from this offset on.
     pub limit: u64,
-    /// What the socket buffer has room for.
+    /// Bytes that may be on their way: the receiver's socket buffer has room for them.
     pub in_flight_bytes: u32,
-    /// So much is here without a gap.
+    /// Number of bytes received without a gap, from the start of the message.
     pub prefix: u64,
-    /// How long the largest packet number has waited for this.
+    /// Time in µs from the arrival of the largest packet number to this ACK.
     pub delay_us: u32,
-    /// Packet numbers that came, as (first, last), the newest first; none overlap or touch.
+    /// Received packet numbers as (first, last), newest first. Ranges neither overlap nor touch.
     pub ranges: Vec<(u64, u64)>,
 }
 
 /// One packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// What is to be sent.
+    /// Announces a message.
     Offer(OfferBody),
-    /// Say that again with this.
+    /// Asks the peer to repeat its OFFER or PULL with this cookie.
     Cookie(Cookie),
-    /// Bytes.
+    /// A part of the message.
     Data {
         /// Packet number.
         number: u64,
-        /// Where they belong.
+        /// Offset of the data in the message.
         offset: u64,
-        /// At least one.
+        /// The data, at least one byte.
         data: &'a [u8],
     },
-    /// What came.
+    /// Tells the sender what has arrived.
     Ack(AckBody),
-    /// All was sent.
+    /// All bytes of the message were sent.
     End {
         /// Packet number.
         number: u64,
-        /// How many bytes that is.
+        /// Length of the message in bytes.
         length: u64,
-        /// Of all of them.
+        /// BLAKE3 digest of the message.
         digest: Digest,
     },
-    /// All is here.
+    /// The message is complete at the receiver.
     Done {
-        /// It was before.
+        /// The receiver had it before this transfer.
         was_there: bool,
     },
-    /// It will not be.
+    /// Ends the transfer without success.
     Abort {
-        /// Why; `None`: a number that this version does not know.
+        /// The reason; `None`: a number that this version does not know.
         reason: Option<Reason>,
-        /// The same for people.
+        /// The reason as a sentence.
         text: &'a str,
     },
-    /// What is wanted.
+    /// Asks for a file, or for a message to be echoed.
     Pull(PullBody),
-    /// Does a datagram of this length come through?
+    /// Tests whether a datagram of this length gets through, or (a short one) whether the peer answers.
     Probe {
         /// Packet number.
         number: u64,
@@ -120,20 +120,20 @@ pub enum Body<'a> {
 /// What is wrong with a datagram that begins with the magic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
-    /// Its checksum is another.
+    /// The checksum is wrong.
     Checksum,
-    /// It is of another version of the protocol: of its id nothing is known.
+    /// Another version of the protocol, whose ids may lie elsewhere.
     Version(u8),
-    /// Its length or a field is none that its type has.
+    /// Its length, or a field, is impossible for its type.
     Shape,
 }
 
-/// Whether it is of this protocol at all.
+/// True if a datagram begins like a packet of this protocol.
 pub fn is_ours(datagram: &[u8]) -> bool {
     datagram.len() >= HEADER_BYTES && datagram[..2] == MAGIC
 }
 
-/// The id of a datagram of this protocol, whatever else it is.
+/// The transfer's id in a datagram of this protocol, of any type.
 pub fn id_of(datagram: &[u8]) -> u64 {
     datagram
         .get(8..16)
@@ -193,11 +193,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A datagram of this protocol: the transfer's id, and what it says.
+/// Decodes a datagram of this protocol: the transfer's id, and the body.
 ///
 /// # Errors
 ///
-/// What is wrong with it; no part of it may be used then.
+/// If any part of it is wrong; then no other part may be used.
 pub fn decode(datagram: &[u8]) -> Result<(u64, Body<'_>), Malformed> {
     if !is_ours(datagram) {
         return Err(Malformed::Shape);
@@ -327,7 +327,7 @@ fn ranges(reader: &mut Reader<'_>) -> Option<Vec<(u64, u64)>> {
 
 // --- to bytes -------------------------------------------------------------------------------
 
-/// Appends a packet to what `to` holds already.
+/// Appends a packet to `to`.
 pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
     let start = to.len();
     let kind = match body {
@@ -388,14 +388,14 @@ pub fn encode(to: &mut Vec<u8>, id: u64, body: &Body<'_>) {
     seal(&mut to[start..]);
 }
 
-/// At most `most` bytes of a text, whole characters only.
+/// Cuts a text to at most `most` bytes, between characters.
 pub fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev();
     let end = end.into_iter().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
-/// Appends a PROBE of this length in all.
+/// Appends a PROBE with a total length of `length` bytes.
 pub fn encode_probe(to: &mut Vec<u8>, id: u64, number: u64, length: usize) {
     let start = to.len();
     header(to, 9, id);
@@ -404,7 +404,7 @@ pub fn encode_probe(to: &mut Vec<u8>, id: u64, number: u64, length: usize) {
     seal(&mut to[start..]);
 }
 
-/// Writes a DATA packet's header before its bytes, which stand in `packet` already, from
+/// Writes the header of a DATA packet. Its data is in `packet` already, from
 /// [`DATA_HEADER_BYTES`] on.
 pub fn seal_data(packet: &mut [u8], id: u64, number: u64, offset: u64) {
     packet[..2].copy_from_slice(&MAGIC);

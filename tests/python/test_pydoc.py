@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,13 @@ def test_the_documents_are_in_the_package() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert '"python/rsecho/docs/*", format = ["sdist", "wheel"]' in project
     assert "`docs/`" in (rsecho.__doc__ or "")
+
+
+def test_the_source_distribution_takes_files_of_the_project_only() -> None:
+    package = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["package"]
+    # Others match in every directory, a virtual environment's too.
+    assert all(pattern.startswith("/") for pattern in package["include"])
+    assert all(any(ROOT.glob(pattern[1:])) for pattern in package["include"])
 
 
 def public() -> Iterator[tuple[str, Any]]:

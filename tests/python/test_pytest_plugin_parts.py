@@ -335,6 +335,22 @@ def test_in_order_an_expectation_waits_for_those_before_it() -> None:
     assert told.unmet() == []
 
 
+def test_what_came_too_early_is_told_as_that() -> None:
+    told = script.Script()
+    told.expect(b"a").reply(b"1")
+    told.expect(re.compile(b"^b"))
+    told.be_in_order()
+    assert [take(told, data) for data in (b"b", b"a", b"c")] == [
+        (None, b"b"),
+        (b"1", None),
+        (None, b"c"),
+    ]
+    assert told.unmet() == [
+        "expect(re.compile(b'^b')) never came in its order (b'b' came before "
+        "expect(b'a').reply(b'1') was met)"
+    ]
+
+
 def test_always_is_met_by_none_and_by_many() -> None:
     told = script.Script()
     expectation = told.expect(b"a").reply(b"1").always()

@@ -215,9 +215,7 @@ def test_who_receives_messages_limits_those_in_memory(tmp_path: Path) -> None:
 
 
 def test_what_ipv6_does_not_have() -> None:
-    refused = (
-        r"^cannot set broadcast=True: ::1? is an IPv6 address.*; leave it out, or take an"
-    )
+    refused = r"^cannot set broadcast=True: ::1? is an IPv6 address.*; leave it out, or take an"
     made: list[Callable[[], Any]] = [
         lambda: rsecho.UdpServer("::1", 0, broadcast=True),
         lambda: rsecho.UdpServer("::", 0, broadcast=True, ipv6_only=True),

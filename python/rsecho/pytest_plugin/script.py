@@ -88,6 +88,8 @@ class Expectation:
         self._wanted = 1
         self._is_always = False
         self._came: list[Received] = []
+        # What came in another order, for a report.
+        self.early = ""
         self._steps: list[Step] = []
         # The calls that said how it is answered, for reports; and the one that ends the answer.
         self._said: list[str] = []
@@ -222,7 +224,8 @@ class Expectation:
     def told(self) -> str:
         """How often it came, for a report."""
         often = {0: "never came", 1: "came once"}
-        return f"{self!r} {often.get(len(self._came), f'came {len(self._came)} times')}"
+        told = f"{self!r} {often.get(len(self._came), f'came {len(self._came)} times')}"
+        return f"{told} in its order ({self.early})" if self.early else told
 
     def take(self, data: bytes, peer: Peer) -> list[Step]:
         """It takes this request; the steps of the answer."""
@@ -351,6 +354,8 @@ class Script:
         return self._unclaimed(parts, rest, peer)
 
     def _unclaimed(self, parts: list[Part], data: bytes, peer: Peer) -> Taken:
+        if self._is_in_order:
+            self._note_early(data)
         if not self._is_strict:
             return Taken(parts, data)
         from rsecho._lines import host_port
@@ -359,6 +364,20 @@ class Script:
         expected = f"expected: {', '.join(wanted)}" if wanted else "nothing more was expected"
         self.fail(f"unexpected {shown(data)} from {host_port(peer)} ({expected})")
         return Taken(parts, None, is_refused=True)
+
+    def _note_early(self, data: bytes) -> None:
+        """If this is expected later, the report is to say that it came. Predicates are not asked,
+        as it was not their turn."""
+        for expectation in self._expectations:
+            what = expectation._what
+            if isinstance(what, bytes):
+                is_it = data == what
+            else:
+                is_it = isinstance(what, re.Pattern) and what.search(data) is not None
+            awaited = next((each for each in self._expectations if not each.is_met), expectation)
+            if is_it and not expectation.is_met and awaited is not expectation:
+                expectation.early = f"{shown(data)} came before {awaited!r} was met"
+                return
 
     def unmet(self) -> list[str]:
         """What did not come, and what went wrong; a line each."""

@@ -7,104 +7,104 @@ use super::missing::Missing;
 use crate::transfer::failure::{Failure, Reason};
 use crate::transfer::store::{Digest, Name};
 
-/// What became of a message.
+/// The end of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// All of it came, and is where it belongs.
+    /// All chunks arrived, and the message was stored.
     Whole(Whole),
-    /// Not all of it came.
+    /// Chunks are missing.
     Lost(Lost),
-    /// All of it came, and could not be kept.
+    /// All chunks arrived, but the message could not be stored.
     Failed(Failed),
 }
 
-/// A message that came.
+/// A complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whole {
-    /// Who sent it.
+    /// Address of the sender.
     pub peer: SocketAddr,
-    /// Which one, of this receiver's, from 1 on.
+    /// Number of the message at this receiver, from 1.
     pub number: u64,
-    /// Its name; none, unless names are given.
+    /// Its name; no components unless the receiver gives names.
     pub name: Name,
-    /// How many bytes it has.
+    /// Length in bytes.
     pub length: u64,
-    /// In how many chunks they came.
+    /// Number of chunks.
     pub chunks: u32,
-    /// BLAKE3 of all of them.
+    /// BLAKE3 digest.
     pub digest: Digest,
     /// Datagrams of its sender that spoke against it: other bytes at an index that was here, another
     /// count. Beyond 0 it may be a mixture of two messages, which nothing in the format keeps apart.
     pub disputed_packets: u64,
-    /// From its count to its last chunk.
+    /// Time from the count to the last chunk, in ns.
     pub took_ns: u64,
 }
 
-/// Why not all of a message came.
+/// Why chunks of a message are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Nothing more came in time.
+    /// No new chunk arrived in time.
     TimedOut,
-    /// It had gone longest without a new chunk when memory was needed.
+    /// Memory was needed, and this message had waited longest for a new chunk.
     Displaced,
-    /// It needed memory when none was left.
+    /// There was no memory for its next chunk.
     NoRoom,
-    /// The receiver ended.
+    /// The receiver was stopped.
     Ended,
 }
 
-/// A message of which not all came.
+/// An incomplete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// Who sent it.
+    /// Address of the sender.
     pub peer: SocketAddr,
-    /// Which one, as [`Whole::number`].
+    /// As [`Whole::number`].
     pub number: u64,
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// What did not come.
+    /// The missing chunks.
     pub missing: Missing,
-    /// How many bytes came.
+    /// Number of bytes that arrived.
     pub came_bytes: u64,
-    /// Chunks of it that came, and with which it would be longer than a message may be.
+    /// Number of chunks that were refused because the message would have been too long.
     pub refused_packets: u64,
     /// As [`Whole::disputed_packets`].
     pub disputed_packets: u64,
-    /// What is kept of it, or why nothing could be; `None`: that was not asked for, or nothing came.
+    /// The part that was stored, or why it could not be. `None`: not asked for, or nothing arrived.
     pub kept: Option<Result<Kept, Failure>>,
 }
 
-/// A part of a message that was kept.
+/// The stored part of an incomplete message.
 ///
 /// Chunk `n` starts at `n` times [`Kept::chunk_bytes`], with zeros for those that are missing, up to
 /// the end of the last that came. Zeros are at most 64 times what came, so nobody has storage filled
 /// by naming a large index: beyond that nothing is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Its name; none, unless names are given.
+    /// Its name; no components unless the receiver gives names.
     pub name: Name,
-    /// How many bytes are kept, with the zeros.
+    /// Length in bytes, zeros included.
     pub length: u64,
     /// Bytes of each chunk; `None`: only the message's last chunk came, and is kept by itself, since
     /// it cannot be said how long those before it are.
     pub chunk_bytes: Option<usize>,
 }
 
-/// A message that came and could not be kept.
+/// A complete message that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// Who sent it.
+    /// Address of the sender.
     pub peer: SocketAddr,
-    /// Which one, as [`Whole::number`].
+    /// As [`Whole::number`].
     pub number: u64,
-    /// How many bytes it had.
+    /// Length in bytes.
     pub length: u64,
-    /// Why not.
+    /// Why it could not be stored.
     pub failure: Failure,
 }
 
 impl Lost {
-    /// The same as an error of its user's.
+    /// The loss as an error.
     pub fn failure(&self) -> Failure {
         let reason = match self.why {
             Why::TimedOut if self.refused_packets > 0 => Reason::TooLarge,

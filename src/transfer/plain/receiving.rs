@@ -31,7 +31,7 @@ counted! {
         WholeMessages: "whole_messages",
         /// Also of those that were displaced after a chunk had come.
         LostMessages: "lost_messages",
-        /// All of it came, and could not be kept.
+        /// Complete, but could not be stored.
         FailedMessages: "failed_messages",
         /// Only their count had come, and their place was needed.
         DisplacedMessages: "displaced_messages",
@@ -74,7 +74,7 @@ struct Delivered {
 }
 
 impl PlainReceiving {
-    /// Puts what comes into a storage.
+    /// Creates a receiver that stores messages in `storage`.
     ///
     /// # Errors
     ///
@@ -92,36 +92,36 @@ impl PlainReceiving {
         })
     }
 
-    /// What has become of messages since this was asked last, in order.
+    /// Takes the events since the last call, in order.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }
 
-    /// What was counted so far, by name.
+    /// The counters by name.
     pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Count::ALL
             .into_iter()
             .map(|one| (one.name(), self.count(one)))
     }
 
-    /// Messages that are open now.
+    /// Number of incomplete messages.
     pub fn open_messages(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether this peer has one open.
+    /// True if this peer has an incomplete message.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn is_open(&self, peer: &SocketAddr) -> bool {
         self.table.has(peer)
     }
 
-    /// Memory of messages that are open, or on their way back: never more than
+    /// Memory of messages that are incomplete or being echoed, in bytes. Never more than
     /// [`ReceiveSettings::max_total_bytes`].
     pub fn held_bytes(&self) -> usize {
         self.table.held_bytes()
     }
 
-    /// Gives up what is open. Each of them is told as lost.
+    /// Gives all incomplete messages up. Each becomes a `Lost` event.
     pub fn end(&mut self) {
         for (peer, open) in self.table.take_all() {
             self.lose(peer, &open, Why::Ended);

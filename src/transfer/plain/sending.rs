@@ -16,12 +16,12 @@ pub struct PlainSending {
     outcome: Option<Result<Sent, Failure>>,
 }
 
-/// All of a message was sent.
+/// A message that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// How many bytes it has.
+    /// Length in bytes.
     pub length: u64,
-    /// In how many chunks.
+    /// Number of chunks.
     pub chunks: u32,
 }
 
@@ -36,12 +36,12 @@ impl fmt::Display for Sent {
 }
 
 impl PlainSending {
-    /// Of what a source has, to somebody.
+    /// Sends what a source has to a peer.
     ///
     /// # Errors
     ///
-    /// Settings that cannot work; a source whose length is not known, or that is empty (`Refused`);
-    /// more chunks than a count can say (`TooLarge`).
+    /// Settings that cannot work; a source that is empty, or whose length is not known (`Refused`);
+    /// more chunks than 4 bytes can count (`TooLarge`).
     pub fn new(
         settings: &SendSettings,
         to: Transmit,
@@ -56,17 +56,17 @@ impl PlainSending {
         })
     }
 
-    /// `None`: it is under way. All was sent; or why not.
+    /// The result, or why it failed; `None`: not finished yet.
     pub fn outcome(&self) -> Option<&Result<Sent, Failure>> {
         self.outcome.as_ref()
     }
 
-    /// How many bytes the message has.
+    /// Length of the message in bytes.
     pub fn length(&self) -> u64 {
         self.outgoing.length()
     }
 
-    /// How many of them are sent.
+    /// Number of bytes sent so far.
     pub fn sent_bytes(&self) -> u64 {
         self.outgoing.sent_bytes()
     }

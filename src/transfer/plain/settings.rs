@@ -3,7 +3,7 @@
 use super::wire::NUMBER_BYTES;
 use crate::error::{Error, Result};
 
-/// No chunk is longer: what a datagram over IPv4 carries, less its index.
+/// Maximum length of a chunk: what a datagram over IPv4 carries, less the index.
 pub const MAX_CHUNK_BYTES: usize = 65_507 - NUMBER_BYTES;
 
 /// How a message is sent.
@@ -31,7 +31,7 @@ impl SendSettings {
     ///
     /// # Errors
     ///
-    /// A chunk of no bytes, or of more than a datagram carries; a rate of nothing.
+    /// A chunk is empty, or longer than a datagram; a rate is zero.
     pub fn validate(&self) -> Result<()> {
         if !(1..=MAX_CHUNK_BYTES).contains(&self.chunk_bytes) {
             let subject = format!("chunk_bytes={}", self.chunk_bytes);
@@ -45,21 +45,21 @@ impl SendSettings {
 /// How messages are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceiveSettings {
-    /// The longest message, 16 MiB by default. All of them are in memory until they are whole.
+    /// Maximum length of a message, 16 MiB by default. Messages are in memory until they are complete.
     pub max_message_bytes: u64,
-    /// Memory of all messages together, with what it costs to keep them apart, 64 MiB by default.
+    /// Memory for all messages together, bookkeeping included, 64 MiB by default.
     pub max_total_bytes: usize,
-    /// Open messages of one source, which is an IPv4 address or an IPv6 /64; 8 by default.
+    /// Maximum number of incomplete messages per IPv4 address or IPv6 /64, 8 by default.
     pub max_open_per_source: usize,
-    /// How long a message may go without a new chunk before it is lost, 10 s by default.
+    /// A message without a new chunk for this time is lost, 10 s by default.
     pub progress_timeout_ns: u64,
-    /// Keeps what came of a message that is lost, with zeros for what is missing between; off by
+    /// Stores the received part of an incomplete message, with zeros for missing chunks; off by
     /// default. See [`super::Kept`].
     pub keep_partial: bool,
     /// Gives each message a name of who sent it and a number, as in `192.0.2.1-40123-1` (and
     /// `.partial` behind that of one that is lost): for a directory. Off by default.
     pub gives_names: bool,
-    /// Sends each message back to where it came from, in its own chunks, at this pace. Off (`None`)
+    /// Sends each message back to its sender, in the same chunks, at this rate. Off (`None`)
     /// by default.
     pub echo_bytes_per_second: Option<u64>,
 }
@@ -83,7 +83,7 @@ impl ReceiveSettings {
     ///
     /// # Errors
     ///
-    /// A limit, a timeout or a rate of nothing.
+    /// A limit, a timeout or a rate is zero.
     pub fn validate(&self) -> Result<()> {
         at_least_one("max_message_bytes", self.max_message_bytes)?;
         at_least_one("max_total_bytes", self.max_total_bytes as u64)?;

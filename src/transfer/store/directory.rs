@@ -27,14 +27,14 @@ const MAX_TRIES: u32 = 8;
 /// Of a name, what is shown in a report.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// What may be done with a directory.
+/// What clients may do with a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Files may be put there.
+    /// Clients may store files.
     pub receives: bool,
-    /// Files may be pulled from there.
+    /// Clients may fetch files.
     pub shares: bool,
-    /// What is there may be replaced, where a sender asks for that.
+    /// Senders may replace files.
     pub overwrites: bool,
     /// By how many bytes it may grow: files that were put there (less those that they replaced),
     /// parts that were left there, also before, and what open transfers are to write. `None`: by

@@ -9,24 +9,24 @@ use super::{Digest, Name};
 use crate::transfer::budget::{Budget, Share};
 use crate::transfer::failure::Failure;
 
-/// A message that has arrived, whole and equal.
+/// A message that has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// Who sent it.
     pub peer: SocketAddr,
     /// The transfer's id.
     pub id: u64,
-    /// Under which name; none: without one.
+    /// Its name; no components: a message without a name.
     pub name: Name,
-    /// How long it is.
+    /// Length in bytes.
     pub length: u64,
-    /// Of all bytes.
+    /// BLAKE3 digest.
     pub digest: Digest,
-    /// Its bytes; `None`: they are in the file of its name.
+    /// The contents; `None`: they are in the file of that name.
     pub data: Option<Vec<u8>>,
-    /// By the tutorial's format: the first and last index of each range of chunks that did not come.
+    /// Plain format: first and last index of each range of missing chunks.
     pub missing: Vec<(u32, u32)>,
-    /// Why nothing is here but this notice of it.
+    /// The reason, if the message failed and only this notice remains.
     pub failure: Option<Failure>,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn overhead_bytes(name: &Name) -> u64 {
     OVERHEAD_BYTES + name.components().iter().map(of).sum::<u64>()
 }
 
-/// Messages that have arrived, until their user takes them: as many as their budget holds.
+/// Messages that have arrived and were not taken yet. Their memory is limited by a budget.
 #[derive(Debug)]
 pub struct Inbox {
     budget: Arc<Budget>,
@@ -54,7 +54,7 @@ struct State {
 }
 
 impl Inbox {
-    /// Empty. What is in it counts in this budget, from its transfer's beginning on.
+    /// Creates an empty inbox. Messages count towards this budget from the start of their transfers.
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self {
             budget,
@@ -63,7 +63,7 @@ impl Inbox {
         })
     }
 
-    /// What counts what is in it.
+    /// The budget that its messages count towards.
     pub fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
@@ -72,7 +72,7 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message with what it counts as. False: the inbox is closed.
+    /// Adds a message, with its share of the budget. False: the inbox is closed.
     #[must_use]
     pub fn put(&self, message: Delivered, share: Share) -> bool {
         let mut state = self.state();
@@ -85,7 +85,7 @@ impl Inbox {
         true
     }
 
-    /// The oldest message, which counts no longer, as soon as there is one. `None`: the time is
+    /// Waits for a message, takes the oldest, and frees its share of the budget. `None`: the time is
     /// over (without one it has no end), or the inbox is closed and empty.
     pub fn take(&self, timeout: Option<Duration>) -> Option<Delivered> {
         // A time too long for the clock has no end either.

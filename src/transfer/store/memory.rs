@@ -9,14 +9,14 @@ use super::{Digest, Name, Offer, Opened, Sink, Source, Storage};
 use crate::transfer::budget::Share;
 use crate::transfer::failure::{Failure, Reason};
 
-/// How long a message in memory may be, unless told otherwise.
+/// Default for the maximum length of a message in memory, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: u64 = 16 << 20;
 
-/// Bytes that are there, and stay where they are.
+/// A message in memory, which is not copied.
 pub struct BytesSource<T>(T);
 
 impl<T: AsRef<[u8]> + Send> BytesSource<T> {
-    /// Of these.
+    /// Sends these bytes.
     pub fn new(bytes: T) -> Self {
         Self(bytes)
     }
@@ -129,7 +129,7 @@ fn full() -> io::Error {
     )
 }
 
-/// Receives into an inbox, and has nothing to be pulled.
+/// Puts received messages into an inbox. Nothing can be fetched from it.
 #[derive(Debug)]
 pub struct MemoryStorage {
     inbox: Arc<Inbox>,

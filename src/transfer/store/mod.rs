@@ -24,30 +24,29 @@ use std::net::SocketAddr;
 
 use super::failure::Failure;
 
-/// What tells whether two offers are of the same unchanged file; all zeros: it cannot be told.
+/// Equal for two offers of the same unchanged file; all zeros: cannot be told.
 pub type Identity = [u8; 16];
 
-/// BLAKE3 over all bytes.
+/// BLAKE3 digest of a message.
 pub type Digest = [u8; 32];
 
-/// A name in components, of which none is a path.
+/// The name of a message: components, none of which is used as a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Name(Vec<String>);
 
-/// Components that a name has at most.
+/// Maximum number of components of a name.
 pub const MAX_COMPONENTS: usize = 16;
 
-/// And bytes in all: an offer has to fit into the datagrams that every path takes.
+/// Maximum number of bytes of a name: an offer has to fit into datagrams that every path takes.
 pub const MAX_NAME_BYTES: usize = 1_024;
 
 impl Name {
-    /// None: a message without a name.
+    /// No components: a message without a name.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// From components, if each can be the name of a file, and they are neither too many nor too
-    /// long all together.
+    /// Makes a name if each component can be a file's name, and both limits are kept.
     pub fn new(components: Vec<String>) -> Option<Self> {
         let is_fine = |name: &String| {
             (1..=255).contains(&name.len())
@@ -60,12 +59,12 @@ impl Name {
         (is_short && components.iter().all(is_fine)).then_some(Self(components))
     }
 
-    /// The components; none of a message without a name.
+    /// The components; empty for a message without a name.
     pub fn components(&self) -> &[String] {
         &self.0
     }
 
-    /// Whether it is none.
+    /// True for a message without a name.
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
     }
@@ -77,12 +76,12 @@ impl std::fmt::Display for Name {
     }
 }
 
-/// What a message is read from.
+/// A message to be sent.
 pub trait Source: Send {
-    /// How long it is; `None`: not known before its end is reached (a pipe).
+    /// Length in bytes; `None`: not known before the end (a pipe).
     fn length(&self) -> Option<u64>;
 
-    /// Fills `room` from this offset on; how many bytes it has there: fewer at the end, and where
+    /// Reads into `room` from this offset on, and returns the number of bytes: fewer at the end, and if
     /// a pipe has no more yet ([`Source::length`] tells them apart).
     ///
     /// # Errors
@@ -90,26 +89,27 @@ pub trait Source: Send {
     /// `WouldBlock` where a pipe has nothing yet. Any other error ends the transfer.
     fn read(&mut self, offset: u64, room: &mut [u8]) -> io::Result<usize>;
 
-    /// The first offset that can be read: behind it a receiver that was restarted has to be.
+    /// The first offset that can still be read. A receiver that was restarted cannot continue
+    /// before it.
     fn first(&self) -> u64 {
         0
     }
 
-    /// What lies before this offset will not be read again, if the receiver is not restarted.
+    /// Bytes before this offset are not read again, unless the receiver is restarted.
     fn release(&mut self, before: u64) {
         let _ = before;
     }
 
-    /// Whether it is the same as before, after a restart.
+    /// Tells whether the contents are the same as before a restart.
     fn identity(&self) -> Identity {
         Identity::default()
     }
 }
 
-/// What a message is written to. Dropped before [`Sink::finish`], it keeps what is there of a
-/// file, for an offer of the same to go on with.
+/// Where a received message is written. If it is dropped before [`Sink::finish`], the part of a file
+/// stays, and the next offer of the same file continues there.
 pub trait Sink: Send {
-    /// How many bytes are there.
+    /// Number of bytes written so far.
     fn length(&self) -> u64;
 
     /// How many bytes [`Sink::append`] would take now, as far as that can be told: what a window
@@ -118,47 +118,47 @@ pub trait Sink: Send {
         u64::MAX
     }
 
-    /// Writes at the end, or keeps it for that in a bounded buffer.
+    /// Appends bytes, perhaps to a bounded buffer first.
     ///
     /// # Errors
     ///
     /// Of the write: the disk or the quota is full, say ([`Failure::io`] makes that `TooLarge`).
     fn append(&mut self, data: &[u8]) -> io::Result<()>;
 
-    /// Reads what is there, from before a restart; as [`Source::read`].
+    /// Reads bytes of an earlier attempt; as [`Source::read`].
     ///
     /// # Errors
     ///
     /// Of the read.
     fn read_back(&mut self, offset: u64, room: &mut [u8]) -> io::Result<usize>;
 
-    /// It is whole: puts it where it belongs, durably, or hands it over.
+    /// The message is complete: stores it durably under its name, or hands it over.
     ///
     /// # Errors
     ///
     /// Something else has that name by now; of the write.
     fn finish(&mut self, digest: &Digest) -> Result<(), Failure>;
 
-    /// It is no good: removes what is there.
+    /// The message is wrong: removes it.
     fn discard(&mut self);
 }
 
-/// What a sender offers.
+/// The offer of a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Who sends.
+    /// Address of the sender.
     pub peer: SocketAddr,
     /// The transfer's id.
     pub id: u64,
-    /// Under which name; none: a message.
+    /// Name of the file; no components: a message without a name.
     pub name: Name,
-    /// How long it is, where the sender knows.
+    /// Length in bytes, if the sender knows it.
     pub length: Option<u64>,
-    /// Whether it is the same as before.
+    /// Tells whether the file is the same as before.
     pub identity: Identity,
-    /// Of all bytes, where the sender knows.
+    /// BLAKE3 digest, if the sender knows it.
     pub digest: Option<Digest>,
-    /// May take the place of what has the name.
+    /// Asks to replace a file of this name.
     pub replaces: bool,
 }
 

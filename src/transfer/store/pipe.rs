@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Source;
 
-/// How much is kept of a pipe at most: what is read ahead, and what is not released.
+/// Maximum number of bytes in memory per pipe: read ahead, or not acknowledged yet.
 pub const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// What the thread asks the pipe for at once.
@@ -19,9 +19,9 @@ const NAP: Duration = Duration::from_millis(5);
 /// Called whenever there is something new after [`io::ErrorKind::WouldBlock`].
 type Wake = Box<dyn Fn() + Send>;
 
-/// What is read from a pipe, whose length is not known before its end.
+/// A message from a pipe, whose length is not known before its end.
 ///
-/// Dropped, it waits for nobody: the thread ends once its read returns.
+/// Dropping it does not wait: the thread ends when its read returns.
 pub struct PipeSource {
     shared: Arc<Shared>,
 }
@@ -59,7 +59,7 @@ impl Shared {
 }
 
 impl PipeSource {
-    /// Starts to read ahead at once. A caller that gets nothing has to ask again.
+    /// Starts to read ahead at once. A caller that gets `WouldBlock` has to ask again.
     ///
     /// # Errors
     ///
@@ -68,8 +68,8 @@ impl PipeSource {
         Self::waking(pipe, || ())
     }
 
-    /// The same, and calls `wake` from its thread when something came, or the end, after
-    /// somebody was told that nothing is there.
+    /// The same. After a caller got `WouldBlock`, the thread calls `wake` when there are bytes, or at
+    /// the end.
     ///
     /// # Errors
     ///
