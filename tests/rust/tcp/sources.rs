@@ -184,7 +184,7 @@ fn beyond_loopback_the_deadlines_hold_unless_turned_off(engine: Engine) {
     let never = Some(Duration::ZERO);
     assert!(held(
         told("0.0.0.0", None, None),
-        "silent connections after 3600 s, stalled ones after 60 s, and takes 4096"
+        "closes silent connections after 3600 s, stalled ones after 60 s; one source may have at most 4096"
     ));
     assert!(held(
         told("0.0.0.0", second, never),
