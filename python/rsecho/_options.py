@@ -278,6 +278,9 @@ class TcpServerOptions(ServerOptions, TcpOptions, total=False):
     """Keywords of `TcpServer`, in addition to host and port. Socket options are set on the
     listener; its connections inherit them."""
 
+    recv_timeout: float | None
+    """SO_RCVTIMEO, in seconds. It is set on the sockets, but has no effect on the server, which
+    never blocks in a receive: use `idle_timeout`."""
     send_timeout: float | None
     """SO_SNDTIMEO: seconds for which a peer may accept none of the data that is ready for it; then
     its connection is reset and counted as `stalled`. 0: never. None: 60, or never on loopback."""
@@ -334,8 +337,6 @@ def _way_out(name: str, known: type, owner: object) -> str:
     """Whose keyword it is, which ones are like it, or all that there are."""
     from difflib import get_close_matches
 
-    if known is TcpServerOptions and name == "recv_timeout":
-        return "a TCP server never blocks in a receive; idle_timeout closes silent connections"
     others: dict[str, type] = {
         "Guard": GuardOptions,
         "transfer.Policy": TransferOptions,

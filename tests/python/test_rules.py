@@ -230,11 +230,6 @@ def test_what_ipv6_does_not_have() -> None:
     rsecho.UdpServer("::", 0, broadcast=True, ipv6_only=False).close()
 
 
-def test_a_tcp_server_never_blocks_in_a_receive() -> None:
-    with pytest.raises(TypeError, match=r"'recv_timeout'; .* idle_timeout closes silent"):
-        tcp(recv_timeout=1.0)
-
-
 def test_the_command_has_a_rule_for_each_flag_whose_keyword_has_one() -> None:
     """Two tables, as they speak of keywords and of flags: they may not drift apart."""
     told = {name for rule in relevance.RULES["serve"] for name in rule.names}

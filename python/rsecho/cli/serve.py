@@ -103,8 +103,8 @@ def _flat(
         type=DURATION,
         has_own_variable=True,
         show_default="UDP 1s; TCP 60s, never on loopback",
-        help="Socket timeouts. Receive (UDP only): counted, serving continues. Send: a UDP reply "
-        "is dropped, a TCP connection is reset. 0: never.",
+        help="Socket timeouts (SO_RCVTIMEO, SO_SNDTIMEO). Receive: counted, serving continues. "
+        "Send: a UDP reply is dropped, a TCP connection is reset. 0: never.",
     ),
     option(
         "--idle-timeout",
@@ -246,7 +246,7 @@ def command(**given: Any) -> None:
     printer = Printer(given["as_json"], given["as_jsonl"])
     common: dict[str, Any] = {}
     if given["timeout"]:
-        common["send_timeout"] = given["timeout"]
+        common |= {"recv_timeout": given["timeout"], "send_timeout": given["timeout"]}
     common |= answers.settings(given)
     if given["unpack"] is not None:
         from rsecho.cli.layouts import layout_of
@@ -259,8 +259,6 @@ def command(**given: Any) -> None:
     except ValueError as error:
         raise CommandError(str(error), USAGE) from None
     udp, tcp = (shared.keywords(each) | common for each in ("udp", "tcp"))
-    if given["timeout"]:
-        udp["recv_timeout"] = given["timeout"]
     udp["guard"], tcp["guard"] = guard.only("udp"), guard.only("tcp")
     if udp.get("idle_timeout") == 0:
         del udp["idle_timeout"]  # it never ends by itself, as without
