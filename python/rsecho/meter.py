@@ -39,6 +39,24 @@ _ROOM = 65_536
 # Of one take.
 _BATCH = 1024
 
+# Of a run that would have no end otherwise.
+DEFAULT_COUNT = 10
+
+# What a run is unless its caller says otherwise; as in the signature of `ping`.
+DEFAULTS: dict[str, Any] = {
+    "count": None,
+    "interval": 1.0,
+    "duration": None,
+    "wait": 1.0,
+    "size": 64,
+    "schedule": "periodic",
+    "seed": None,
+    "timestamps": "auto",
+    "spin": False,
+    "forbid_fragments": False,
+    "family": 0,
+}
+
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -525,7 +543,7 @@ def ping(
         host,
         port,
         room=_ROOM if on_sample else 0,
-        count=10 if count is None and duration is None else count,
+        count=DEFAULT_COUNT if count is None and duration is None else count,
         interval=interval,
         duration=duration,
         wait=wait,
@@ -549,6 +567,8 @@ def ping(
 async def ping_async(host: str, port: int = 9999, **given: Any) -> PingResult:
     """`ping` for asyncio. Cancelling ends the run."""
     result: PingResult | None = None
+    if given.get("count") is None and given.get("duration") is None:
+        given["count"] = DEFAULT_COUNT
     async for each in _stream(host, port, given):
         if isinstance(each, PingResult):
             result = each
@@ -562,7 +582,7 @@ async def ping_stream(host: str, port: int = 9999, **given: Any) -> AsyncIterato
 
     Leaving the loop ends the run.
     """
-    async for each in _stream(host, port, {"count": None, **given}):
+    async for each in _stream(host, port, given):
         if isinstance(each, Sample):
             yield each
 
@@ -572,19 +592,7 @@ async def _stream(
 ) -> AsyncIterator[Sample | PingResult]:
     import asyncio
 
-    own: dict[str, Any] = {
-        "count": 10 if "duration" not in given else None,
-        "interval": 1.0,
-        "duration": None,
-        "wait": 1.0,
-        "size": 64,
-        "schedule": "periodic",
-        "seed": None,
-        "timestamps": "auto",
-        "spin": False,
-        "forbid_fragments": False,
-        "family": 0,
-    }
+    own = dict(DEFAULTS)
     for name in list(given):
         if name in own:
             own[name] = given.pop(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import itertools
 import json
 import socket
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import rsecho
-from rsecho.meter import Distribution
+from rsecho.meter import DEFAULTS, Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,6 +219,14 @@ def test_samples_as_a_stream(server: rsecho.UdpServer) -> None:
     assert all(each.kind == "reply" and each.rtt_ns for each in found)
     result = asyncio.run(rsecho.ping_async(*server.address, count=5, interval=0.001))
     assert result.received == 5
+
+
+def test_the_defaults_are_those_of_the_signature(server: rsecho.UdpServer) -> None:
+    own = inspect.signature(rsecho.ping).parameters
+    assert {name: own[name].default for name in DEFAULTS} == DEFAULTS
+    # Without a number or a duration it would never end.
+    given: dict[str, Any] = {"duration": None, "interval": 0.001}
+    assert asyncio.run(rsecho.ping_async(*server.address, **given)).sent == 10
 
 
 def test_memory_does_not_grow_with_the_run(server: rsecho.UdpServer) -> None:

@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 # Whose keywords the options of probes set: those of `rsecho.ping`.
 PING = frozenset({"ping"})
 
-_DEFAULTS: dict[str, Any] = {
-    "interval": 1.0,
-    "wait": 1.0,
-    "size": 64,
-    "timestamps": "auto",
-    "spin": False,
-    "forbid_fragments": False,
-}
-
 # A threshold was crossed.
 CROSSED = 4
 
@@ -184,14 +175,14 @@ def command(target: tuple[str, int], **given: Any) -> None:
     options: UdpClientOptions = shared.keywords("client")  # type: ignore[assignment]
     thresholds = Thresholds.parse(given["fail_if"])
     with failing_with(RUN_TIME):
-        asked = {"count": None, "duration": None, "seed": None} | shared.keywords("ping")
+        asked = meter.DEFAULTS | shared.keywords("ping")
         asked["schedule"] = _schedule(given["schedule"])
+        asked["family"] = shared.family(given["ipv4"], given["ipv6"])
         run = meter._start(
             *target,
             room=0 if given["quiet"] and not given["as_jsonl"] else meter._ROOM,
-            family=shared.family(given["ipv4"], given["ipv6"]),
             options=options,
-            **(_DEFAULTS | asked),
+            **asked,
         )
     printer = _Printer(given, run.url)
     printer.begin(given)
